@@ -1,0 +1,283 @@
+//! What a definition holds, after it was read and checked. Plain data.
+
+use crate::exit::Signal;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// One service as its definition says.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Definition {
+    pub description: Option<Box<str>>,
+    /// Program and arguments; never empty.
+    pub exec: Box<[Box<str>]>,
+    pub kind: Kind,
+    pub after: Box<[Box<str>]>,
+    pub requires: Box<[Box<str>]>,
+    pub wants: Box<[Box<str>]>,
+    pub process: Process,
+    pub stop_signal: Signal,
+    pub stop_timeout: Duration,
+    /// For a health-driven stop; `stop_timeout` when not given.
+    pub health_stop_timeout: Option<Duration>,
+    /// None: unlimited (the default of a oneshot).
+    pub start_timeout: Option<Duration>,
+    pub restart: Restart,
+    pub autostart: bool,
+    pub kill_mode: KillMode,
+    pub hooks: Hooks,
+    pub retry_policy: RetryPolicy,
+    /// None: it tells us nothing by itself.
+    pub notify: Option<Box<Notify>>,
+    pub probes: Box<[Probe]>,
+}
+
+impl Definition {
+    /// By what it is known to be ready.
+    pub fn ready(&self) -> Ready {
+        self.notify.as_ref().map_or(Ready::Probe, |n| n.ready)
+    }
+
+    pub fn notify_access(&self) -> NotifyAccess {
+        let notify = self.notify.as_ref();
+        notify.map_or(NotifyAccess::None, |n| n.access)
+    }
+
+    pub fn watchdog(&self) -> Option<Duration> {
+        self.notify.as_ref()?.watchdog
+    }
+
+    pub fn fd_store_max(&self) -> u16 {
+        self.notify.as_ref().map_or(0, |n| n.fd_store_max)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Process,
+    Oneshot,
+}
+
+/// Commands in their order, each program and arguments, never empty.
+pub type Commands = Box<[Box<[Box<str>]>]>;
+
+/// The commands around a run, and how it is told to read its configuration anew.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hooks {
+    pub pre_start: Commands,
+    /// Of all together, as the other two.
+    pub pre_start_timeout: Duration,
+    pub stop_exec: Commands,
+    pub post_stop: Commands,
+    pub post_stop_timeout: Duration,
+    pub reload_signal: Option<Signal>,
+    pub reload_exec: Commands,
+    pub reload_timeout: Duration,
+}
+
+impl Default for Hooks {
+    /// No commands, and what the keys say of their times.
+    fn default() -> Hooks {
+        let none = Commands::default;
+        Hooks {
+            pre_start: none(),
+            pre_start_timeout: Duration::from_secs(30),
+            stop_exec: none(),
+            post_stop: none(),
+            post_stop_timeout: Duration::from_secs(10),
+            reload_signal: None,
+            reload_exec: none(),
+            reload_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What the process is: a change in any of it means a restart on reload.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Process {
+    pub user: Option<Box<str>>,
+    pub group: Option<Box<str>>,
+    /// Supplementary groups; None: those of the user in /etc/group.
+    pub groups: Option<Box<[Box<str>]>>,
+    pub umask: Option<u32>,
+    pub working_dir: Option<Box<str>>,
+    pub env: BTreeMap<Box<str>, Box<str>>,
+    /// `KEY=VALUE` lines; a leading `-` means that the file may be missing.
+    pub env_file: Option<Box<str>>,
+    /// Pass on the daemon's own environment as well.
+    pub inherit_env: bool,
+    /// Resource limits by their name in setrlimit(2), lower case (`nofile`, `core` …).
+    pub limits: BTreeMap<Box<str>, Limit>,
+    pub nice: Option<i8>,
+    pub oom_score_adj: Option<i16>,
+}
+
+/// A resource limit; None is "unlimited".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit {
+    pub soft: Option<u64>,
+    pub hard: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Restart {
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KillMode {
+    Tree,
+    Mixed,
+    Process,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct RetryPolicy {
+    /// None: any number.
+    pub max_attempts: Option<u32>,
+    pub delay: Duration,
+    pub backoff: Backoff,
+    pub max_delay: Duration,
+    /// A fraction, 0 to 1.
+    pub jitter: f64,
+    /// Never zero.
+    pub stability_period: Duration,
+    pub on_exhausted: OnExhausted,
+    /// Run once per exhaustion: program and arguments.
+    pub on_exhausted_exec: Option<Box<[Box<str>]>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backoff {
+    Fixed,
+    Linear,
+    Exponential,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnExhausted {
+    Keep,
+    Stop,
+}
+
+/// What a service tells of itself, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Notify {
+    pub ready: Ready,
+    pub access: NotifyAccess,
+    /// It must say that it is well at least this often.
+    pub watchdog: Option<Duration>,
+    /// Descriptors that are kept for it over its restarts.
+    pub fd_store_max: u16,
+}
+
+/// By what a process is known to be ready.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ready {
+    /// The first pass of every restarting probe; where there is none, that its program runs.
+    Probe,
+    /// `READY=1` on the notify socket.
+    Notify,
+    /// A newline on this descriptor.
+    Fd(u16),
+}
+
+/// Whose messages on the notify socket count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotifyAccess {
+    /// There is no socket.
+    None,
+    /// The main process.
+    Main,
+    /// Any process of the run.
+    Tree,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Probe {
+    pub name: Box<str>,
+    pub ask: Ask,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub failure_threshold: u32,
+    pub success_threshold: u32,
+    pub start_period: Duration,
+    pub start_interval: Duration,
+    pub on_unhealthy: OnUnhealthy,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnUnhealthy {
+    Restart,
+    Observe,
+}
+
+/// What a probe asks, by type.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Ask {
+    Http(Http),
+    /// The same over TLS, in a child process.
+    Https(Http),
+    /// Connects; with `send`/`expect` also speaks.
+    Tcp {
+        address: Address,
+        send: Option<Box<str>>,
+        expect: Option<Box<str>>,
+    },
+    Unix {
+        path: Box<str>,
+        send: Option<Box<str>>,
+        expect: Option<Box<str>>,
+    },
+    Exec {
+        argv: Box<[Box<str>]>,
+    },
+}
+
+impl Ask {
+    /// The probe's `type` as it is written.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Ask::Http(_) => "http",
+            Ask::Https(_) => "https",
+            Ask::Tcp { .. } => "tcp",
+            Ask::Unix { .. } => "unix",
+            Ask::Exec { .. } => "exec",
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Http {
+    pub address: Address,
+    /// Path and query, begins with `/`.
+    pub path: Box<str>,
+    pub method: Box<str>,
+    /// In the order written. Host, User-Agent and Accept are here only when the definition sets
+    /// them; the probe adds its own otherwise.
+    pub headers: Box<[(Box<str>, Box<str>)]>,
+    pub expect_status: Box<[RangeInclusive<u16>]>,
+    /// The body (its first bytes, up to the bound) must contain this.
+    pub expect_body: Option<Box<str>>,
+    /// How many redirects to the same host are followed; 0: none, the status is judged as it is.
+    pub follow_redirects: u8,
+    /// Reuse the connection for the next check.
+    pub keep_alive: bool,
+    /// `https` only: check the certificate.
+    pub verify: bool,
+}
+
+/// Where a socket probe connects.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Address {
+    /// A name or an IPv4/IPv6 literal (without brackets), and a port.
+    Tcp {
+        host: Box<str>,
+        port: u16,
+    },
+    Unix {
+        path: Box<str>,
+    },
+}

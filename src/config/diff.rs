@@ -1,0 +1,266 @@
+//! What a changed definition means for a service that runs (design §2.4, Reload).
+//!
+//! Which keys need a restart is said in the key table and nowhere else.
+
+use crate::config::definition::{Definition, Hooks, Process, Ready, RetryPolicy};
+use crate::config::keys::{Key, Reload, retry_policy, service};
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// The definitions are equal, whatever their files look like.
+    None,
+    /// Taken over without touching the process. The keys that changed.
+    Live(Box<[&'static str]>),
+    /// What the process is has changed. All keys that changed, also those that alone would not
+    /// have restarted it.
+    Restart(Box<[&'static str]>),
+}
+
+/// Compares by what the definitions hold: a default that is written out is no change.
+pub fn diff(old: &Definition, new: &Definition) -> Change {
+    // Taken apart, so that a new field cannot be forgotten here.
+    let Definition {
+        description,
+        exec,
+        kind,
+        after,
+        requires,
+        wants,
+        process,
+        stop_signal,
+        stop_timeout,
+        health_stop_timeout,
+        start_timeout,
+        restart,
+        autostart,
+        kill_mode,
+        hooks,
+        retry_policy,
+        // By its parts, below.
+        notify: _,
+        probes,
+    } = old;
+    let mut changed = Changed::default();
+    changed.note(&service::DESCRIPTION, *description != new.description);
+    changed.note(&service::EXEC, *exec != new.exec);
+    changed.note(&service::KIND, *kind != new.kind);
+    changed.note(&service::AFTER, *after != new.after);
+    changed.note(&service::REQUIRES, *requires != new.requires);
+    changed.note(&service::WANTS, *wants != new.wants);
+    changed.process(process, &new.process);
+    changed.note(&service::STOP_SIGNAL, *stop_signal != new.stop_signal);
+    changed.note(&service::STOP_TIMEOUT, *stop_timeout != new.stop_timeout);
+    changed.note(
+        &service::HEALTH_STOP_TIMEOUT,
+        *health_stop_timeout != new.health_stop_timeout,
+    );
+    changed.note(&service::START_TIMEOUT, *start_timeout != new.start_timeout);
+    changed.note(&service::RESTART, *restart != new.restart);
+    changed.note(&service::AUTOSTART, *autostart != new.autostart);
+    changed.note(&service::KILL_MODE, *kill_mode != new.kill_mode);
+    changed.hooks(hooks, &new.hooks);
+    changed.retry_policy(retry_policy, &new.retry_policy);
+    changed.notify(old, new);
+    changed.note(&service::PROBE, *probes != new.probes);
+    match (changed.keys.is_empty(), changed.restart) {
+        (true, _) => Change::None,
+        (false, false) => Change::Live(changed.keys.into()),
+        (false, true) => Change::Restart(changed.keys.into()),
+    }
+}
+
+#[derive(Default)]
+struct Changed {
+    keys: Vec<&'static str>,
+    restart: bool,
+}
+
+impl Changed {
+    fn note(&mut self, key: &Key, differs: bool) {
+        if differs {
+            self.keys.push(key.name);
+            self.restart |= key.reload == Reload::Restart;
+        }
+    }
+
+    fn process(&mut self, old: &Process, new: &Process) {
+        let Process {
+            user,
+            group,
+            groups,
+            umask,
+            working_dir,
+            env,
+            env_file,
+            inherit_env,
+            limits,
+            nice,
+            oom_score_adj,
+        } = old;
+        self.note(&service::USER, *user != new.user);
+        self.note(&service::GROUP, *group != new.group);
+        self.note(&service::GROUPS, *groups != new.groups);
+        self.note(&service::UMASK, *umask != new.umask);
+        self.note(&service::WORKING_DIR, *working_dir != new.working_dir);
+        self.note(&service::ENV, *env != new.env);
+        self.note(&service::ENV_FILE, *env_file != new.env_file);
+        self.note(&service::INHERIT_ENV, *inherit_env != new.inherit_env);
+        self.note(&service::LIMITS, *limits != new.limits);
+        self.note(&service::NICE, *nice != new.nice);
+        self.note(&service::OOM_SCORE_ADJ, *oom_score_adj != new.oom_score_adj);
+    }
+
+    fn notify(&mut self, old: &Definition, new: &Definition) {
+        let by = |ready: Ready| std::mem::discriminant(&ready);
+        let fd = |ready: Ready| match ready {
+            Ready::Fd(fd) => Some(fd),
+            Ready::Probe | Ready::Notify => None,
+        };
+        let (was, is) = (old.ready(), new.ready());
+        self.note(&service::READY, by(was) != by(is));
+        self.note(&service::NOTIFY_FD, fd(was) != fd(is));
+        self.note(
+            &service::NOTIFY_ACCESS,
+            old.notify_access() != new.notify_access(),
+        );
+        self.note(&service::WATCHDOG, old.watchdog() != new.watchdog());
+        self.note(
+            &service::FD_STORE_MAX,
+            old.fd_store_max() != new.fd_store_max(),
+        );
+    }
+
+    fn hooks(&mut self, old: &Hooks, new: &Hooks) {
+        let Hooks {
+            pre_start,
+            pre_start_timeout,
+            stop_exec,
+            post_stop,
+            post_stop_timeout,
+            reload_signal,
+            reload_exec,
+            reload_timeout,
+        } = old;
+        self.note(&service::PRE_START, *pre_start != new.pre_start);
+        let (was, is) = (*pre_start_timeout, new.pre_start_timeout);
+        self.note(&service::PRE_START_TIMEOUT, was != is);
+        self.note(&service::STOP_EXEC, *stop_exec != new.stop_exec);
+        self.note(&service::POST_STOP, *post_stop != new.post_stop);
+        let (was, is) = (*post_stop_timeout, new.post_stop_timeout);
+        self.note(&service::POST_STOP_TIMEOUT, was != is);
+        self.note(&service::RELOAD_SIGNAL, *reload_signal != new.reload_signal);
+        self.note(&service::RELOAD_EXEC, *reload_exec != new.reload_exec);
+        let (was, is) = (*reload_timeout, new.reload_timeout);
+        self.note(&service::RELOAD_TIMEOUT, was != is);
+    }
+
+    fn retry_policy(&mut self, old: &RetryPolicy, new: &RetryPolicy) {
+        let RetryPolicy {
+            max_attempts,
+            delay,
+            backoff,
+            max_delay,
+            jitter,
+            stability_period,
+            on_exhausted,
+            on_exhausted_exec,
+        } = old;
+        self.note(
+            &retry_policy::MAX_ATTEMPTS,
+            *max_attempts != new.max_attempts,
+        );
+        self.note(&retry_policy::DELAY, *delay != new.delay);
+        self.note(&retry_policy::BACKOFF, *backoff != new.backoff);
+        self.note(&retry_policy::MAX_DELAY, *max_delay != new.max_delay);
+        self.note(&retry_policy::JITTER, *jitter != new.jitter);
+        self.note(
+            &retry_policy::STABILITY_PERIOD,
+            *stability_period != new.stability_period,
+        );
+        self.note(
+            &retry_policy::ON_EXHAUSTED,
+            *on_exhausted != new.on_exhausted,
+        );
+        self.note(
+            &retry_policy::ON_EXHAUSTED_EXEC,
+            *on_exhausted_exec != new.on_exhausted_exec,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    fn change(old: &str, new: &str) -> Change {
+        let one = |text: &str| match load::read("web", "web.toml", text.as_bytes()) {
+            load::Outcome {
+                definition: Some(definition),
+                ..
+            } => definition,
+            broken => panic!("{:?}", broken.problems),
+        };
+        diff(&one(old), &one(new))
+    }
+
+    #[test]
+    fn comments_order_and_written_defaults_are_no_change() {
+        let old = "exec = 'a'\n";
+        let new = "# new\nautostart = true\nexec = ['a']\n[retry_policy]\ndelay_ms = 1000\n";
+        assert_eq!(change(old, new), Change::None);
+    }
+
+    /// One value for each key that differs from its default; a table that lacks a key fails.
+    #[test]
+    fn each_key_does_what_the_table_says() {
+        let other = |name: &str| match name {
+            "description" | "user" | "group" => "'x'",
+            "exec" => "'b'",
+            "kind" => "'oneshot'",
+            "after" | "requires" | "wants" | "groups" => "['x']",
+            "umask" => "'077'",
+            "working_dir" | "env_file" => "'/x'",
+            "env" => "{ A = '1' }",
+            "inherit_env" => "true",
+            "autostart" => "false",
+            "limits" => "{ nofile = 7 }",
+            "nice" | "oom_score_adj" => "7",
+            "stop_signal" | "reload_signal" => "'INT'",
+            "pre_start" | "stop_exec" | "post_stop" | "reload_exec" => "'x'",
+            "restart" => "'never'",
+            "kill_mode" => "'process'",
+            "ready" => "'notify'",
+            "notify_fd" => "7\nready = 'fd'",
+            "notify_access" => "'main'",
+            "fd_store_max" => "7",
+            "retry_policy" => "{ jitter = 0.5 }",
+            "probe" => "[{ type = 'tcp', target = 'a:1', send = 'x', expect = 'y' }]",
+            _ => "7000",
+        };
+        for key in service::ALL {
+            let new = match key.name {
+                "exec" => "exec = 'b'".to_owned(),
+                name => format!("exec = 'a'\n{name} = {}", other(name)),
+            };
+            let got = change("exec = 'a'", &new);
+            let keys: &[&str] = match (&got, key.reload) {
+                (Change::Live(keys), Reload::Live) => keys,
+                (Change::Restart(keys), Reload::Restart) => keys,
+                _ => panic!("{}: {got:?}", key.name),
+            };
+            let expected = if key.name == "retry_policy" {
+                "jitter"
+            } else {
+                key.name
+            };
+            assert!(keys.contains(&expected), "{}: {got:?}", key.name);
+        }
+    }
+
+    #[test]
+    fn a_restart_names_all_that_changed() {
+        let got = change("exec = 'a'", "exec = 'b'\nstop_timeout_ms = 1\n");
+        assert_eq!(got, Change::Restart(Box::new(["exec", "stop_timeout_ms"])));
+    }
+}

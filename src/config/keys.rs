@@ -1,0 +1,391 @@
+//! Every key of a definition and of `vitald.toml`: name, type, range, default, meaning.
+//!
+//! The one source: readers look keys up here and take their defaults and ranges from here; the
+//! JSON Schema, the reference and the man page are loops over these tables; what a reload does
+//! with a changed key is said here. The order of a table is the order of the documents.
+
+use crate::limits;
+
+/// The longest duration a key takes: a year.
+pub const MAX_MS: i64 = 365 * 24 * 3600 * 1000;
+
+pub struct Key {
+    pub name: &'static str,
+    /// Other names it is known by, of the zinit line; accepted in silence.
+    pub aliases: &'static [&'static str],
+    pub takes: Takes,
+    pub default: Preset,
+    pub reload: Reload,
+    /// Probe types that have it; empty: all.
+    pub only: &'static [&'static str],
+    doc: &'static str,
+}
+
+impl Key {
+    /// The meaning, in sentences.
+    pub fn doc(&self) -> &'static str {
+        self.doc.trim_start()
+    }
+
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+
+    /// Whether probes of this type have it.
+    pub fn is_for(&self, probe_type: &str) -> bool {
+        self.only.is_empty() || self.only.contains(&probe_type)
+    }
+}
+
+/// What values a key takes.
+#[derive(Clone, Copy)]
+pub enum Takes {
+    Text,
+    /// An array of words, or one string that is split as a POSIX shell splits words.
+    Command,
+    /// A command, or an array of commands that begins with an array.
+    Commands,
+    /// An array of service names.
+    Services,
+    Bool,
+    /// Whole milliseconds, from `min` to a year.
+    Millis {
+        min: i64,
+    },
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    /// A number from 0 to 1.
+    Fraction,
+    Choice(&'static [&'static str]),
+    Signal,
+    /// File mode bits in octal, as a string.
+    Umask,
+    /// A user or group: its name, or its number.
+    Account,
+    /// An array of those.
+    Accounts,
+    /// A table of strings.
+    Strings,
+    /// A table of resource limits.
+    Limits,
+    /// A number of attempts, or "unlimited".
+    Attempts,
+    /// An HTTP status, or a list of statuses and ranges.
+    Statuses,
+    /// Whether, or how many.
+    Redirects,
+    /// A table of group → "read" | "act".
+    Access,
+    Table(&'static [&'static Key]),
+    Tables(&'static [&'static Key]),
+}
+
+#[derive(Clone, Copy)]
+pub enum Preset {
+    Required,
+    /// There is none, or it depends; in words.
+    Words(&'static str),
+    Integer(i64),
+    Fraction(f64),
+    Bool(bool),
+    Text(&'static str),
+}
+
+/// What a changed key means for a running service (design §2.4, Reload).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reload {
+    /// It is restarted by cause `config`.
+    Restart,
+    /// Taken over without touching the process.
+    Live,
+}
+
+use Preset::{Bool, Fraction, Integer, Required, Text, Words};
+use Reload::{Live, Restart};
+
+macro_rules! keys {
+    ($table:ident { $(
+        $(#[doc = $doc:literal])+
+        $id:ident $name:literal $(| $alias:literal)* : $takes:expr, $default:expr, $reload:expr
+        $(, only $only:expr)?;
+    )+ }) => {
+        $(
+            $(#[doc = $doc])+
+            pub static $id: Key = Key {
+                name: $name,
+                aliases: &[$($alias),*],
+                takes: $takes,
+                default: $default,
+                reload: $reload,
+                only: { let _only: &[&str] = &[]; $(let _only: &[&str] = $only;)? _only },
+                doc: concat!($($doc),+),
+            };
+        )+
+        pub static $table: &[&Key] = &[$(&$id),+];
+    };
+}
+
+/// The keys of a service.
+pub mod service {
+    use super::*;
+
+    keys! { ALL {
+        /// A line about the service, shown in `status`.
+        DESCRIPTION "description": Takes::Text, Words("none"), Live;
+        /// The program and its arguments: an array, or one string that is split as a POSIX shell
+        /// splits words. No shell is run. A bare name is looked up in the service's PATH.
+        EXEC "exec": Takes::Command, Required, Restart;
+        /// `process` runs until it is stopped; `oneshot` runs to its end and is then done.
+        KIND "kind": Takes::Choice(&["process", "oneshot"]), Text("process"), Restart;
+        /// Services to wait for, without needing them: they are satisfied, failed, exited or not
+        /// wanted before this one starts.
+        AFTER "after": Takes::Services, Words("none"), Live;
+        /// Services it needs: started too, and satisfied before this one starts.
+        REQUIRES "requires": Takes::Services, Words("none"), Live;
+        /// Services to start too; it carries on without them.
+        WANTS "wants": Takes::Services, Words("none"), Live;
+        /// The user it runs as, by name or number.
+        USER "user": Takes::Account, Words("the daemon's own"), Restart;
+        /// Its primary group, by name or number.
+        GROUP "group": Takes::Account, Words("the user's"), Restart;
+        /// Its supplementary groups.
+        GROUPS "groups": Takes::Accounts, Words("the user's in /etc/group"), Restart;
+        /// File mode creation mask, in octal: "022".
+        UMASK "umask": Takes::Umask, Words("the daemon's own"), Restart;
+        /// The directory it starts in.
+        WORKING_DIR "working_dir" | "dir": Takes::Text, Words("/"), Restart;
+        /// Environment variables. Besides these it gets PATH, HOME, USER, SHELL and what begins with VITALD_.
+        ENV "env": Takes::Strings, Words("none"), Restart;
+        /// A file of `KEY=VALUE` lines, read at each start; with a leading `-` it may be missing.
+        /// What `env` says takes precedence.
+        ENV_FILE "env_file": Takes::Text, Words("none"), Restart;
+        /// Pass on the daemon's own environment as well.
+        INHERIT_ENV "inherit_env": Takes::Bool, Bool(false), Restart;
+        /// Resource limits by their name in setrlimit(2), lower case: a number, "unlimited", or
+        /// { soft = …, hard = … }.
+        LIMITS "limits": Takes::Limits, Words("the daemon's own"), Restart;
+        /// Scheduling priority, -20 (most favoured) to 19.
+        NICE "nice": Takes::Integer { min: -20, max: 19 }, Words("the daemon's own"), Restart;
+        /// How ready the kernel is to kill it when memory runs out, -1000 (never) to 1000.
+        OOM_SCORE_ADJ "oom_score_adj": Takes::Integer { min: -1000, max: 1000 },
+            Words("the daemon's original"), Restart;
+        /// The signal that asks it to stop; SIGCONT goes along, so that a stopped process hears it.
+        STOP_SIGNAL "stop_signal": Takes::Signal, Text("SIGTERM"), Live;
+        /// How long it may take to stop before SIGKILL.
+        STOP_TIMEOUT "stop_timeout_ms": Takes::Millis { min: 1 }, Integer(10_000), Live;
+        /// The same for a stop because of its health.
+        HEALTH_STOP_TIMEOUT "health_stop_timeout_ms": Takes::Millis { min: 1 },
+            Words("as stop_timeout_ms"), Live;
+        /// How long it may take to become ready; then it is restarted within its budget. Never
+        /// less than the largest `start_period_ms`. `EXTEND_TIMEOUT_USEC=` makes it longer.
+        START_TIMEOUT "start_timeout_ms": Takes::Millis { min: 1 },
+            Words("30000; a oneshot has no limit"), Live;
+        /// By what it is known to be ready. `probe`: the first pass of every restarting probe, or,
+        /// without any, that its program runs. `notify`: `READY=1` on the socket that NOTIFY_SOCKET
+        /// names, as sd_notify(3) sends it. `fd`: a newline on the descriptor `notify_fd`, as s6 has
+        /// it. With the last two probes are asked only from then on, and judge at once, unless
+        /// their `start_period_ms`, from the start of the process, is not over.
+        READY "ready": Takes::Choice(&["probe", "notify", "fd"]), Text("probe"), Restart;
+        /// The descriptor of `ready = "fd"`.
+        NOTIFY_FD "notify_fd": Takes::Integer { min: 3, max: 1023 }, Words("3, with ready = \"fd\""), Restart;
+        /// Who may send to NOTIFY_SOCKET: the `main` process, or any process of the service's `tree`.
+        /// What others send is dropped. `none`: there is no such socket.
+        NOTIFY_ACCESS "notify_access": Takes::Choice(&["none", "main", "tree"]),
+            Words("main, where another key needs the socket; else none"), Restart;
+        /// From ready on it must send `WATCHDOG=1` at least this often; WATCHDOG_USEC tells it so.
+        /// If it does not it is unhealthy, like by a probe that is down.
+        WATCHDOG "watchdog_ms": Takes::Millis { min: 1 }, Words("none"), Restart;
+        /// Descriptors that it may leave with us by `FDSTORE=1`; the next run gets them back by
+        /// LISTEN_FDS. They are kept over its restarts and over `upgrade`, not over its stop or the
+        /// daemon's death by SIGKILL.
+        FD_STORE_MAX "fd_store_max": Takes::Integer { min: 0, max: limits::MAX_FD_STORE as i64 },
+            Integer(0), Restart;
+        /// When to start it again after it ended by itself. `on-failure`: unless it exited with 0 or
+        /// died of SIGTERM, SIGINT, SIGHUP or SIGPIPE. `never` also forbids restarts for its health.
+        RESTART "restart": Takes::Choice(&["always", "on-failure", "never"]),
+            Words("always; on-failure for a oneshot"), Live;
+        /// Start it when its definition is first seen.
+        AUTOSTART "autostart": Takes::Bool, Bool(true), Live;
+        /// Whom a stop reaches: `tree`, all processes of the service; `mixed`, the main process by
+        /// the stop signal and all by SIGKILL; `process`, the main process only.
+        KILL_MODE "kill_mode": Takes::Choice(&["tree", "mixed", "process"]), Text("tree"), Live;
+        /// Run to their end, one after the other, before the program is started, as its user, in its
+        /// environment, with its output. A command as in `exec`, or an array of commands of which the
+        /// first is an array: [["mkdir", "-p", "/run/web"], ["web", "--migrate"]]. If one fails or
+        /// takes too long the start has failed, which is judged like an end of the program by
+        /// itself; after an operator's `start` it is `failed` at once.
+        PRE_START "pre_start": Takes::Commands, Words("none"), Live;
+        /// How long all of `pre_start` may take; `start_timeout_ms` begins after it.
+        PRE_START_TIMEOUT "pre_start_timeout_ms": Takes::Millis { min: 1 }, Integer(30_000), Live;
+        /// Run to stop it, instead of `stop_signal` at first: MAINPID is its process. They may take
+        /// half of `stop_timeout_ms`. If it lives when they have ended or their time is up,
+        /// `stop_signal` follows at once. Written like `pre_start`.
+        STOP_EXEC "stop_exec": Takes::Commands, Words("none"), Live;
+        /// Run when nothing of the service is left, before it is started again, whatever ended it:
+        /// VITALD_CAUSE says what, VITALD_EXIT_CODE or VITALD_EXIT_SIGNAL how. Whether they
+        /// succeed changes nothing. Written like `pre_start`.
+        POST_STOP "post_stop": Takes::Commands, Words("none"), Live;
+        /// How long all of `post_stop` may take; what runs on is killed.
+        POST_STOP_TIMEOUT "post_stop_timeout_ms": Takes::Millis { min: 1 }, Integer(10_000), Live;
+        /// The signal by which `reload NAME` makes it read its configuration anew.
+        RELOAD_SIGNAL "reload_signal": Takes::Signal, Words("none"), Live;
+        /// Run by `reload NAME`, which tells how that ended: MAINPID is its process. Not together
+        /// with `reload_signal`. Written like `pre_start`.
+        RELOAD_EXEC "reload_exec": Takes::Commands, Words("none"), Live;
+        /// How long all of `reload_exec` may take; what runs on is killed.
+        RELOAD_TIMEOUT "reload_timeout_ms": Takes::Millis { min: 1 }, Integer(30_000), Live;
+        /// How often, and after what delays, it is restarted automatically.
+        RETRY_POLICY "retry_policy": Takes::Table(super::retry_policy::ALL), Words("see there"), Live;
+        /// How its health is asked, each probe a table.
+        PROBE "probe" | "probes": Takes::Tables(super::probe::ALL), Words("none"), Live;
+    } }
+}
+
+/// The keys of `retry_policy`.
+pub mod retry_policy {
+    use super::*;
+
+    keys! { ALL {
+        /// Automatic restarts between two refunds: crashes, health, start timeouts together. 0: none;
+        /// "unlimited": any number. An operator is never refused.
+        MAX_ATTEMPTS "max_attempts": Takes::Attempts, Integer(10), Live;
+        /// The delay before the first automatic restart.
+        DELAY "delay_ms": Takes::Millis { min: 0 }, Integer(1_000), Live;
+        /// How the delay grows with each attempt: not at all, by `delay_ms`, or to its double.
+        BACKOFF "backoff": Takes::Choice(&["fixed", "linear", "exponential"]), Text("exponential"), Live;
+        /// The longest delay, before jitter; never less than `delay_ms`.
+        MAX_DELAY "max_delay_ms": Takes::Millis { min: 0 }, Integer(300_000), Live;
+        /// Each delay is longer or shorter by up to this fraction, at random.
+        JITTER "jitter": Takes::Fraction, Fraction(0.1), Live;
+        /// How long it must stay healthy until its attempts are refunded, and how long a restarted
+        /// run is left alone before its health may restart it again.
+        STABILITY_PERIOD "stability_period_ms": Takes::Millis { min: 1 }, Integer(30_000), Live;
+        /// What happens to an unhealthy process when no attempts are left.
+        ON_EXHAUSTED "on_exhausted": Takes::Choice(&["keep", "stop"]), Text("keep"), Live;
+        /// A command that is run when a restart is denied because no attempts are left, once until
+        /// they are refunded: to page somebody, say. It runs as the service's user and in its
+        /// environment; VITALD_REASON says what happened. Written like `exec`.
+        ON_EXHAUSTED_EXEC "on_exhausted_exec": Takes::Command, Words("nothing"), Live;
+    } }
+}
+
+/// The keys of a probe.
+pub mod probe {
+    use super::*;
+
+    const HTTP: &[&str] = &["http", "https"];
+    const SOCKET: &[&str] = &["tcp", "unix"];
+
+    keys! { ALL {
+        /// What kind of question it asks.
+        TYPE "type": Takes::Choice(&["http", "https", "tcp", "unix", "exec"]), Required, Live;
+        /// What it is called in `status` and in `probe run`.
+        NAME "name": Takes::Text, Words("its type; the second of a type is called type-2"), Live;
+        /// Whom it asks. http: "http://127.0.0.1:8080/healthz", or "unix:/run/web.sock:/healthz"
+        /// over a Unix socket; https: a URL; tcp: "host:port"; unix: a socket's path; exec: a
+        /// command, as an array or as one string like the service's `exec`.
+        TARGET "target": Takes::Command, Required, Live;
+        /// From the start of one check to the start of the next.
+        INTERVAL "interval_ms": Takes::Millis { min: 1 }, Integer(10_000), Live;
+        /// How long an answer may take; never longer than `interval_ms`.
+        TIMEOUT "timeout_ms": Takes::Millis { min: 1 }, Integer(5_000), Live;
+        /// Failures in a row until the probe is down.
+        FAILURE_THRESHOLD "failure_threshold" | "retries": Takes::Integer { min: 1, max: 1000 }, Integer(3), Live;
+        /// Passes in a row until a probe that was down is up.
+        SUCCESS_THRESHOLD "success_threshold": Takes::Integer { min: 1, max: 1000 }, Integer(1), Live;
+        /// Failures within this time from the start of the process do not count; the first pass
+        /// ends it early.
+        START_PERIOD "start_period_ms": Takes::Millis { min: 0 }, Integer(0), Live;
+        /// The interval while the service is starting; never longer than `interval_ms`.
+        START_INTERVAL "start_interval_ms": Takes::Millis { min: 1 }, Integer(250), Live;
+        /// Whether a probe that is down restarts the service, or is only shown.
+        ON_UNHEALTHY "on_unhealthy": Takes::Choice(&["restart", "observe"]), Text("restart"), Live;
+        /// The request's method.
+        METHOD "method": Takes::Choice(&["GET", "HEAD", "OPTIONS", "POST"]), Text("GET"), Live, only HTTP;
+        /// Request headers. Host, User-Agent and Accept are sent by themselves unless given here.
+        HEADERS "headers": Takes::Strings, Words("none"), Live, only HTTP;
+        /// The statuses that pass: a number, or "200-399", or "200,204,301-308".
+        EXPECT_STATUS "expect_status": Takes::Statuses, Text("200-399"), Live, only HTTP;
+        /// The body must contain this text, within its first 10 KiB.
+        EXPECT_BODY "expect_body": Takes::Text, Words("any body"), Live, only HTTP;
+        /// Follow redirects to the same host: no, yes (at most 5), or at most so many. Otherwise the
+        /// redirect's own status is judged.
+        FOLLOW_REDIRECTS "follow_redirects": Takes::Redirects, Bool(false), Live, only HTTP;
+        /// Use one connection for many checks. Cheaper, but it does not notice that new connections
+        /// are no longer accepted.
+        KEEP_ALIVE "keep_alive": Takes::Bool, Bool(false), Live, only &["http"];
+        /// Check the server's certificate.
+        VERIFY "verify": Takes::Bool, Bool(true), Live, only &["https"];
+        /// Sent after the connection was made.
+        SEND "send": Takes::Text, Words("nothing"), Live, only SOCKET;
+        /// The answer must contain this text. Without it, a connection alone passes.
+        EXPECT "expect": Takes::Text, Words("a connection is enough"), Live, only SOCKET;
+    } }
+}
+
+/// The keys of `vitald.toml`, the daemon's own settings.
+pub mod daemon {
+    use super::*;
+
+    keys! { ALL {
+        /// Groups whose members may use the control socket, each with a right or an array of them:
+        /// "view" (states, reasons, events), "read" or "logs" (also what services wrote), "act" or
+        /// "restart" (also start, stop, restart, signal, reset, probe, hold), "admin" (all: as good
+        /// as root). With a name it is for that service alone: "restart:web". root and the daemon's
+        /// own user may do all.
+        ACCESS "access": Takes::Access, Words("nobody else"), Live;
+        /// A service's log file is rotated when it would grow beyond this.
+        LOG_FILE_BYTES "log_file_bytes": Takes::Integer { min: 4096, max: 1 << 40 },
+            Integer(limits::LOG_FILE_BYTES as i64), Live;
+        /// Rotated log files kept for each service, besides the one being written.
+        LOG_FILES "log_files": Takes::Integer { min: 0, max: 1000 },
+            Integer(limits::LOG_FILES as i64), Live;
+        /// Record all that is decided and why, in `recording` in the state directory: `vitald
+        /// replay` shows and checks it. Values of `env`, of probes' headers and of `send` are not in
+        /// it; command lines, URLs and the first 512 bytes of what probes were answered are. Read
+        /// when the daemon starts.
+        RECORD "record": Takes::Bool, Bool(false), Live;
+        /// The size of a recording: four files that take turns, `current` is the newest.
+        RECORD_BYTES "record_bytes": Takes::Integer { min: 65_536, max: 1 << 30 },
+            Integer(limits::RECORD_BYTES as i64), Live;
+        /// The service that the daemon is there for, as in a container: when it has ended and nothing
+        /// restarts it, all others are stopped and the daemon exits with its exit code, or 128 and
+        /// the signal's number. `run --main NAME` says the same.
+        MAIN "main": Takes::Text, Words("none"), Live;
+        /// How long all services together may take to stop at the daemon's end; what is left then is
+        /// killed, dependents first.
+        SHUTDOWN_TIMEOUT "shutdown_timeout_ms": Takes::Millis { min: 1 },
+            Words("300000 as PID 1 of a host, else none"), Live;
+        /// Whether PID 1 mounts what is missing of /proc, /sys, /dev, /run and their like, and sets
+        /// the host's name: `auto`, on a host; not in a container.
+        EARLY_SETUP "early_setup": Takes::Choice(&["auto", "always", "never"]), Text("auto"), Live;
+        /// What PID 1 of a host runs on the console when it cannot start, or when nothing runs and
+        /// nothing will.
+        RESCUE_SHELL "rescue_shell": Takes::Command, Words("/sbin/sulogin, else /bin/sh"), Live;
+    } }
+}
+
+/// Resource limits by their name in setrlimit(2), lower case.
+pub const LIMIT_NAMES: &[&str] = &[
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
+];
+
+/// What a group may do on the control socket.
+pub const ACCESS_WORDS: &[&str] = &["view", "read", "logs", "act", "restart", "admin"];

@@ -1,0 +1,199 @@
+//! Warnings about definitions that are valid and will hardly do what their author wants.
+//!
+//! Few, and each of use: a warning that is usually wrong teaches people not to read them.
+
+use crate::config::definition::*;
+use crate::config::problem::Problems;
+use crate::config::service::Places;
+use std::time::Duration;
+
+/// Below this a busy host misses the timeout by itself.
+const HASTY: Duration = Duration::from_millis(10);
+/// A probe that starts a process should not do so more often than this.
+const COSTLY: Duration = Duration::from_secs(1);
+
+/// Looks at a definition that has no errors.
+pub fn check(d: &Definition, places: &Places, p: &mut Problems) {
+    if let [program] = &*d.exec
+        && program.contains(' ')
+    {
+        p.warn(
+            places.exec,
+            format!(
+                "`exec` is one word with blanks in it, `{program}`: for arguments write a word each"
+            ),
+        );
+    }
+    policy(d, places, p);
+    for (probe, at) in d.probes.iter().zip(&places.probes) {
+        if let Some(words) = pointless(&probe.ask) {
+            p.warn(*at, format!("the probe `{}` {words}", probe.name));
+        }
+        if probe.timeout < HASTY {
+            p.warn(
+                *at,
+                format!(
+                    "the probe `{}` has {} ms to be answered: a busy host alone takes longer",
+                    probe.name,
+                    probe.timeout.as_millis()
+                ),
+            );
+        }
+        if matches!(probe.ask, Ask::Exec { .. } | Ask::Https(_)) && probe.interval < COSTLY {
+            p.warn(
+                *at,
+                format!(
+                    "the probe `{}` starts a process every {} ms: a second or more is kinder to the host",
+                    probe.name,
+                    probe.interval.as_millis()
+                ),
+            );
+        }
+    }
+}
+
+/// The retry policy and the probes, together.
+fn policy(d: &Definition, places: &Places, p: &mut Problems) {
+    let restarting = d
+        .probes
+        .iter()
+        .filter(|probe| probe.on_unhealthy == OnUnhealthy::Restart);
+    let Some(slowest) = restarting.max_by_key(|probe| probe.interval) else {
+        return;
+    };
+    if d.restart == Restart::Never {
+        p.warn(
+            places.restart,
+            "restart = \"never\" forbids restarts for its health, too: its probes only show; \
+             write on_unhealthy = \"observe\" to say so",
+        );
+    } else if d.retry_policy.max_attempts == Some(0) {
+        p.warn(
+            places.max_attempts,
+            "max_attempts = 0 forbids restarts for its health, too: its probes only show; \
+             write on_unhealthy = \"observe\" to say so",
+        );
+    }
+    // Attempts are refunded by a pass that was begun this long after the first (design §2.3).
+    if d.retry_policy.stability_period < slowest.interval {
+        p.warn(
+            places.stability_period,
+            format!(
+                "`stability_period_ms` ({}) is shorter than the interval of the probe `{}` ({} ms): \
+                 its second pass already gives all attempts back; write a few intervals",
+                d.retry_policy.stability_period.as_millis(),
+                slowest.name,
+                slowest.interval.as_millis()
+            ),
+        );
+    }
+}
+
+/// Why a probe's answer says nothing, if so.
+fn pointless(ask: &Ask) -> Option<String> {
+    match ask {
+        Ask::Exec { argv } => {
+            let program = argv.first().and_then(|path| path.rsplit('/').next())?;
+            let script = match program {
+                "sh" | "bash" | "dash" | "ash" => argv.get(2).filter(|_| argv[1].ends_with('c'))?,
+                _ => program,
+            };
+            let first = script.trim().split([' ', ';']).next().unwrap_or_default();
+            let dummy = matches!(first, "true" | ":" | "echo" | "printf")
+                && !script.contains(['|', '&', '$', '`', ';']);
+            dummy.then(|| format!("runs `{first}`, which always passes: ask the service itself"))
+        }
+        Ask::Tcp { expect: None, .. } | Ask::Unix { expect: None, .. } => Some(
+            "only connects: the kernel accepts for a process that hangs; add `send` and `expect`, \
+             or ask by http or exec"
+                .to_owned(),
+        ),
+        Ask::Tcp { .. } | Ask::Unix { .. } | Ask::Http(_) | Ask::Https(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::load;
+    use crate::config::problem::Problem;
+
+    fn said(text: &str) -> Vec<String> {
+        let outcome = load::read("web", "web.toml", text.as_bytes());
+        assert!(outcome.definition.is_some(), "{:?}", outcome.problems);
+        outcome.problems.iter().map(Problem::to_string).collect()
+    }
+
+    fn one(text: &str, place: &str, part: &str) {
+        let all = said(text);
+        assert!(
+            all.len() == 1 && all[0].starts_with(place) && all[0].contains(part),
+            "{text}\n{all:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_warned_of() {
+        let http = "exec = 'a'\nprobe = [{ type = 'http', target = 'http://a/'";
+        one(
+            "exec = ['a b']",
+            "web.toml:1:8: warning: ",
+            "one word with blanks",
+        );
+        for dummy in [
+            "true",
+            "/bin/true",
+            "echo ok",
+            "sh -c 'echo ok'",
+            "sh -c 'true'",
+        ] {
+            let text = format!("exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"{dummy}\"");
+            one(
+                &text,
+                "web.toml:2:1: warning: the probe `exec` runs",
+                "always passes",
+            );
+        }
+        for socket in [
+            "type = 'tcp', target = 'a:1'",
+            "type = 'unix', target = '/a'",
+        ] {
+            let text = format!("exec = 'a'\nprobe = [{{ {socket} }}]");
+            one(&text, "web.toml:2:10: warning: ", "only connects");
+        }
+        one(
+            &format!("{http}, timeout_ms = 5 }}]"),
+            "web.toml:2:10:",
+            "has 5 ms to be answered",
+        );
+        let fast = "exec = 'a'\nprobe = [{ type = 'exec', target = 'b', interval_ms = 100 }]";
+        one(fast, "web.toml:2:10:", "starts a process every 100 ms");
+        one(
+            &format!("restart = 'never'\n{http} }}]"),
+            "web.toml:1:11:",
+            "only show",
+        );
+        let none = format!("retry_policy = {{ max_attempts = 0 }}\n{http} }}]");
+        one(&none, "web.toml:1:33:", "only show");
+        let short = format!(
+            "retry_policy = {{ stability_period_ms = 49 }}\n{http}, interval_ms = 50, timeout_ms = 50 }}]"
+        );
+        one(
+            &short,
+            "web.toml:1:40:",
+            "shorter than the interval of the probe `http` (50 ms)",
+        );
+    }
+
+    #[test]
+    fn what_is_not() {
+        for text in [
+            "exec = 'a b'",
+            "exec = 'a'\nrestart = 'never'",
+            "exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"sh -c 'echo PING | nc -U /run/a'\"",
+            "exec = 'a'\n[[probe]]\ntype = 'tcp'\ntarget = 'a:1'\nsend = 'PING'\nexpect = 'PONG'",
+            "exec = 'a'\n[[probe]]\ntype = 'http'\ntarget = 'http://a/'",
+        ] {
+            assert_eq!(said(text), Vec::<String>::new(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Definitions: what people write about a service, read and checked.
+//!
+//! Pure: text in, definitions or problems out; reading files is the caller's job. The way of a
+//! file: `load::read` parses it to a spanned tree (`from_toml`, `from_json`), `service` and
+//! `probe` read the tree key by key (`reader`) against the one table of all keys (`keys`), and
+//! `set::join` checks all files against each other. Typed readers are used instead of serde, so
+//! that all errors of a file come at once, each with its line.
+
+pub mod definition;
+pub mod diff;
+mod from_json;
+mod from_toml;
+pub mod hints;
+pub mod keys;
+mod lint;
+pub mod load;
+pub mod names;
+pub mod overlay;
+mod probe;
+pub mod problem;
+mod reader;
+mod service;
+pub mod set;
+pub mod settings;
+mod target;
+mod tree;
+mod values;
+mod words;
+
+pub use definition::*;
+pub use service::Relation;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,413 @@
+//! Builds a service's [`Definition`] from the tree.
+//!
+//! Here are the rules that concern more than one key; single keys are checked by `reader`.
+//! Invariant: what is returned is only used when no error was recorded.
+
+use crate::config::definition::*;
+use crate::config::keys::{retry_policy, service};
+use crate::config::problem::Problems;
+use crate::config::reader::{self, Table};
+use crate::config::tree::{Entry, Span, Value};
+use crate::config::{hints, probe};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How a service names another one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Relation {
+    Requires,
+    Wants,
+    After,
+}
+
+impl Relation {
+    /// The key.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Relation::Requires => "requires",
+            Relation::Wants => "wants",
+            Relation::After => "after",
+        }
+    }
+}
+
+/// The definition, where its dependencies stand, and where its probes stand.
+pub struct Built {
+    pub definition: Definition,
+    pub dependencies: Vec<(Relation, Box<str>, Span)>,
+    pub places: Places,
+}
+
+/// Where the parts stand that the lint may have words for.
+pub struct Places {
+    pub exec: Span,
+    pub restart: Span,
+    pub stability_period: Span,
+    pub max_attempts: Span,
+    pub probes: Vec<Span>,
+}
+
+/// None when there is nothing that could be started: `exec` is missing or broken.
+pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> {
+    let t = Table::open(Span::default(), root, service::ALL, p);
+    let exec = match t.has(&service::EXEC) {
+        true => t.command(&service::EXEC, p),
+        false => {
+            let example = p.assign("exec", "[\"/usr/bin/web\", \"--port\", \"8080\"]");
+            p.error(
+                t.at,
+                format!("`exec` is missing: write what to run, as in {example}"),
+            );
+            None
+        }
+    };
+    let kind = t.choice(
+        &service::KIND,
+        &[Kind::Process, Kind::Oneshot],
+        Kind::Process,
+        p,
+    );
+    let process = process(&t, p);
+    let hooks = hooks(&t, p);
+    let dependencies = dependencies(name, &t, p);
+    let (retry_policy, [stability_period, max_attempts]) = retry(&t, p);
+    let probes = probe::build_all(&t, p);
+    if kind == Kind::Oneshot
+        && let Some(entry) = t.entry(&service::PROBE)
+        && !probes.is_empty()
+    {
+        p.error(
+            entry.key_at,
+            "a oneshot cannot have probes, it is well when it exits with 0: \
+             remove them, or write kind = \"process\"",
+        );
+    }
+    let start_timeout = start_timeout(&t, kind, &probes, p);
+    let notify = notify(&t, kind, p);
+    let restarts = [Restart::Always, Restart::OnFailure, Restart::Never];
+    let restart = t
+        .choice_given(&service::RESTART, &restarts, p)
+        .unwrap_or(match kind {
+            Kind::Process => Restart::Always,
+            Kind::Oneshot => Restart::OnFailure,
+        });
+    let places = Places {
+        exec: t.place(&service::EXEC),
+        restart: t.place(&service::RESTART),
+        stability_period,
+        max_attempts,
+        probes: probes.iter().map(|(_, at)| *at).collect(),
+    };
+    let named = |relation| {
+        let of = dependencies.iter().filter(|(r, _, _)| *r == relation);
+        of.map(|(_, name, _)| name.clone()).collect()
+    };
+    let definition = Definition {
+        description: t.text(&service::DESCRIPTION, p).map(Into::into),
+        exec: exec.unwrap_or_default(),
+        kind,
+        after: named(Relation::After),
+        requires: named(Relation::Requires),
+        wants: named(Relation::Wants),
+        process,
+        stop_signal: t.signal(&service::STOP_SIGNAL, p),
+        stop_timeout: t.millis(&service::STOP_TIMEOUT, p),
+        health_stop_timeout: t.millis_given(&service::HEALTH_STOP_TIMEOUT, p),
+        start_timeout,
+        restart,
+        autostart: t.boolean(&service::AUTOSTART, p),
+        kill_mode: t.choice(
+            &service::KILL_MODE,
+            &[KillMode::Tree, KillMode::Mixed, KillMode::Process],
+            KillMode::Tree,
+            p,
+        ),
+        hooks,
+        retry_policy,
+        notify,
+        probes: probes.into_iter().map(|(probe, _)| probe).collect(),
+    };
+    (!definition.exec.is_empty()).then_some(Built {
+        definition,
+        dependencies,
+        places,
+    })
+}
+
+fn process(t: &Table<'_>, p: &mut Problems) -> Process {
+    let working_dir = t.text(&service::WORKING_DIR, p);
+    if let Some(path) = working_dir.filter(|path| !path.starts_with('/')) {
+        let words = format!(
+            "`working_dir` is `{}`; it must be absolute",
+            hints::shorten(path)
+        );
+        p.error(t.place(&service::WORKING_DIR), words);
+    }
+    let env_file = t.text(&service::ENV_FILE, p);
+    if let Some(path) = env_file.filter(|f| !f.strip_prefix('-').unwrap_or(f).starts_with('/')) {
+        let words = format!(
+            "`env_file` is `{}`; it must be absolute",
+            hints::shorten(path)
+        );
+        p.error(t.place(&service::ENV_FILE), words);
+    }
+    // The ranges in the key table are those of the types.
+    let nice = t
+        .number_given(&service::NICE, p)
+        .and_then(|n| i8::try_from(n).ok());
+    let oom = t
+        .number_given(&service::OOM_SCORE_ADJ, p)
+        .and_then(|n| i16::try_from(n).ok());
+    Process {
+        user: t.account(&service::USER, p),
+        group: t.account(&service::GROUP, p),
+        groups: t.accounts(&service::GROUPS, p),
+        umask: t.umask(&service::UMASK, p),
+        working_dir: working_dir.map(Into::into),
+        env: env(t, p),
+        env_file: env_file.map(Into::into),
+        inherit_env: t.boolean(&service::INHERIT_ENV, p),
+        limits: t.limits(&service::LIMITS, p),
+        nice,
+        oom_score_adj: oom,
+    }
+}
+
+fn hooks(t: &Table<'_>, p: &mut Problems) -> Hooks {
+    let reload_exec = t.commands(&service::RELOAD_EXEC, p);
+    let by_signal = t.has(&service::RELOAD_SIGNAL);
+    if by_signal && !reload_exec.is_empty() {
+        p.error(
+            t.place(&service::RELOAD_SIGNAL),
+            "`reload_signal` and `reload_exec` are two ways of one thing: remove one of them",
+        );
+    }
+    Hooks {
+        pre_start: t.commands(&service::PRE_START, p),
+        pre_start_timeout: t.millis(&service::PRE_START_TIMEOUT, p),
+        stop_exec: t.commands(&service::STOP_EXEC, p),
+        post_stop: t.commands(&service::POST_STOP, p),
+        post_stop_timeout: t.millis(&service::POST_STOP_TIMEOUT, p),
+        reload_signal: by_signal.then(|| t.signal(&service::RELOAD_SIGNAL, p)),
+        reload_exec,
+        reload_timeout: t.millis(&service::RELOAD_TIMEOUT, p),
+    }
+}
+
+fn env(t: &Table<'_>, p: &mut Problems) -> BTreeMap<Box<str>, Box<str>> {
+    let mut env = BTreeMap::new();
+    for (member, value) in t.strings(&service::ENV, p) {
+        let name = member.key.as_ref();
+        if name.is_empty() || name.contains(['=', '\0']) {
+            let shown = hints::shorten(name);
+            p.error(
+                member.key_at,
+                format!(
+                    "`{shown}` cannot name an environment variable: write letters, digits, `_`"
+                ),
+            );
+        } else if name.starts_with("VITALD_") {
+            p.error(
+                member.key_at,
+                format!("`{name}` is set by vitald itself: use another name"),
+            );
+        } else {
+            env.insert(name.into(), value.into());
+        }
+    }
+    env
+}
+
+fn dependencies(name: &str, t: &Table<'_>, p: &mut Problems) -> Vec<(Relation, Box<str>, Span)> {
+    let mut all = Vec::new();
+    for (relation, key) in [
+        (Relation::Requires, &service::REQUIRES),
+        (Relation::Wants, &service::WANTS),
+        (Relation::After, &service::AFTER),
+    ] {
+        for (other, at) in t.services(key, p) {
+            if *other == *name {
+                p.error(
+                    at,
+                    format!("`{name}` names itself in `{}`: remove it", relation.word()),
+                );
+            } else {
+                all.push((relation, other, at));
+            }
+        }
+    }
+    all
+}
+
+/// The policy, and where `stability_period_ms` and `max_attempts` stand.
+fn retry(t: &Table<'_>, p: &mut Problems) -> (RetryPolicy, [Span; 2]) {
+    let (at, members): (Span, &[Entry<'_>]) = match t.entry(&service::RETRY_POLICY) {
+        None => (t.at, &[]),
+        Some(entry) => match &entry.value.value {
+            Value::Table(members) => (entry.value.at, members),
+            other => {
+                reader::wrong::<()>(entry, "a table: [retry_policy]", other, p);
+                (entry.value.at, &[])
+            }
+        },
+    };
+    let t = Table::open(at, members, retry_policy::ALL, p);
+    let delay = t.millis(&retry_policy::DELAY, p);
+    let max_delay = match t.millis_given(&retry_policy::MAX_DELAY, p) {
+        None => reader::default_millis(&retry_policy::MAX_DELAY).max(delay),
+        Some(max) if max < delay => {
+            let advice = p.assign("max_delay_ms", &delay.as_millis().to_string());
+            p.error(
+                t.place(&retry_policy::MAX_DELAY),
+                format!("`max_delay_ms` is less than `delay_ms`: write {advice} or more"),
+            );
+            max
+        }
+        Some(max) => max,
+    };
+    let backoffs = [Backoff::Fixed, Backoff::Linear, Backoff::Exponential];
+    let ends = [OnExhausted::Keep, OnExhausted::Stop];
+    let policy = RetryPolicy {
+        max_attempts: max_attempts(&t, p),
+        delay,
+        backoff: t.choice(&retry_policy::BACKOFF, &backoffs, Backoff::Exponential, p),
+        max_delay,
+        jitter: t.fraction(&retry_policy::JITTER, p),
+        stability_period: t.millis(&retry_policy::STABILITY_PERIOD, p),
+        on_exhausted: t.choice(&retry_policy::ON_EXHAUSTED, &ends, OnExhausted::Keep, p),
+        on_exhausted_exec: t.command(&retry_policy::ON_EXHAUSTED_EXEC, p),
+    };
+    let places = [
+        t.place(&retry_policy::STABILITY_PERIOD),
+        t.place(&retry_policy::MAX_ATTEMPTS),
+    ];
+    (policy, places)
+}
+
+/// None: any number.
+fn max_attempts(t: &Table<'_>, p: &mut Problems) -> Option<u32> {
+    let key = &retry_policy::MAX_ATTEMPTS;
+    if let Some(entry) = t.entry(key)
+        && let Value::String(word) = &entry.value.value
+    {
+        if word != "unlimited" {
+            let advice = p.assign(key.name, "10");
+            p.error(
+                entry.value.at,
+                format!(
+                    "`{}` must be a whole number or \"unlimited\": write {advice}",
+                    key.name
+                ),
+            );
+        }
+        return None;
+    }
+    u32::try_from(t.number(key, p)).ok()
+}
+
+/// What it tells of itself; None: nothing.
+fn notify(t: &Table<'_>, kind: Kind, p: &mut Problems) -> Option<Box<Notify>> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum By {
+        Probe,
+        Notify,
+        Fd,
+    }
+    let by = [By::Probe, By::Notify, By::Fd];
+    let by = t.choice(&service::READY, &by, By::Probe, p);
+    let fd = t.number_given(&service::NOTIFY_FD, p);
+    let accesses = [NotifyAccess::None, NotifyAccess::Main, NotifyAccess::Tree];
+    let access = t.choice_given(&service::NOTIFY_ACCESS, &accesses, p);
+    let watchdog = t.millis_given(&service::WATCHDOG, p);
+    let fd_store_max = u16::try_from(t.number(&service::FD_STORE_MAX, p)).unwrap_or(0);
+    if kind == Kind::Oneshot {
+        for key in [&service::READY, &service::NOTIFY_FD, &service::WATCHDOG] {
+            if let Some(entry) = t.entry(key) {
+                let words = format!(
+                    "a oneshot is done when it exits, `{}` is for a process: remove it, or write \
+                     kind = \"process\"",
+                    entry.key
+                );
+                p.error(entry.key_at, words);
+            }
+        }
+    }
+    if let (Some(entry), false) = (t.entry(&service::NOTIFY_FD), by == By::Fd) {
+        let advice = p.assign("ready", "\"fd\"");
+        let words = format!("`notify_fd` is nothing without `ready`: write {advice}");
+        p.error(entry.key_at, words);
+    }
+    let wants = [
+        (by == By::Notify, "ready = \"notify\""),
+        (watchdog.is_some(), "`watchdog_ms`"),
+        (fd_store_max > 0, "`fd_store_max`"),
+    ];
+    let needed = wants.into_iter().find(|(wants, _)| *wants);
+    if let (Some(NotifyAccess::None), Some((_, who))) = (access, needed) {
+        let advice = p.assign("notify_access", "\"main\"");
+        let words = format!("{who} needs the notify socket: write {advice}, or remove one of them");
+        p.error(t.place(&service::NOTIFY_ACCESS), words);
+    }
+    let fd = fd.and_then(|fd| u16::try_from(fd).ok()).unwrap_or(3);
+    if by == By::Fd && fd_store_max > 0 && fd < 3 + fd_store_max {
+        let least = 3 + fd_store_max;
+        let advice = p.assign("notify_fd", &least.to_string());
+        let words = format!(
+            "`notify_fd` is {fd}, and descriptors from 3 on are those of `fd_store_max`: write \
+             {advice} or more"
+        );
+        let key = match t.has(&service::NOTIFY_FD) {
+            true => &service::NOTIFY_FD,
+            false => &service::FD_STORE_MAX,
+        };
+        p.error(t.place(key), words);
+    }
+    let access = access.unwrap_or(match needed {
+        Some(_) => NotifyAccess::Main,
+        None => NotifyAccess::None,
+    });
+    let ready = match by {
+        By::Probe => Ready::Probe,
+        By::Notify => Ready::Notify,
+        By::Fd => Ready::Fd(fd),
+    };
+    (ready != Ready::Probe || access != NotifyAccess::None).then(|| {
+        Box::new(Notify {
+            ready,
+            access,
+            watchdog,
+            fd_store_max,
+        })
+    })
+}
+
+/// Never less than the largest `start_period_ms`: while failures do not count nothing is judged.
+fn start_timeout(
+    t: &Table<'_>,
+    kind: Kind,
+    probes: &[(Probe, Span)],
+    p: &mut Problems,
+) -> Option<Duration> {
+    /// Of a process (design §3).
+    const DEFAULT: Duration = Duration::from_secs(30);
+    let longest = probes
+        .iter()
+        .map(|(probe, _)| probe.start_period)
+        .max()
+        .unwrap_or_default();
+    match t.millis_given(&service::START_TIMEOUT, p) {
+        None if kind == Kind::Oneshot => None,
+        None => Some(DEFAULT.max(longest)),
+        Some(given) if given < longest => {
+            let advice = p.assign("start_timeout_ms", &longest.as_millis().to_string());
+            p.error(
+                t.place(&service::START_TIMEOUT),
+                format!(
+                    "`start_timeout_ms` is less than the probe's `start_period_ms`: write {advice} or more"
+                ),
+            );
+            Some(given)
+        }
+        Some(given) => Some(given),
+    }
+}

@@ -1,0 +1,201 @@
+//! `vitald.toml`: the daemon's own settings.
+//!
+//! All have defaults, so the file may be missing. A key that cannot be used keeps its default and
+//! the daemon runs on; for `access` that is "nobody else", so a mistake never opens a door.
+
+use crate::config::hints;
+use crate::config::keys::{ACCESS_WORDS, daemon};
+use crate::config::load;
+use crate::config::names;
+use crate::config::problem::{Problem, Problems};
+use crate::config::reader::{Table, wrong};
+use crate::config::tree::{Lines, Span, Value};
+use crate::limits;
+use std::time::Duration;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Groups, by name or number, and what each may do on the control socket; a group stands once
+    /// for each of its rights. root and our own user may do all.
+    pub access: Box<[(Box<str>, Right)]>,
+    pub log_file_bytes: u64,
+    /// Rotated files kept besides the one being written.
+    pub log_files: u32,
+    /// What the engine is told is written to `recording` in the state directory.
+    pub record: bool,
+    pub record_bytes: u64,
+    /// With whose end for good the daemon ends.
+    pub main: Option<Box<str>>,
+    /// None: it depends on whether we are a host's first process.
+    pub shutdown_timeout: Option<Duration>,
+    pub early_setup: EarlySetup,
+    /// A program and its arguments; empty: what the host has.
+    pub rescue_shell: Box<[Box<str>]>,
+}
+
+/// Whether PID 1 mounts what is missing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EarlySetup {
+    /// On a host, not in a container.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// One right on the control socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Right {
+    pub access: Access,
+    /// None: all services and the daemon.
+    pub service: Option<Box<str>>,
+}
+
+/// How much; each holds those before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Access {
+    View,
+    Read,
+    Act,
+    Admin,
+}
+
+impl Right {
+    /// `act`, `restart:web`; or why it is no right.
+    fn parse(word: &str) -> Result<Right, String> {
+        let (what, service) = match word.split_once(':') {
+            Some((what, service)) => (what, Some(service)),
+            None => (word, None),
+        };
+        let access = match what {
+            "view" => Access::View,
+            "read" | "logs" => Access::Read,
+            "act" | "restart" => Access::Act,
+            "admin" => Access::Admin,
+            _ => {
+                return Err(format!(
+                    "a right is one of {}, for one service as in \"restart:web\"",
+                    ACCESS_WORDS.join(", ")
+                ));
+            }
+        };
+        if let Some(name) = service {
+            names::check(name)?;
+        }
+        Ok(Right {
+            access,
+            service: service.map(Box::from),
+        })
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            access: Box::default(),
+            log_file_bytes: limits::LOG_FILE_BYTES,
+            log_files: limits::LOG_FILES,
+            record: false,
+            record_bytes: limits::RECORD_BYTES,
+            main: None,
+            shutdown_timeout: None,
+            early_setup: EarlySetup::Auto,
+            rescue_shell: Box::default(),
+        }
+    }
+}
+
+/// Reads the settings and all that is wrong with them.
+pub fn read(file: &str, bytes: &[u8]) -> (Settings, Vec<Problem>) {
+    let mut p = Problems::new(load::syntax_of(file));
+    let settings = load::text_of(bytes, &mut p)
+        .and_then(|text| load::parse(text, &mut p))
+        .map(|root| match &root.value {
+            Value::Table(entries) => {
+                build(&Table::open(root.at, entries, daemon::ALL, &mut p), &mut p)
+            }
+            other => {
+                p.error(
+                    Span::default(),
+                    format!("settings are an object, not {}", other.what()),
+                );
+                Settings::default()
+            }
+        })
+        .unwrap_or_default();
+    let lines = Lines::new(load::without_mark(bytes));
+    (settings, p.finish(file, &lines))
+}
+
+fn build(t: &Table<'_>, p: &mut Problems) -> Settings {
+    Settings {
+        access: access(t, p),
+        // The ranges in the key table are within those of the types.
+        log_file_bytes: u64::try_from(t.number(&daemon::LOG_FILE_BYTES, p)).unwrap_or(0),
+        log_files: u32::try_from(t.number(&daemon::LOG_FILES, p)).unwrap_or(0),
+        record: t.boolean(&daemon::RECORD, p),
+        record_bytes: u64::try_from(t.number(&daemon::RECORD_BYTES, p)).unwrap_or(0),
+        main: main(t, p),
+        shutdown_timeout: t.millis_given(&daemon::SHUTDOWN_TIMEOUT, p),
+        early_setup: t.choice(
+            &daemon::EARLY_SETUP,
+            &[EarlySetup::Auto, EarlySetup::Always, EarlySetup::Never],
+            EarlySetup::Auto,
+            p,
+        ),
+        rescue_shell: t.command(&daemon::RESCUE_SHELL, p).unwrap_or_default(),
+    }
+}
+
+fn main(t: &Table<'_>, p: &mut Problems) -> Option<Box<str>> {
+    let name = t.text(&daemon::MAIN, p)?;
+    match names::check(name) {
+        Ok(()) => Some(name.into()),
+        Err(why) => {
+            p.error(t.place(&daemon::MAIN), format!("`main`: {why}"));
+            None
+        }
+    }
+}
+
+fn access(t: &Table<'_>, p: &mut Problems) -> Box<[(Box<str>, Right)]> {
+    let Some(entry) = t.entry(&daemon::ACCESS) else {
+        return Box::default();
+    };
+    let Value::Table(members) = &entry.value.value else {
+        wrong::<()>(entry, "a table of groups", &entry.value.value, p);
+        return Box::default();
+    };
+    let mut found: Vec<(Box<str>, Right)> = Vec::new();
+    for member in members {
+        let group = member.key.as_ref();
+        if group.is_empty() || group.contains(|c: char| c == ':' || c.is_whitespace()) {
+            let words = format!("`{}` is no group's name or number", hints::shorten(group));
+            p.error(member.key_at, words);
+            continue;
+        }
+        let rights = match &member.value.value {
+            Value::Array(rights) => rights.as_slice(),
+            _ => std::slice::from_ref(&member.value),
+        };
+        for right in rights {
+            let Value::String(word) = &right.value else {
+                let what = right.value.what();
+                let words = format!(
+                    "`{}` has {what}: write a right in quotes, as \"read\", or an array of them",
+                    hints::shorten(group)
+                );
+                p.error(right.at, words);
+                continue;
+            };
+            match Right::parse(word) {
+                Ok(right) => found.push((group.into(), right)),
+                Err(why) => {
+                    let (group, word) = (hints::shorten(group), hints::shorten(word));
+                    p.error(right.at, format!("`{group}` is given \"{word}\": {why}"));
+                }
+            }
+        }
+    }
+    found.into_boxed_slice()
+}

@@ -1,0 +1,413 @@
+//! What each verb does: arguments and rights in; a reply, a command for the engine, or an errand
+//! for the loop out.
+//!
+//! It changes nothing by itself. Invariant: rights are checked before anything is said about a
+//! service, so that a name which one may not see and a name which does not exist look the same.
+
+use super::House;
+use super::access::{Access, Level};
+use super::power::Ending;
+use super::reply::Reply;
+use super::rpc::code;
+use super::values::Values;
+use super::verbs::{Kind, Shape, Verb};
+use crate::config::load::{self, Outcome};
+use crate::config::set::{self, File};
+use crate::config::{Definition, hints, names};
+use crate::engine::{Command, Given};
+use crate::exit::Signal;
+use crate::id::ServiceId;
+use crate::limits;
+use crate::time::Wall;
+use std::time::Duration;
+
+/// History and log lines when the caller does not say how many.
+const DEFAULT_LINES: u64 = 50;
+
+/// One call, ready to be served.
+pub struct Call<'a> {
+    pub values: &'a Values,
+    pub access: &'a Access,
+    pub house: &'a dyn House,
+    pub wall: &'a Wall,
+}
+
+/// What becomes of a call.
+pub enum Act {
+    /// Answered at once.
+    Reply(Reply),
+    /// For the engine, which answers by ticket.
+    Command { command: Command, wait: bool },
+    /// Read the definitions anew; the engine answers by ticket.
+    Reload,
+    /// Execute this program (None: the present one's file) in the daemon's place; the loop answers
+    /// by ticket.
+    Upgrade {
+        program: Option<Box<str>>,
+        force: bool,
+    },
+    /// Stop all services, then end the machine; the loop answers by ticket.
+    End(Ending),
+    /// Ask what a policy would do; the loop has it asked by a helper and answers by ticket.
+    Simulate(Box<Simulation>),
+    /// Log lines, which the loop has; it answers by ticket.
+    Logs {
+        service: ServiceId,
+        name: Box<str>,
+        lines: usize,
+        follow: bool,
+    },
+    /// From now on these services (empty: all) and kinds (empty: all).
+    Subscribe {
+        services: Vec<Box<str>>,
+        kinds: Vec<Box<str>>,
+    },
+}
+
+/// What shall be simulated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Simulation {
+    pub service: ServiceId,
+    /// None: what really happened.
+    pub scenario: Option<Box<str>>,
+    pub set: Vec<Box<str>>,
+    pub seed: u64,
+    /// Who asks may see all services.
+    pub others: bool,
+}
+
+/// Why a call is refused: a JSON-RPC error code and a sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    pub code: i32,
+    pub message: String,
+}
+
+pub type Run = fn(&Call<'_>) -> Result<Act, Fault>;
+
+/// Serves a call, when the caller may make it.
+pub fn call(call: &Call<'_>) -> Result<Act, Fault> {
+    let verb = call.values.verb();
+    if !allowed(verb, call.values, call.access) {
+        return Err(denied(verb, verb.access));
+    }
+    (verb.run)(call)
+}
+
+fn denied(verb: &Verb, needed: Level) -> Fault {
+    Fault {
+        code: code::DENIED,
+        message: format!(
+            "permission denied: {} needs the right `{}`; root has it, and groups to which \
+             [access] in vitald.toml gives it",
+            verb.words,
+            needed.word()
+        ),
+    }
+}
+
+/// The permission check, by the verb's row and the services that the call names.
+fn allowed(verb: &Verb, values: &Values, access: &Access) -> bool {
+    let mut named = false;
+    for arg in verb.args {
+        let names: Vec<&str> = match arg.kind {
+            Kind::Service | Kind::NewService => values.text(arg.name).into_iter().collect(),
+            Kind::Services => values.list(arg.name).iter().map(|name| &**name).collect(),
+            _ => continue,
+        };
+        named |= !names.is_empty();
+        if !names.iter().all(|name| access.on(name, verb.access)) {
+            return false;
+        }
+    }
+    // What shows many services shows each reader those that it may see.
+    let cut_down = matches!(
+        verb.shape,
+        Shape::List | Shape::Status | Shape::Story | Shape::Events
+    );
+    named || access.overall(verb.access) || (cut_down && access.somewhere(verb.access))
+}
+
+impl Call<'_> {
+    fn service(&self) -> Result<ServiceId, Fault> {
+        self.find(self.values.text("name").unwrap_or_default())
+    }
+
+    fn find(&self, name: &str) -> Result<ServiceId, Fault> {
+        self.house.find(name).ok_or_else(|| {
+            let services = self.house.services();
+            let seen = services
+                .iter()
+                .map(|id| self.house.name(*id))
+                .filter(|name| self.access.on(name, Level::View));
+            let shown: String = name.chars().take(crate::limits::MAX_NAME).collect();
+            Fault {
+                code: code::NOT_FOUND,
+                message: match hints::nearest(name, seen) {
+                    Some(near) => format!("no service `{shown}`; did you mean `{near}`?"),
+                    None => format!("no service `{shown}`; `list` shows what there is"),
+                },
+            }
+        })
+    }
+
+    /// All services that this caller may see.
+    fn seen(&self) -> Vec<ServiceId> {
+        let mut services = self.house.services();
+        if !self.access.overall(Level::View) {
+            services.retain(|id| self.access.on(self.house.name(*id), Level::View));
+        }
+        services
+    }
+
+    fn command(&self, command: Command) -> Result<Act, Fault> {
+        let wait = self.values.flag("wait");
+        Ok(Act::Command { command, wait })
+    }
+
+    fn count(&self, name: &str) -> usize {
+        let number = self.values.number(name).unwrap_or(DEFAULT_LINES);
+        usize::try_from(number).unwrap_or(usize::MAX)
+    }
+}
+
+pub fn list(call: &Call<'_>) -> Result<Act, Fault> {
+    Ok(Act::Reply(Reply::List(call.seen())))
+}
+
+pub fn status(call: &Call<'_>) -> Result<Act, Fault> {
+    if call.values.text("name").is_none() {
+        return Ok(Act::Reply(Reply::Overview(call.seen())));
+    }
+    let status = call.house.status(call.service()?, call.wall);
+    Ok(Act::Reply(Reply::Status(Box::new(status))))
+}
+
+pub fn why(call: &Call<'_>) -> Result<Act, Fault> {
+    let why = call.house.why(call.service()?, call.wall);
+    Ok(Act::Reply(Reply::Why(Box::new(why))))
+}
+
+pub fn history(call: &Call<'_>) -> Result<Act, Fault> {
+    let of = match call.values.text("name") {
+        Some(name) => Some(call.find(name)?),
+        None => None,
+    };
+    let mut lines = call.house.history(of, call.wall, call.count("limit"));
+    lines.retain(|line| call.access.on(&line.service, Level::View));
+    Ok(Act::Reply(Reply::Story(lines)))
+}
+
+pub fn start(call: &Call<'_>) -> Result<Act, Fault> {
+    call.command(Command::Start {
+        service: call.service()?,
+        with_requires: call.values.flag("with_requires"),
+    })
+}
+
+pub fn stop(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    call.command(Command::Stop { service })
+}
+
+pub fn restart(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    call.command(Command::Restart { service })
+}
+
+pub fn reset(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    call.command(Command::Reset { service })
+}
+
+pub fn signal(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    let word = call.values.text("signal").unwrap_or_default();
+    match Signal::parse(word) {
+        Some(signal) => call.command(Command::Signal { service, signal }),
+        None => Err(Fault {
+            code: code::BAD_SIGNAL,
+            message: format!("no signal `{word}`; write HUP, SIGHUP or a number from 1 to 64"),
+        }),
+    }
+}
+
+pub fn set(call: &Call<'_>) -> Result<Act, Fault> {
+    let name = call.values.text("name").unwrap_or_default();
+    let text = call.values.text("definition").unwrap_or_default();
+    let fault = |code, message| Fault { code, message };
+    names::check(name).map_err(|words| fault(code::BAD_PARAMS, words))?;
+    if text.len() > limits::MAX_GIVEN_BYTES {
+        let (most, is) = (limits::MAX_GIVEN_BYTES, text.len());
+        let words = format!("the definition has {is} bytes; `set` takes {most}: write a file");
+        return Err(fault(code::BAD_PARAMS, words));
+    }
+    let source = names::given_source(name, text);
+    let definition = read_among(call, name, &source, text).map_err(|words| {
+        fault(
+            code::CONFIG,
+            format!("the definition cannot be used; nothing was changed\n{words}"),
+        )
+    })?;
+    call.command(Command::Set(Box::new(Given {
+        name: name.into(),
+        source: source.into(),
+        definition,
+        text: text.into(),
+    })))
+}
+
+/// The definition, checked also against the names there are; or its errors, one a line.
+fn read_among(
+    call: &Call<'_>,
+    name: &str,
+    source: &str,
+    text: &str,
+) -> Result<Definition, Box<str>> {
+    let others = call.house.services().into_iter();
+    let mut files: Vec<File> = others
+        .map(|id| call.house.name(id))
+        .filter(|other| *other != name)
+        .map(|other| File {
+            name: other.into(),
+            file: "".into(),
+            outcome: Outcome::default(),
+        })
+        .collect();
+    files.push(File {
+        name: name.into(),
+        file: source.into(),
+        outcome: load::read(name, source, text.as_bytes()),
+    });
+    let entries = set::join(files).entries;
+    let mine = entries.into_iter().find(|entry| &*entry.name == name);
+    mine.map_or(Err("it is no service's name".into()), |entry| {
+        entry.definition
+    })
+}
+
+pub fn delete(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    call.command(Command::Delete { service })
+}
+
+pub fn probe_run(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    let name = call.house.name(service);
+    let probe = match call.values.text("probe") {
+        None => None,
+        Some(word) => Some(call.house.find_probe(service, word).ok_or_else(|| Fault {
+            code: code::BAD_PARAMS,
+            message: format!("{name} has no probe `{word}`; `status {name}` shows its probes"),
+        })?),
+    };
+    call.command(Command::ProbeRun { service, probe })
+}
+
+pub fn logs(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    Ok(Act::Logs {
+        service,
+        name: call.house.name(service).into(),
+        lines: call.count("lines"),
+        follow: call.values.flag("follow"),
+    })
+}
+
+pub fn events(call: &Call<'_>) -> Result<Act, Fault> {
+    let services = call.values.list("services").to_vec();
+    for name in &services {
+        call.find(name)?;
+    }
+    let kinds = call.values.list("kinds").to_vec();
+    Ok(Act::Subscribe { services, kinds })
+}
+
+pub fn hold(call: &Call<'_>) -> Result<Act, Fault> {
+    let length = call.values.number("for_ms").map(Duration::from_millis);
+    call.command(Command::Hold { length })
+}
+
+pub fn release(call: &Call<'_>) -> Result<Act, Fault> {
+    call.command(Command::Release)
+}
+
+pub fn reload(call: &Call<'_>) -> Result<Act, Fault> {
+    if call.values.text("name").is_some() {
+        let service = call.service()?;
+        return call.command(Command::Reload { service });
+    }
+    if !call.access.overall(Level::Admin) {
+        return Err(denied(call.values.verb(), Level::Admin));
+    }
+    Ok(Act::Reload)
+}
+
+pub fn upgrade(call: &Call<'_>) -> Result<Act, Fault> {
+    let program = call.values.text("program").map(Into::into);
+    let force = call.values.flag("force");
+    Ok(Act::Upgrade { program, force })
+}
+
+pub fn simulate(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    let scenario = call.values.text("scenario");
+    let refuse = |message: &str| {
+        let message = message.to_owned();
+        Err(Fault {
+            code: code::BAD_PARAMS,
+            message,
+        })
+    };
+    match (call.values.text("against"), scenario) {
+        (None, None) => {
+            return refuse("policy simulate needs `scenario`, as \"at 30s hang\", or `against`");
+        }
+        (Some("history"), None) | (None, Some(_)) => {}
+        (Some("history"), Some(_)) => {
+            return refuse("give `scenario` or `against`, not both");
+        }
+        (Some(_), _) => return refuse("`against` takes \"history\""),
+    }
+    Ok(Act::Simulate(Box::new(Simulation {
+        service,
+        scenario: scenario.map(Into::into),
+        set: call.values.list("set").to_vec(),
+        seed: call.values.number("seed").unwrap_or(1),
+        others: call.access.overall(Level::View),
+    })))
+}
+
+pub fn info(call: &Call<'_>) -> Result<Act, Fault> {
+    let daemon = call.house.daemon(call.wall);
+    Ok(Act::Reply(Reply::Daemon(Box::new(daemon))))
+}
+
+pub fn ping(call: &Call<'_>) -> Result<Act, Fault> {
+    let daemon = call.house.daemon(call.wall);
+    Ok(Act::Reply(Reply::Pong {
+        version: daemon.version,
+        pid: daemon.pid,
+    }))
+}
+
+pub fn shutdown(call: &Call<'_>) -> Result<Act, Fault> {
+    let keep = call.values.flag("keep");
+    call.command(Command::Shutdown { keep })
+}
+
+pub fn poweroff(_: &Call<'_>) -> Result<Act, Fault> {
+    Ok(Act::End(Ending::Poweroff))
+}
+
+pub fn reboot(_: &Call<'_>) -> Result<Act, Fault> {
+    Ok(Act::End(Ending::Reboot))
+}
+
+pub fn halt(_: &Call<'_>) -> Result<Act, Fault> {
+    Ok(Act::End(Ending::Halt))
+}
+
+pub fn discover(_: &Call<'_>) -> Result<Act, Fault> {
+    Ok(Act::Reply(Reply::Discover))
+}

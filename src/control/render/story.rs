@@ -1,0 +1,239 @@
+//! What happened, and why: `why`, `history`, and events as they come.
+
+use super::{Colour, Grid, Style, clean, duration, pages};
+use crate::engine::status::{ProbeStatus, StoryLine, Why};
+
+/// Story lines that `why` shows; the rest is in `history`. With the facts it makes one screen.
+const WHY_LINES: usize = 14;
+/// From this age on a day stands before the time.
+const DAY_MS: u64 = 20 * 3_600_000;
+
+/// `why NAME`
+pub fn why(why: &Why, style: &Style, out: &mut String) {
+    let status = &why.status;
+    pages::headline(status, style, out);
+    pages::facts(status, pages::Facts::Story, style).draw("  ", style, out);
+    heading("what happened (UTC)", style, out);
+    let story = folded(why);
+    let skipped = story.len().saturating_sub(WHY_LINES);
+    if story.is_empty() {
+        out.push_str("  nothing yet\n");
+    } else if skipped > 0 {
+        let name = clean(&status.name);
+        out.push_str(&format!("  earlier: `history {name}`\n"));
+    }
+    let mut grid = Grid {
+        rows: Vec::new(),
+        right: &[1, 2],
+    };
+    grid.rows
+        .extend(story[skipped..].iter().map(|l| story_row(l, style, false)));
+    grid.draw("  ", style, out);
+    let failing = |probe: &&ProbeStatus| {
+        probe.up == Some(false) || probe.outcome.as_deref().is_some_and(|o| o != "pass")
+    };
+    let failing: Vec<_> = status.probes.iter().filter(failing).cloned().collect();
+    if !failing.is_empty() {
+        heading("evidence", style, out);
+        pages::probes(&failing, style, out);
+    }
+    heading("what comes next", style, out);
+    if why.next.is_empty() {
+        out.push_str("  nothing by itself\n");
+    }
+    for sentence in &why.next {
+        out.push_str(&format!("  {}\n", clean(sentence)));
+    }
+}
+
+/// The story without what its neighbours say: one trouble is a probe's, a health's, a decision's
+/// and a state's at once, in the same words.
+fn folded(why: &Why) -> Vec<StoryLine> {
+    let mut story: Vec<StoryLine> = Vec::new();
+    for (at, line) in why.story.iter().enumerate() {
+        let next = why.story.get(at + 1);
+        let twin = |next: &StoryLine| next.kind == "health" && next.detail == line.detail;
+        if line.kind == "probe" && next.is_some_and(twin) {
+            continue;
+        }
+        let mut line = line.clone();
+        if why.status.problem.is_some() && line.cause == "config" {
+            line.detail.clear();
+        }
+        let decided = story.last().filter(|last| last.kind == "decision");
+        if line.kind == "state" && decided.is_some_and(|last| last.detail.contains(&line.detail)) {
+            line.detail.clear();
+        }
+        story.push(line);
+    }
+    story
+}
+
+pub(super) fn heading(text: &str, style: &Style, out: &mut String) {
+    out.push_str(&style.paint(Colour::Strong, text));
+    out.push('\n');
+}
+
+/// `history [NAME]`
+pub fn story(lines: &[StoryLine], style: &Style, out: &mut String) {
+    if lines.is_empty() {
+        out.push_str("nothing has happened yet\n");
+        return;
+    }
+    let head = [
+        "TIME (UTC)",
+        "AGO",
+        "RUN",
+        "SERVICE",
+        "ABOUT",
+        "WHAT",
+        "REASON",
+    ];
+    let mut grid = Grid {
+        rows: vec![
+            head.iter()
+                .map(|h| ((*h).to_owned(), Colour::Faint))
+                .collect(),
+        ],
+        right: &[1, 2],
+    };
+    grid.rows
+        .extend(lines.iter().map(|line| story_row(line, style, true)));
+    grid.draw("", style, out);
+}
+
+fn story_row(line: &StoryLine, style: &Style, with_service: bool) -> Vec<(String, Colour)> {
+    let age = style.age_ms(&line.time);
+    let mut row = vec![
+        (clock(&line.time, age), Colour::Faint),
+        (age.map(duration).unwrap_or_default(), Colour::Faint),
+        (run(line), Colour::Faint),
+    ];
+    if with_service {
+        row.push((clean(&line.service), Colour::Strong));
+    }
+    row.push((clean(&line.kind), Colour::Plain));
+    row.push((change(line, style), colour(line)));
+    row.push((reason(line), Colour::Plain));
+    row
+}
+
+pub(super) fn run(line: &StoryLine) -> String {
+    match line.run {
+        0 => String::new(),
+        run => format!("#{run}"),
+    }
+}
+
+/// `22:48:01`, with the day before it when that is another one: `11-23 22:48:01`.
+fn clock(time: &str, age: Option<u64>) -> String {
+    // RFC 3339 is ASCII: 2026-11-23T22:48:01.123Z
+    match (time.get(5..10), time.get(11..19)) {
+        (Some(day), Some(clock)) if age.is_some_and(|age| age >= DAY_MS) => {
+            format!("{day} {clock}")
+        }
+        (_, Some(clock)) => clock.to_owned(),
+        _ => clean(time),
+    }
+}
+
+/// `starting → running`, `restart denied`.
+pub(super) fn change(line: &StoryLine, style: &Style) -> String {
+    match line.kind.as_str() {
+        "decision" => format!("restart {}", clean(&line.to)),
+        _ if line.from.is_empty() => clean(&line.to),
+        _ => format!(
+            "{} {} {}",
+            clean(&line.from),
+            style.arrow(),
+            clean(&line.to)
+        ),
+    }
+}
+
+pub(super) fn colour(line: &StoryLine) -> Colour {
+    match line.to.as_str() {
+        "running" | "healthy" | "up" | "allowed" => Colour::Good,
+        "failed" | "unhealthy" | "down" | "denied" => Colour::Bad,
+        "deferred" | "backoff" | "blocked" => Colour::Warn,
+        _ => Colour::Plain,
+    }
+}
+
+/// `http: timeout, 3 in a row; attempt 1/3, start in 500 ms; cured`
+pub(super) fn reason(line: &StoryLine) -> String {
+    let (cause, detail) = (clean(&line.cause), clean(&line.detail));
+    // That it became ready needs no cause: the start before it has told it.
+    let told = line.kind == "decision" || line.to == "running" || detail.starts_with(&cause);
+    let mut text = match (detail.is_empty(), told) {
+        (true, _) => cause,
+        (false, true) => detail,
+        (false, false) => format!("{cause}: {detail}"),
+    };
+    if line.kind != "decision" {
+        return text;
+    }
+    if line.to == "allowed"
+        && let Some(attempt) = attempt(&line.from)
+    {
+        text.push_str(&format!("; attempt {attempt}"));
+    }
+    if let Some(ms) = line
+        .next
+        .as_deref()
+        .and_then(|next| until(&line.time, next))
+    {
+        let what = match line.to.as_str() {
+            "allowed" => "start",
+            _ => "asked again",
+        };
+        text.push_str(&format!("; {what} after {}", duration(ms)));
+    }
+    match line.cured {
+        Some(true) => text.push_str("; cured"),
+        Some(false) => text.push_str("; not cured"),
+        None => {}
+    }
+    text
+}
+
+/// `attempts 0/3` were used before it: `1/3`.
+fn attempt(from: &str) -> Option<String> {
+    let used = from.strip_prefix("attempts ")?;
+    let (used, most) = match used.split_once('/') {
+        Some((used, most)) => (used, format!("/{}", clean(most))),
+        None => (used, String::new()),
+    };
+    let used: u32 = used.parse().ok()?;
+    Some(format!("{}{most}", used.saturating_add(1)))
+}
+
+/// Milliseconds between two RFC 3339 times.
+fn until(from: &str, to: &str) -> Option<u64> {
+    let from = humantime::parse_rfc3339(from).ok()?;
+    let to = humantime::parse_rfc3339(to).ok()?;
+    to.duration_since(from).ok().map(crate::time::millis)
+}
+
+/// One event as a line of its own, without its line end.
+pub fn event_line(line: &StoryLine, style: &Style) -> String {
+    format!("{} {}", clean(&line.time), event_words(line, style))
+}
+
+/// One event without its time.
+pub fn event_words(line: &StoryLine, style: &Style) -> String {
+    let mut text = String::new();
+    let mut name = clean(&line.service);
+    name.push_str(&run(line));
+    if !name.is_empty() {
+        text.push_str(&style.paint(Colour::Strong, &name));
+        text.push(' ');
+    }
+    text.push_str(&format!("{} ", clean(&line.kind)));
+    text.push_str(&style.paint(colour(line), &change(line, style)));
+    let reason = reason(line);
+    if !reason.is_empty() {
+        text.push_str(&format!(" ({reason})"));
+    }
+    text
+}

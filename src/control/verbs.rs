@@ -1,0 +1,626 @@
+//! The table of verbs: what can be asked of a daemon. One row is one verb, for both tongues and
+//! for the command line.
+//!
+//! What a verb does is in [`calls`]; what it answers is drawn in [`render`](super::render).
+//! Invariants: words and methods are unique; within a row, positional arguments come before
+//! options, a list is the last positional one, and nothing required follows what is optional.
+
+use super::access::Level;
+use super::calls::{self, Run};
+
+/// What an argument holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A service's name.
+    Service,
+    /// Any number of them.
+    Services,
+    /// A name for a service that need not be there yet.
+    NewService,
+    /// A definition: TOML or JSON, in JSON-RPC also as an object.
+    Definition,
+    /// Any text.
+    Text,
+    /// Any number of texts.
+    Texts,
+    /// A probe's name.
+    Probe,
+    /// An absolute path on the daemon's host.
+    Path,
+    /// `HUP`, `SIGHUP` or `1`.
+    Signal,
+    /// A whole number.
+    Count,
+    /// People write `10m`, programs milliseconds.
+    Duration,
+    /// Given or not.
+    Flag,
+    /// Any number of these words.
+    OneOf(&'static [&'static str]),
+}
+
+impl Kind {
+    /// How help calls it.
+    pub const fn placeholder(self) -> &'static str {
+        match self {
+            Kind::Service | Kind::NewService => "NAME",
+            Kind::Definition => "DEFINITION",
+            Kind::Services => "NAME...",
+            Kind::Text => "TEXT",
+            Kind::Texts => "KEY=VALUE",
+            Kind::Probe => "PROBE",
+            Kind::Path => "PATH",
+            Kind::Signal => "SIGNAL",
+            Kind::Count => "N",
+            Kind::Duration => "DURATION",
+            Kind::Flag => "",
+            Kind::OneOf(_) => "WORD",
+        }
+    }
+    /// Does it hold any number of words?
+    pub const fn is_list(self) -> bool {
+        matches!(self, Kind::Services | Kind::Texts | Kind::OneOf(_))
+    }
+}
+
+/// Where an argument stands in words; JSON takes all of them by name or in the row's order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    Position,
+    Option {
+        long: &'static str,
+        short: Option<char>,
+    },
+}
+
+impl Arg {
+    /// As people write it: `name`, `--for`.
+    pub fn shown(&self) -> String {
+        match self.form {
+            Form::Position => self.name.to_owned(),
+            Form::Option { long, .. } => format!("--{long}"),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Arg {
+    /// Its name in JSON.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    pub form: Form,
+    pub doc: &'static str,
+}
+
+/// What a verb answers with: how its `result` is read and drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    List,
+    /// One service when a name was given, else the daemon and all services.
+    Status,
+    Daemon,
+    Why,
+    Story,
+    /// What was done, and what comes of it.
+    Done,
+    Logs,
+    Events,
+    Pong,
+    Forecast,
+    Discover,
+}
+
+pub struct Verb {
+    /// As people write it.
+    pub words: &'static str,
+    /// As JSON-RPC calls it.
+    pub method: &'static str,
+    pub args: &'static [Arg],
+    pub access: Level,
+    /// One line, without a full stop.
+    pub summary: &'static str,
+    /// More, in sentences.
+    pub help: &'static str,
+    pub shape: Shape,
+    pub run: Run,
+}
+
+const fn position(name: &'static str, kind: Kind, required: bool, doc: &'static str) -> Arg {
+    let form = Form::Position;
+    Arg {
+        name,
+        kind,
+        required,
+        form,
+        doc,
+    }
+}
+
+const fn option(
+    name: &'static str,
+    kind: Kind,
+    long: &'static str,
+    short: Option<char>,
+    doc: &'static str,
+) -> Arg {
+    Arg {
+        name,
+        kind,
+        required: false,
+        form: Form::Option { long, short },
+        doc,
+    }
+}
+
+const NAME: Arg = position("name", Kind::Service, true, "the service");
+const WAIT: Arg = option(
+    "wait",
+    Kind::Flag,
+    "wait",
+    Some('w'),
+    "answer when the work has ended, not when it is accepted",
+);
+
+/// What an event can be about (`StoryLine::kind`).
+pub const EVENT_KINDS: &[&str] = &["state", "health", "wanted", "probe", "decision", "hold"];
+
+/// All verbs, in the order in which help shows them.
+pub static VERBS: &[Verb] = &[
+    Verb {
+        words: "list",
+        method: "service.list",
+        args: &[],
+        access: Level::View,
+        summary: "all services, one a line",
+        help: "With --json an array of what `status NAME` gives for one.",
+        shape: Shape::List,
+        run: calls::list,
+    },
+    Verb {
+        words: "status",
+        method: "service.status",
+        args: &[position(
+            "name",
+            Kind::Service,
+            false,
+            "the service; all when left out",
+        )],
+        access: Level::View,
+        summary: "how the services are: a table, or one of them in detail",
+        help: "With a name the exit code tells the state: 0 running, 3 not running, \
+               4 no such service, 5 running but unhealthy. Without a name JSON holds \
+               `daemon` and `services`.",
+        shape: Shape::Status,
+        run: calls::status,
+    },
+    Verb {
+        words: "why",
+        method: "service.why",
+        args: &[NAME],
+        access: Level::View,
+        summary: "why a service is as it is: what happened, what was decided, what comes next",
+        help: "Shows the last changes and every decision on a restart, also each no, with its \
+               reason; the last answer of every probe that is down; and what happens next.",
+        shape: Shape::Why,
+        run: calls::why,
+    },
+    Verb {
+        words: "history",
+        method: "service.history",
+        args: &[
+            position(
+                "name",
+                Kind::Service,
+                false,
+                "the service; all when left out",
+            ),
+            option(
+                "limit",
+                Kind::Count,
+                "limit",
+                Some('n'),
+                "how many of the newest (default 50)",
+            ),
+        ],
+        access: Level::View,
+        summary: "the last changes and decisions of one service or of all",
+        help: "Oldest first.",
+        shape: Shape::Story,
+        run: calls::history,
+    },
+    Verb {
+        words: "start",
+        method: "service.start",
+        args: &[
+            NAME,
+            option(
+                "with_requires",
+                Kind::Flag,
+                "with-requires",
+                None,
+                "start also what it requires and an operator had stopped",
+            ),
+            WAIT,
+        ],
+        access: Level::Act,
+        summary: "start a service, and want it started from now on",
+        help: "Gives a fresh budget of restarts. With --wait until it is ready, or until it is \
+               plain that it will not be.",
+        shape: Shape::Done,
+        run: calls::start,
+    },
+    Verb {
+        words: "stop",
+        method: "service.stop",
+        args: &[NAME, WAIT],
+        access: Level::Act,
+        summary: "stop a service, and want it stopped from now on",
+        help: "Remembered over a restart of the daemon and of the machine; nothing starts the \
+               service again but an operator. With --wait until its last process is gone.",
+        shape: Shape::Done,
+        run: calls::stop,
+    },
+    Verb {
+        words: "restart",
+        method: "service.restart",
+        args: &[NAME, WAIT],
+        access: Level::Act,
+        summary: "stop a service and start it again",
+        help: "Spends no attempt and gives a fresh budget. With --wait until the new run is ready.",
+        shape: Shape::Done,
+        run: calls::restart,
+    },
+    Verb {
+        words: "signal",
+        method: "service.signal",
+        args: &[
+            NAME,
+            position("signal", Kind::Signal, true, "HUP, SIGHUP or 1"),
+        ],
+        access: Level::Act,
+        summary: "send a signal to a service's main process",
+        help: "What the process does then is judged as if it had done it by itself.",
+        shape: Shape::Done,
+        run: calls::signal,
+    },
+    Verb {
+        words: "reset",
+        method: "service.reset",
+        args: &[NAME],
+        access: Level::Act,
+        summary: "give back a service's restart budget and delay",
+        help: "On a degraded service that had used up its budget the restart is decided anew, now.",
+        shape: Shape::Done,
+        run: calls::reset,
+    },
+    Verb {
+        words: "set",
+        method: "service.set",
+        args: &[
+            position("name", Kind::NewService, true, "the service, new or known"),
+            position(
+                "definition",
+                Kind::Definition,
+                true,
+                "what a file would hold, TOML or JSON; on the command line also @FILE, or - for \
+                 standard input",
+            ),
+            WAIT,
+        ],
+        access: Level::Admin,
+        summary: "define a service without a file, or define it anew",
+        help: "Kept in the state directory, over restarts of the daemon and of the machine. Takes \
+               effect at once: a new service is started, one that is known is restarted only when \
+               what its process is has changed. A file of the same name beats it. In JSON-RPC the \
+               definition may be an object.",
+        shape: Shape::Done,
+        run: calls::set,
+    },
+    Verb {
+        words: "delete",
+        method: "service.delete",
+        args: &[NAME, WAIT],
+        access: Level::Admin,
+        summary: "stop a service that was defined by `set`, and forget it",
+        help: "What files define is deleted with its file, and `reload`. With --wait until its \
+               last process is gone.",
+        shape: Shape::Done,
+        run: calls::delete,
+    },
+    Verb {
+        words: "probe run",
+        method: "probe.run",
+        args: &[
+            NAME,
+            position(
+                "probe",
+                Kind::Probe,
+                false,
+                "the probe's name; all when left out",
+            ),
+        ],
+        access: Level::Act,
+        summary: "ask a service's probes now and show what they answer",
+        help: "Moves nothing: no streak, no health, no restart. Works on a stopped service too.",
+        shape: Shape::Done,
+        run: calls::probe_run,
+    },
+    Verb {
+        words: "logs",
+        method: "logs.tail",
+        args: &[
+            NAME,
+            option(
+                "lines",
+                Kind::Count,
+                "lines",
+                Some('n'),
+                "how many of the last lines (default 50)",
+            ),
+            option(
+                "follow",
+                Kind::Flag,
+                "follow",
+                Some('f'),
+                "go on with what is written from now on",
+            ),
+        ],
+        access: Level::Read,
+        summary: "what a service wrote",
+        help: "In JSON what follows comes as notifications `logs.lines`.",
+        shape: Shape::Logs,
+        run: calls::logs,
+    },
+    Verb {
+        words: "events",
+        method: "events.subscribe",
+        args: &[
+            position("services", Kind::Services, false, "only of these services"),
+            option(
+                "kinds",
+                Kind::OneOf(EVENT_KINDS),
+                "kind",
+                Some('k'),
+                "only of this kind: state, health, wanted, probe, decision or hold; may be given again",
+            ),
+        ],
+        access: Level::View,
+        summary: "show what happens from now on",
+        help: "One event a line. In JSON they come as notifications `events.event`. One \
+               subscription a connection; a new one takes the place of the old. Who reads too \
+               slowly is disconnected.",
+        shape: Shape::Events,
+        run: calls::events,
+    },
+    Verb {
+        words: "hold",
+        method: "system.hold",
+        args: &[option(
+            "for_ms",
+            Kind::Duration,
+            "for",
+            None,
+            "how long, as 10m or 1h 30m; until `release` when left out",
+        )],
+        access: Level::Act,
+        summary: "the brake: no automatic restarts for now",
+        help: "First starts at a boot and what operators ask for go on. Survives the daemon.",
+        shape: Shape::Done,
+        run: calls::hold,
+    },
+    Verb {
+        words: "release",
+        method: "system.release",
+        args: &[],
+        access: Level::Act,
+        summary: "end a hold",
+        help: "What was held waits what is left of its delay.",
+        shape: Shape::Done,
+        run: calls::release,
+    },
+    Verb {
+        words: "reload",
+        method: "system.reload",
+        args: &[position(
+            "name",
+            Kind::Service,
+            false,
+            "the service that is to read its own configuration anew; the daemon when left out",
+        )],
+        access: Level::Act,
+        summary: "read the definitions again and apply what changed, or make a service do so",
+        help: "A service is restarted only when what its process is has changed. A file with an \
+               error changes nothing: the definition before it stays in force. This needs the \
+               right `admin`. With a name that service is sent its `reload_signal`, or its \
+               `reload_exec` is run and the answer tells how that ended.",
+        shape: Shape::Done,
+        run: calls::reload,
+    },
+    Verb {
+        words: "policy simulate",
+        method: "policy.simulate",
+        args: &[
+            NAME,
+            position(
+                "scenario",
+                Kind::Text,
+                false,
+                "what shall happen, as `at 30s hang; at 90s answer; for 2h`",
+            ),
+            option(
+                "set",
+                Kind::Texts,
+                "set",
+                None,
+                "as in retry_policy.max_attempts=3; may be given again",
+            ),
+            option(
+                "against",
+                Kind::Text,
+                "against",
+                None,
+                "`history`: what really happened is the scenario",
+            ),
+            option(
+                "seed",
+                Kind::Count,
+                "seed",
+                None,
+                "of the jitter (default 1)",
+            ),
+        ],
+        access: Level::View,
+        summary: "what the definition in force, or a changed one, would do in a scenario",
+        help: "Nothing is touched: the same rules decide in virtual time, and tell what they \
+               decide when, restarts, downtime and when they give up. `vitald simulate` does the \
+               same with files, and its help tells how a scenario is written.",
+        shape: Shape::Forecast,
+        run: calls::simulate,
+    },
+    Verb {
+        words: "info",
+        method: "system.status",
+        args: &[],
+        access: Level::View,
+        summary: "how the daemon itself is",
+        help: "Version, uptime, counts, a hold in force, and how late its loop has been.",
+        shape: Shape::Daemon,
+        run: calls::info,
+    },
+    Verb {
+        words: "ping",
+        method: "system.ping",
+        args: &[],
+        access: Level::None,
+        summary: "is a daemon there?",
+        help: "Answers with its version and process id.",
+        shape: Shape::Pong,
+        run: calls::ping,
+    },
+    Verb {
+        words: "upgrade",
+        method: "system.upgrade",
+        args: &[
+            position(
+                "program",
+                Kind::Path,
+                false,
+                "the new program; the file that runs now, perhaps replaced, when left out",
+            ),
+            option(
+                "force",
+                Kind::Flag,
+                "force",
+                None,
+                "also if it cannot read definitions that are in force: what runs by them is left \
+                 running, without probes",
+            ),
+        ],
+        access: Level::Admin,
+        summary: "execute a new vitald in the daemon's place, without touching a service",
+        help: "The process keeps its number, services keep theirs, connections stay open and no \
+               log line is lost. The new program is tried first: it must be a vitald, understand \
+               what this one leaves, and read every definition that is in force. One that fails \
+               before it has taken over executes the old one again. The answer comes from the one \
+               that runs in the end.",
+        shape: Shape::Done,
+        run: calls::upgrade,
+    },
+    Verb {
+        words: "shutdown",
+        method: "system.shutdown",
+        args: &[
+            option(
+                "keep",
+                Kind::Flag,
+                "keep",
+                None,
+                "leave the services running",
+            ),
+            WAIT,
+        ],
+        access: Level::Admin,
+        summary: "stop all services in order, then end the daemon",
+        help: "What is wanted of each service is kept for the next start. With --wait until the \
+               daemon is gone.",
+        shape: Shape::Done,
+        run: calls::shutdown,
+    },
+    Verb {
+        words: "poweroff",
+        method: "system.poweroff",
+        args: &[],
+        access: Level::Admin,
+        summary: "stop all services in order, then power the machine off",
+        help: "Only where the daemon is PID 1 of the host. What is left gets SIGTERM, then SIGKILL; file systems are \
+               unmounted or made read-only. The same as SIGUSR2 or SIGPWR to PID 1.",
+        shape: Shape::Done,
+        run: calls::poweroff,
+    },
+    Verb {
+        words: "reboot",
+        method: "system.reboot",
+        args: &[],
+        access: Level::Admin,
+        summary: "stop all services in order, then reboot the machine",
+        help: "As poweroff. The same as ctrl-alt-del, SIGINT or SIGTERM to PID 1.",
+        shape: Shape::Done,
+        run: calls::reboot,
+    },
+    Verb {
+        words: "halt",
+        method: "system.halt",
+        args: &[],
+        access: Level::Admin,
+        summary: "stop all services in order, then halt the machine, its power on",
+        help: "As poweroff. The same as SIGUSR1 to PID 1.",
+        shape: Shape::Done,
+        run: calls::halt,
+    },
+    Verb {
+        words: "discover",
+        method: "rpc.discover",
+        args: &[],
+        access: Level::None,
+        summary: "the JSON-RPC interface as an OpenRPC document",
+        help: "Made from the same table as this help.",
+        shape: Shape::Discover,
+        run: calls::discover,
+    },
+];
+
+/// The verb that JSON-RPC calls so.
+pub fn by_method(method: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.method == method)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_the_rules_that_the_loops_over_them_rely_on() {
+        for (n, verb) in VERBS.iter().enumerate() {
+            for other in &VERBS[..n] {
+                assert!(verb.words != other.words && verb.method != other.method);
+            }
+            assert!(!verb.summary.ends_with('.') && verb.help.ends_with('.'));
+            let mut optional = false;
+            let mut options = false;
+            let mut list = false;
+            for arg in verb.args {
+                assert!(!(arg.required && optional), "{}: {}", verb.words, arg.name);
+                optional |= !arg.required;
+                match arg.form {
+                    Form::Position => {
+                        assert!(!options && arg.kind != Kind::Flag, "{}", verb.words);
+                        assert!(!list, "{}: nothing stands after a list", verb.words);
+                        list = arg.kind.is_list();
+                    }
+                    Form::Option { .. } => options = true,
+                }
+            }
+        }
+    }
+}

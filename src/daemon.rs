@@ -1,0 +1,663 @@
+//! The daemon from the first lock to the last byte: prepares, hands the loop what it needs, and
+//! ends. What nobody can handle ends here.
+//!
+//! Order matters: locks before anything is read, the scribe before there is memory to share,
+//! processes of a daemon before this one are found before anything is started.
+
+use crate::config::settings::{self, Access as SettingsAccess, EarlySetup, Settings};
+use crate::control::access::{Grant, Level, Rights, Who};
+use crate::control::power::{Ending, Role};
+use crate::engine::snapshot::{RunSnapshot, ServiceSnapshot, StopSnapshot, WantedRecord};
+use crate::engine::{Boot, Engine, Found, Loaded};
+use crate::exit::Signal;
+use crate::journal::lock::{self, Lock, LockError};
+use crate::journal::runtime::{self, Identity, Runtime};
+use crate::journal::state;
+use crate::reactor::clock::Clock;
+use crate::reactor::identity::Accounts;
+use crate::reactor::init;
+use crate::reactor::listener::Listener;
+use crate::reactor::logs::LogDir;
+use crate::reactor::messages::Messages;
+use crate::reactor::program;
+use crate::reactor::reexec::{self, Handover};
+use crate::reactor::rehearsal::Rehearsal;
+use crate::reactor::signals::Signals;
+use crate::reactor::spawn::Spawner;
+use crate::reactor::sys::Origin;
+use crate::reactor::tree::{Lost, find_runs_within};
+use crate::reactor::voice::VoiceDir;
+use crate::reactor::{
+    Adopted, Before, LeftHook, Life, Locks, Parts, Reactor, child, definitions, scribe,
+};
+use crate::service::hook::{Hook, Progress};
+use crate::service::state::{Cause, State, Wanted};
+use crate::simulator;
+use crate::time::Time;
+use std::fmt::Display;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long a former daemon's scribe may take to write what it was given.
+const SCRIBE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the search for processes that the journal does not know may take.
+const SEARCH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long what no service owns may take to end in a container.
+const LEFTOVERS: Duration = Duration::from_secs(2);
+
+/// How long all services together may take to stop when the machine is to end.
+const HOST_SHUTDOWN: Duration = Duration::from_secs(300);
+
+/// Where the daemon lives.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// `vitald.toml` and `services/`.
+    pub config_dir: PathBuf,
+    /// What outlives the boot.
+    pub state_dir: PathBuf,
+    /// What outlives the daemon, not the boot; the control socket.
+    pub runtime_dir: PathBuf,
+    /// All is recorded there, whatever `vitald.toml` says.
+    pub record_dir: Option<PathBuf>,
+    /// With whose end for good the daemon ends, whatever `vitald.toml` says.
+    pub main: Option<Box<str>>,
+}
+
+/// Runs until told to end. As PID 1 of a host it does not return.
+pub fn run(options: &Options) -> ExitCode {
+    start_log();
+    let role = init::role();
+    let (settings, problems) = read_settings(&options.config_dir);
+    init::arm(&settings.rescue_shell);
+    let early = match settings.early_setup {
+        EarlySetup::Auto => role == Role::Host,
+        EarlySetup::Always => role != Role::Ordinary,
+        EarlySetup::Never => false,
+    };
+    if early {
+        init::set_up();
+    }
+    tell(&problems);
+    match try_run(options, &settings) {
+        Ok((_, ending)) if role == Role::Host => init::end_machine(ending),
+        Ok((code, _)) => {
+            init::end_leftovers(LEFTOVERS);
+            ExitCode::from(code)
+        }
+        Err(words) => {
+            log::error!("{words}");
+            reexec::fall_back(&words);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says on stdout whether this program could take the place of the daemon that runs there.
+pub fn rehearse(options: &Options) -> ExitCode {
+    let places = || {
+        let config_dir = absolute(&options.config_dir)?;
+        let state_dir = absolute(&options.state_dir)?;
+        Ok::<_, String>((config_dir, state_dir, absolute(&options.runtime_dir)?))
+    };
+    let said = places().and_then(|(config_dir, state_dir, runtime_dir)| {
+        let line = Rehearsal::perform(&config_dir, &state_dir, &runtime_dir).line();
+        let written = std::io::stdout().write_all(line.as_bytes());
+        written.map_err(|error| format!("cannot write to stdout: {error}"))
+    });
+    match said {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(words) => {
+            eprintln!("vitald: {words}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whatever ended this process's work: as PID 1 of a host it goes on, by a shell on the console
+/// and another start.
+pub fn never_ends() {
+    init::go_on_or(|| {});
+}
+
+fn start_log() {
+    let filter = env_logger::Env::default().filter_or("VITALD_LOG", "info");
+    let mut builder = env_logger::Builder::from_env(filter);
+    builder.format(|out, record| {
+        let level = match record.level() {
+            log::Level::Error => "error: ",
+            log::Level::Warn => "warning: ",
+            log::Level::Info => "",
+            log::Level::Debug => "debug: ",
+            log::Level::Trace => "trace: ",
+        };
+        writeln!(out, "vitald: {level}{}", record.args())
+    });
+    let to = Box::new(Messages::new(std::io::stderr()));
+    builder.target(env_logger::Target::Pipe(to));
+    // A second logger in one process is a test's, and no reason to end.
+    let _ = builder.try_init();
+}
+
+/// The same directories, absolute, and the control socket.
+struct Places {
+    config_dir: PathBuf,
+    state_dir: PathBuf,
+    runtime_dir: PathBuf,
+    socket: PathBuf,
+    /// Named on the command line.
+    record_dir: Option<PathBuf>,
+}
+
+fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), String> {
+    let mut clock = Clock::new();
+    let (now, _) = clock.read();
+    let handover = take_handover(now);
+    // How tests see one that cannot take over; not in a release.
+    #[cfg(debug_assertions)]
+    if let (reexec::Cause::Upgrade { .. }, Some("at the start")) = (
+        &handover.cause,
+        std::env::var("VITALD_TEST_PANIC").ok().as_deref(),
+    ) {
+        panic!("asked to panic at the start");
+    }
+    let reduced = handover.reduced().is_some();
+    let origin = handover.origin;
+    let in_place = handover.cause != reexec::Cause::Unknown;
+    let deaf = handover.is_none();
+    let runtime_dir = absolute(&options.runtime_dir)?;
+    let places = Places {
+        config_dir: absolute(&options.config_dir)?,
+        state_dir: absolute(&options.state_dir)?,
+        socket: runtime_dir.join("control.sock"),
+        record_dir: options.record_dir.as_deref().map(absolute).transpose()?,
+        runtime_dir,
+    };
+    let locks = lock_both(&places.runtime_dir, &places.state_dir, &handover)?;
+    let signals =
+        Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
+    if let Err(error) = child::become_subreaper() {
+        log::warn!(
+            "cannot become the reaper of orphans: {error}; what leaves its session may survive a stop"
+        );
+    }
+    let (mut reactor, journal) = build(&places, settings, locks, handover, signals, now)?;
+    tell(&journal.notes);
+    if !reactor.scribe_before_gone(SCRIBE_PATIENCE) {
+        log::warn!(
+            "the scribe of a daemon before this one still writes; what it writes now is not seen"
+        );
+    }
+    let wanted = state::load(&places.state_dir);
+    tell(&wanted.notes);
+    if wanted.rewrite {
+        reactor.rewrite_state();
+    }
+    let definitions = read_definitions(&places.config_dir, &wanted.wanted, reduced);
+    let socket = places.socket.display().to_string();
+    let (services, adopted, commands) = find_processes(
+        journal.services,
+        &wanted.wanted,
+        now,
+        &origin,
+        &socket,
+        in_place,
+    );
+    let taken_up = match adopted.len() {
+        0 => String::new(),
+        number => format!(
+            ", {} taken up again",
+            counted(number, "process", "processes")
+        ),
+    };
+    log::info!(
+        "vitald {}: {}{taken_up}, control socket {socket}",
+        env!("CARGO_PKG_VERSION"),
+        counted(definitions.len(), "definition", "definitions"),
+    );
+    let main = options.main.clone().or_else(|| settings.main.clone());
+    if let Some(name) = main.as_deref()
+        && !definitions.iter().any(|loaded| *loaded.name == *name)
+    {
+        let shown = places.config_dir.display();
+        return Err(format!(
+            "the main service {name} is not defined: write {shown}/services/{name}.toml, or name \
+             another"
+        ));
+    }
+    let host = (init::role() == Role::Host).then_some(HOST_SHUTDOWN);
+    let boot = Boot {
+        definitions,
+        wanted: wanted.wanted,
+        services,
+        transitions: journal.transitions,
+        decisions: journal.decisions,
+        hold: journal.hold,
+        wall_ms: clock.wall_ms(),
+        deaf: Some(deaf),
+        main,
+        shutdown_timeout: settings.shutdown_timeout.or(host),
+    };
+    let code = reactor
+        .run(boot, adopted, commands)
+        .map_err(|error| format!("the loop ended: {error}"))?;
+    let ending = reactor.ending();
+    reactor.finish();
+    log::info!("ended");
+    Ok((code, ending))
+}
+
+fn counted(number: usize, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        _ => format!("{number} {many}"),
+    }
+}
+
+/// What an execution of this process before us left, and what we do to the host, once in its
+/// life; from here on a panic executes us anew.
+fn take_handover(now: Time) -> Handover {
+    let before = Handover::take();
+    program::remember(None);
+    let origin = Origin::take(before.as_ref().map(|handover| handover.origin));
+    let mut handover = before.unwrap_or_default();
+    handover.origin = origin;
+    handover.panics = handover.recent_panics(now);
+    reexec::arm(origin, handover.panics.clone());
+    reexec::end_jobs(&handover.jobs);
+    if let Some(words) = handover.words() {
+        log::info!("{words}");
+    }
+    if let Some(words) = handover.reduced() {
+        log::error!("{words}");
+    }
+    handover
+}
+
+/// The loop, with all that it needs, and what its journal held.
+fn build(
+    places: &Places,
+    settings: &Settings,
+    locks: Locks,
+    handover: Handover,
+    signals: Signals,
+    now: Time,
+) -> Result<(Reactor, runtime::Loaded), String> {
+    let rights = rights(settings);
+    let open_to_groups = rights.grants.is_empty();
+    let mode = if open_to_groups { 0o600 } else { 0o666 };
+    let inherited = handover
+        .socket
+        .and_then(|socket| Listener::inherit(&places.socket, mode, &socket, rights.clone()));
+    let listener = match inherited {
+        Some(listener) => listener,
+        None => Listener::bind(&places.socket, mode, None, rights.clone())?,
+    };
+    let identity = identity(&handover);
+    reexec::keep(reexec::Kept {
+        runtime_lock: locks.runtime.as_raw_fd(),
+        state_lock: locks.state.as_ref().map(AsRawFd::as_raw_fd),
+        socket: listener.hand_over(),
+        identity: identity.clone(),
+    });
+    let life = Life {
+        began: handover.words(),
+        failed: matches!(handover.cause, reexec::Cause::FellBack { .. }),
+        reduced: handover.reduced(),
+        shutting_down: handover.shutting_down,
+        ending: handover.ending,
+        shell: handover.shell,
+    };
+    handover
+        .logs
+        .iter()
+        .for_each(|(_, fd)| reexec::claim_open(*fd));
+    let log_dir = LogDir::prepare(&places.runtime_dir).map_err(|fault| fault.to_string())?;
+    let voice_dir = VoiceDir::prepare(&places.runtime_dir).map_err(|fault| fault.to_string())?;
+    let poll = mio::Poll::new().map_err(|error| format!("cannot make an event queue: {error}"))?;
+    let socket = places.socket.display().to_string();
+    let spawner = Spawner::new(handover.origin, &socket)
+        .map_err(|error| format!("cannot prepare to spawn: {error}"))?;
+    let record = settings.record || places.record_dir.is_some();
+    let record_dir = places.record_dir.clone();
+    let record_dir = record_dir.unwrap_or_else(|| places.state_dir.join("recording"));
+    if record {
+        log::info!("recording to {}/current", record_dir.display());
+    }
+    let (runtime, journal) = Runtime::open(&places.runtime_dir, Some(&identity));
+    let reactor = Reactor::new(Parts {
+        poll,
+        engine: Engine::new(now, seed()),
+        spawner,
+        signals,
+        runtime,
+        scribe_options: scribe::Options {
+            state_dir: places.state_dir.clone(),
+            log_file_bytes: settings.log_file_bytes,
+            log_files: settings.log_files,
+            record_dir,
+        },
+        record_bytes: record.then_some(settings.record_bytes),
+        log_dir,
+        listener,
+        rights,
+        config_dir: places.config_dir.clone(),
+        state_dir: places.state_dir.clone(),
+        socket,
+        locks,
+        before: Before {
+            logs: handover.logs.into_iter().map(|(name, _)| name).collect(),
+            execs: handover.execs,
+            clients: handover.clients,
+        },
+        identity,
+        voice_dir,
+        heard: handover.heard,
+        life,
+        simulate: simulator::forecast::inside,
+    });
+    let reactor = reactor.map_err(|error| format!("cannot start the loop: {error}"))?;
+    Ok((reactor, journal))
+}
+
+/// What this boot is known by. An execution of this process before us knew it already.
+fn identity(handover: &Handover) -> Identity {
+    if let Some(identity) = &handover.identity {
+        return identity.clone();
+    }
+    Identity::read().unwrap_or_else(|error| {
+        log::warn!(
+            "cannot tell this boot from another ({error}): nothing that runs is taken up again, \
+             but by an upgrade"
+        );
+        Identity::of_this_process(seed())
+    })
+}
+
+fn read_definitions(config_dir: &Path, wanted: &[WantedRecord], reduced: bool) -> Vec<Loaded> {
+    let shown = config_dir.display();
+    let files = definitions::read_files(config_dir).unwrap_or_else(|error| {
+        log::error!("cannot read {shown}/services: {error}");
+        Vec::new()
+    });
+    let given = wanted
+        .iter()
+        .filter_map(|record| Some((&*record.name, record.definition.as_deref()?)));
+    let (mut definitions, problems) = definitions::join(files, given);
+    definitions::log(&problems);
+    if reduced {
+        definitions::without_probes(&mut definitions);
+    }
+    if definitions.is_empty() {
+        log::warn!(
+            "no definitions in {shown}/services: nothing to run yet; `vitald reload` reads them \
+             again"
+        );
+    }
+    definitions
+}
+
+fn tell(notes: &[impl Display]) {
+    for note in notes {
+        log::warn!("{note}");
+    }
+}
+
+fn absolute(dir: &Path) -> Result<PathBuf, String> {
+    std::path::absolute(dir).map_err(|error| format!("cannot find {}: {error}", dir.display()))
+}
+
+/// Jitter need not be secret, only different on every start.
+fn seed() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanos = since.map_or(0, |since| since.as_nanos() as u64);
+    nanos ^ u64::from(std::process::id())
+}
+
+/// Both directories made and locked. A state directory that cannot be written is no reason not to
+/// run: what operators want is then not durable, and they are told.
+fn lock_both(runtime_dir: &Path, state_dir: &Path, handover: &Handover) -> Result<Locks, String> {
+    let take = |dir: &Path, held: Option<RawFd>| {
+        let inherited = held.and_then(reexec::claim);
+        match inherited.and_then(|fd| Lock::inherit(dir, fd)) {
+            Some(lock) => Ok(lock),
+            None => Lock::take(dir),
+        }
+    };
+    for note in lock::prepare(runtime_dir, lock::RUNTIME_MODE).map_err(|f| f.to_string())? {
+        log::warn!("{note}");
+    }
+    let runtime = take(runtime_dir, handover.runtime_lock).map_err(|error| error.to_string())?;
+    let state = match lock::prepare(state_dir, lock::STATE_MODE) {
+        Ok(notes) => {
+            for note in notes {
+                log::warn!("{note}");
+            }
+            match take(state_dir, handover.state_lock) {
+                Ok(lock) => Some(lock),
+                Err(error @ LockError::Held { .. }) => return Err(error.to_string()),
+                Err(LockError::ReadOnly(fault) | LockError::Fault(fault)) => {
+                    log::warn!("{fault}: what operators want will not outlive the boot");
+                    None
+                }
+            }
+        }
+        Err(fault) => {
+            log::warn!("{fault}: what operators want will not outlive the boot");
+            None
+        }
+    };
+    Ok(Locks { runtime, state })
+}
+
+fn read_settings(config_dir: &Path) -> (Settings, Vec<String>) {
+    let path = config_dir.join("vitald.toml");
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let (settings, problems) = settings::read("vitald.toml", &bytes);
+            (settings, problems.iter().map(ToString::to_string).collect())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            (Settings::default(), Vec::new())
+        }
+        Err(error) => {
+            let words = format!("cannot read {}: {error}; defaults are used", path.display());
+            (Settings::default(), vec![words])
+        }
+    }
+}
+
+fn rights(settings: &Settings) -> Rights {
+    let mut rights = Rights {
+        owner: nix::unistd::geteuid().as_raw(),
+        grants: Vec::new(),
+    };
+    let accounts = Accounts::default();
+    for (group, right) in &settings.access {
+        match accounts.resolve(None, Some(group), None) {
+            Ok(found) => rights.grants.push(Grant {
+                who: Who::Group(found.gid),
+                level: match right.access {
+                    SettingsAccess::View => Level::View,
+                    SettingsAccess::Read => Level::Read,
+                    SettingsAccess::Act => Level::Act,
+                    SettingsAccess::Admin => Level::Admin,
+                },
+                service: right.service.clone(),
+            }),
+            Err(error) => log::warn!(
+                "vitald.toml: access: {}: nobody is let in by it",
+                error.step
+            ),
+        }
+    }
+    rights
+}
+
+/// Looks for every process that the journal speaks of, and for those of which it does not know
+/// (any more): their number was never written, or the record was lost.
+fn find_processes(
+    mut snapshots: Vec<ServiceSnapshot>,
+    wanted: &[WantedRecord],
+    now: Time,
+    origin: &Origin,
+    socket: &str,
+    in_place: bool,
+) -> (Vec<(ServiceSnapshot, Found)>, Vec<Adopted>, Vec<LeftHook>) {
+    // The next run's number is unknown for sure; this one's, if it has no process id yet.
+    let from = snapshots
+        .iter()
+        .map(|snapshot| {
+            let nameless = snapshot.run.as_ref().is_some_and(|run| {
+                let command = run.hooks.live.as_ref();
+                run.pid.is_none() || command.is_some_and(|live| live.pid.is_none())
+            });
+            let next = snapshot.number.saturating_add(1);
+            let number = if nameless { snapshot.number } else { next };
+            (snapshot.name.clone(), number)
+        })
+        .collect();
+    let lost = find_runs_within(SEARCH_PATIENCE, origin, socket, &from);
+    if lost.is_none() {
+        log::warn!("cannot search /proc: a process that the journal does not know is not found");
+    }
+    for lost in lost.unwrap_or_default() {
+        take_in(&mut snapshots, lost, wanted, now);
+    }
+    let mut adopted = Vec::new();
+    let commands = snapshots.iter();
+    let commands = commands.filter_map(|s| left_hook(s, in_place)).collect();
+    let services = snapshots
+        .into_iter()
+        .map(|snapshot| {
+            let run = snapshot.run.as_ref().filter(|run| run.exit.is_none());
+            let place = run.and_then(|run| Some((run.pid?, run.started)));
+            let named = run.and_then(|run| run.told.as_ref()?.main);
+            let alive = place.and_then(|(leader, started)| {
+                let (pid, began) = named.unwrap_or((leader, started));
+                let pidfd = child::adopt(pid, began, in_place)?;
+                adopted.push(Adopted {
+                    name: snapshot.name.clone(),
+                    number: snapshot.number,
+                    pid,
+                    leader,
+                    pidfd,
+                });
+                // The run is known by the process that was spawned for it.
+                Some(Found::Alive {
+                    pid: leader,
+                    started,
+                })
+            });
+            (snapshot, alive.unwrap_or(Found::Gone))
+        })
+        .collect();
+    (services, adopted, commands)
+}
+
+/// The command that was under way, and whether it lives.
+fn left_hook(snapshot: &ServiceSnapshot, in_place: bool) -> Option<LeftHook> {
+    let live = snapshot.run.as_ref()?.hooks.live.as_ref()?;
+    let process = live.pid.and_then(|pid| {
+        let pidfd = child::adopt(pid, live.started, in_place)?;
+        Some((pid, live.started, pidfd))
+    });
+    Some(LeftHook {
+        name: snapshot.name.clone(),
+        number: snapshot.number,
+        hook: live.hook,
+        known: live.pid.is_some(),
+        process,
+    })
+}
+
+/// Nobody knows what it was run for: the run it is of is not in the journal.
+fn end_command(lost: &Lost, hook: Hook) {
+    let Lost { name, pid, .. } = lost;
+    log::warn!("{name}: {hook} (process {pid}) runs, and the journal does not know it: ended");
+    if let Some(pidfd) = child::adopt(*pid, lost.started, false) {
+        let _ = child::signal(pidfd.as_fd(), *pid, Signal::KILL, true);
+    }
+}
+
+/// Puts a process that was found into its service's snapshot.
+fn take_in(snapshots: &mut Vec<ServiceSnapshot>, lost: Lost, wanted: &[WantedRecord], now: Time) {
+    let at = snapshots.iter().position(|known| known.name == lost.name);
+    let at = at.unwrap_or_else(|| {
+        snapshots.push(ServiceSnapshot {
+            name: lost.name.clone(),
+            ..ServiceSnapshot::default()
+        });
+        snapshots.len() - 1
+    });
+    let snapshot = &mut snapshots[at];
+    let same = snapshot.number == lost.number;
+    if let Some(hook) = lost.hook {
+        let run = snapshot.run.as_mut().filter(|_| same);
+        let live = run.and_then(|run| run.hooks.live.as_mut());
+        match live.filter(|live| live.hook == hook) {
+            Some(live) if live.pid.is_none() => {
+                (live.pid, live.started) = (Some(lost.pid), lost.started);
+            }
+            Some(_) => {}
+            None => end_command(&lost, hook),
+        }
+        return;
+    }
+    if same && let Some(run) = &mut snapshot.run {
+        if run.pid.is_some() {
+            return;
+        }
+        // The intent to spawn it was written, its process id not any more.
+        (run.pid, run.started) = (Some(lost.pid), lost.started);
+        return;
+    }
+    log::warn!(
+        "{}: run {} (process {}) lives, and the journal does not know it: taken up again",
+        lost.name,
+        lost.number,
+        lost.pid
+    );
+    let said = wanted.iter().find(|record| record.name == lost.name);
+    let said = snapshot.wanted.as_ref().or(said);
+    let stop = said.is_some_and(|record| *record.wanted == *Wanted::Stop.word());
+    let deadline = now + Duration::from_secs(10);
+    snapshot.number = lost.number;
+    snapshot.state = if stop {
+        State::Stopping
+    } else {
+        State::Starting
+    }
+    .word()
+    .into();
+    snapshot.cause = Cause::Boot.word().into();
+    snapshot.since = now;
+    snapshot.deadline = stop.then_some(deadline);
+    snapshot.run = Some(RunSnapshot {
+        pid: Some(lost.pid),
+        started: lost.started,
+        spawned_at: now,
+        executed: true,
+        ready_at: None,
+        begun_by: Cause::Boot.word().into(),
+        restarted: false,
+        stop: stop.then(|| StopSnapshot {
+            cause: Cause::Operator.word().into(),
+            final_stop: false,
+            then_start: false,
+            wanted: true,
+            killed: false,
+            deadline,
+        }),
+        overdue: false,
+        excused_since: None,
+        exit: None,
+        told: None,
+        hooks: Progress::default(),
+        probes: Vec::new(),
+    });
+}

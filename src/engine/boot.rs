@@ -1,0 +1,240 @@
+//! The first event: definitions, the operator's will, and what a daemon before this one left.
+//!
+//! Invariants: nothing that lives is started again; what was decided before goes on from where
+//! it was; a run that was ready is not asked its start-up questions again.
+
+use super::table::Exhausted;
+use super::*;
+use crate::config::{
+    Backoff, Definition, Hooks, KillMode, Kind, OnExhausted, Process, Restart, RetryPolicy,
+};
+use crate::exit::Signal;
+use crate::service::state::{Cause, State, Wanted};
+use std::collections::VecDeque;
+
+impl Engine {
+    pub(super) fn boot(&mut self, boot: Boot) {
+        let Boot {
+            definitions,
+            wanted,
+            services,
+            transitions,
+            decisions,
+            hold,
+            deaf,
+            main,
+            shutdown_timeout,
+            wall_ms: _,
+        } = boot;
+        self.shutdown_timeout = shutdown_timeout;
+        for loaded in definitions {
+            let id = self.add(&loaded.name);
+            self.define(id, loaded);
+        }
+        for record in wanted {
+            // A name without a definition is remembered too, should it return.
+            let id = self.add(&record.name);
+            self.recall(id, &record);
+            self.service_mut(id).given = record.definition;
+        }
+        self.main = main.map(|name| self.add(&name));
+        self.relink();
+        self.restore_story(transitions, decisions);
+        if let Some(hold) = hold {
+            if let Some(until) = hold.until {
+                self.timers.set(Key::HOLD_END, until);
+            }
+            self.hold = Some(hold);
+        }
+        let mut known = vec![false; self.services.len()];
+        let mut found = Vec::new();
+        for (snapshot, process) in services {
+            let id = self.add(&snapshot.name);
+            known.resize(self.services.len(), false);
+            known[id.index()] = true;
+            // What a definition wants of a service that never ran is asked of it anew.
+            let said = |w: &&snapshot::WantedRecord| !w.by.is_empty() || snapshot.number > 0;
+            if let Some(record) = snapshot.wanted.as_ref().filter(said) {
+                self.recall(id, record);
+            }
+            found.push((id, snapshot, process));
+        }
+        self.relink();
+        let untold = |s: &snapshot::ServiceSnapshot| s.exhausted == Exhausted::Due;
+        let adopted: Vec<(ServiceId, bool)> =
+            found.iter().map(|(id, s, _)| (*id, untold(s))).collect();
+        for (id, snapshot, process) in found {
+            self.restore(id, snapshot, process, deaf == Some(true));
+        }
+        // Only now: who is judged by what it requires needs that restored as well.
+        for (id, untold) in &adopted {
+            self.reconsider_restored(*id, *untold);
+        }
+        for (id, _) in adopted {
+            self.go_on_starting(id);
+        }
+        for id in self.ids() {
+            if self.will(id) == Wanted::Start {
+                self.want_requirements(id);
+            }
+        }
+        for id in self.ids() {
+            let state = self.service(id).state;
+            let fresh = !known[id.index()] || state == State::Inactive;
+            let unbroken = state == State::Failed
+                && self.service(id).cause == Cause::Config
+                && self.obstacle_of_definition(id).is_none();
+            if self.service(id).wanted == Wanted::Start && (fresh || unbroken) {
+                if self.is_present(id) {
+                    self.start(id, Cause::Boot);
+                }
+            } else if state == State::Blocked && self.will(id) == Wanted::Stop {
+                // It waited for the sake of somebody who does not want it any more.
+                let words = "nothing wants it".into();
+                self.cue(id, crate::service::state::Cue::Stop, Cause::Config, words);
+            } else if !self.is_present(id) && state.is_live() {
+                let gone = "its definition is gone".into();
+                self.cue(id, crate::service::state::Cue::Stop, Cause::Config, gone);
+            }
+        }
+    }
+
+    /// What a service that is wanted requires and wants is wanted too, unless an operator said no.
+    pub(super) fn want_requirements(&mut self, id: ServiceId) {
+        for other in self.graph.started_with(id) {
+            let service = self.service_mut(other);
+            if service.wanted == Wanted::Stop && service.wanted_by.is_empty() {
+                service.wanted = Wanted::Start;
+            }
+        }
+    }
+
+    /// The slot of this name, new or known.
+    pub(super) fn add(&mut self, name: &str) -> ServiceId {
+        if let Some(id) = self.find(name) {
+            return id;
+        }
+        let id = ServiceId(self.services.len() as u32);
+        let name: Rc<str> = name.into();
+        let unit = self.timers.service_unit(id);
+        self.names.insert(name.clone(), id);
+        self.services.push(Service {
+            name,
+            source: "".into(),
+            definition: None,
+            given: None,
+            problem: None,
+            wanted: Wanted::Stop,
+            wanted_by: "".into(),
+            wanted_at_ms: 0,
+            state: State::Inactive,
+            cause: Cause::Boot,
+            since: self.now,
+            number: 0,
+            run: None,
+            attempts: 0,
+            exhausted: Exhausted::No,
+            last_end: None,
+            trouble: "".into(),
+            restarting: false,
+            backoff_until: None,
+            respawns: 0,
+            standing: None,
+            cure: None,
+            asked_until: None,
+            unit,
+            watchdog_unit: None,
+            stored: None,
+            probe_units: Box::new([]),
+            transitions: VecDeque::new(),
+            decisions: VecDeque::new(),
+            dirty: false,
+        });
+        id
+    }
+
+    /// A name's first definition, or its first good one.
+    pub(super) fn define(&mut self, id: ServiceId, loaded: Loaded) {
+        let service = self.service_mut(id);
+        service.source = loaded.source;
+        match loaded.definition {
+            Ok(definition) => {
+                service.problem = None;
+                let first = service.number == 0;
+                if service.wanted_by.is_empty() && (definition.autostart || first) {
+                    service.wanted = match definition.autostart {
+                        true => Wanted::Start,
+                        false => Wanted::Stop,
+                    };
+                }
+                service.definition = Some(definition);
+                self.allot_probes(id);
+            }
+            Err(problem) => {
+                service.problem = Some(problem);
+                if service.wanted_by.is_empty() {
+                    service.wanted = Wanted::Start;
+                }
+            }
+        }
+    }
+
+    /// Timers for the probes of the definition in force.
+    pub(super) fn allot_probes(&mut self, id: ServiceId) {
+        for unit in std::mem::take(&mut self.service_mut(id).probe_units) {
+            self.timers.release(unit);
+        }
+        let count = self
+            .service(id)
+            .definition
+            .as_ref()
+            .map_or(0, |d| d.probes.len());
+        let units = (0..count as u16)
+            .map(|probe| self.timers.probe_unit(id, probe))
+            .collect();
+        self.service_mut(id).probe_units = units;
+    }
+
+    fn recall(&mut self, id: ServiceId, record: &snapshot::WantedRecord) {
+        let Some(wanted) = Wanted::parse(&record.wanted) else {
+            return;
+        };
+        let service = self.service_mut(id);
+        service.wanted = wanted;
+        service.wanted_by = record.by.clone();
+        service.wanted_at_ms = record.at_wall_ms;
+    }
+}
+
+/// For a process whose definition is gone: enough to stop it.
+pub(super) fn fallback_definition() -> Definition {
+    Definition {
+        description: None,
+        exec: Box::new([]),
+        kind: Kind::Process,
+        after: Box::new([]),
+        requires: Box::new([]),
+        wants: Box::new([]),
+        process: Process::default(),
+        stop_signal: Signal::TERM,
+        stop_timeout: Duration::from_secs(10),
+        health_stop_timeout: None,
+        start_timeout: None,
+        restart: Restart::Never,
+        autostart: false,
+        kill_mode: KillMode::Tree,
+        hooks: Hooks::default(),
+        retry_policy: RetryPolicy {
+            max_attempts: Some(0),
+            delay: Duration::from_secs(1),
+            backoff: Backoff::Fixed,
+            max_delay: Duration::from_secs(1),
+            jitter: 0.0,
+            stability_period: Duration::from_secs(30),
+            on_exhausted: OnExhausted::Keep,
+            on_exhausted_exec: None,
+        },
+        notify: None,
+        probes: Box::new([]),
+    }
+}

@@ -1,0 +1,133 @@
+//! What the engine wants done. Effects return nothing; what they lead to is an event.
+//!
+//! Order matters: a `Record` stands before the effects whose intent it holds, and is written
+//! before they are performed.
+
+use crate::config::Definition;
+use crate::engine::snapshot::{HoldRecord, ServiceSnapshot, WantedRecord};
+use crate::engine::story::{Decision, Transition};
+use crate::exit::{Exit, Signal};
+use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
+use crate::probe::Report;
+use crate::service::hook::Hook;
+use crate::service::state::Cause;
+use std::rc::Rc;
+use std::time::Duration;
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// To the runtime journal, now, no fsync.
+    Record(Record),
+    /// To the state directory, by the scribe; `Durable {seq}` answers.
+    Remember {
+        seq: u64,
+        wanted: WantedRecord,
+    },
+    /// Make the process. `Spawned` or `SpawnFailed` answers, then `Executed` or `SpawnFailed`.
+    Spawn {
+        run: RunId,
+        definition: Rc<Definition>,
+    },
+    /// Make the process of a command of the run. `HookSpawned` and `HookEnded` answer, or the latter
+    /// alone.
+    Hook {
+        run: RunId,
+        hook: Hook,
+        definition: Rc<Definition>,
+        /// The program's, while it lives.
+        main: Option<Pid>,
+        /// How the program ended, and what ended it.
+        end: Option<(Cause, Exit)>,
+    },
+    /// Signal a command's whole process group.
+    HookSignal {
+        run: RunId,
+        hook: Hook,
+        signal: Signal,
+    },
+    /// Signal a run's process; with `group`, its whole process group.
+    Signal {
+        run: RunId,
+        pid: Pid,
+        signal: Signal,
+        group: bool,
+    },
+    /// The main process is gone: end what it left behind, first with `signal`, after `grace` with
+    /// SIGKILL. `TreeEnded` answers.
+    EndTree {
+        run: RunId,
+        pid: Pid,
+        signal: Signal,
+        grace: Duration,
+    },
+    /// End it faster: SIGKILL to all that is left, now.
+    KillTree {
+        run: RunId,
+        pid: Pid,
+    },
+    /// Ask a probe. `ProbeFinished` answers.
+    Check {
+        check: CheckId,
+        definition: Rc<Definition>,
+    },
+    /// Its time is up: `ProbeFinished` answers at once with what there is (usually `timeout`).
+    CheckExpired {
+        check: CheckId,
+    },
+    /// Nobody wants the answer any more: drop the check, no answer.
+    CheckCancelled {
+        check: CheckId,
+    },
+    Answer {
+        ticket: Ticket,
+        answer: Answer,
+    },
+    /// The budget is spent: run its `on_exhausted_exec`. `ExhaustedTold` answers when that was
+    /// executed, or cannot be.
+    TellExhausted {
+        service: ServiceId,
+        definition: Rc<Definition>,
+        /// What happened, in words.
+        reason: Box<str>,
+    },
+    /// No run of its comes by itself: close the descriptors that are kept for it.
+    Unstore {
+        service: ServiceId,
+    },
+    /// A name is gone for good: forget its rings and pipes.
+    Forget {
+        service: ServiceId,
+    },
+    /// All is done: leave the loop.
+    Exit {
+        code: u8,
+    },
+}
+
+/// A line of the runtime journal. All but `Service` are also sent to subscribers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Record {
+    Service(Box<ServiceSnapshot>),
+    Transition(Transition),
+    Decision(Decision),
+    Hold(Option<HoldRecord>),
+}
+
+/// The answer to a request. `Err` carries a JSON-RPC error code.
+pub type Answer = Result<Accepted, Refusal>;
+
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Accepted {
+    /// Lines a person reads: what was done, what it touches, what comes next.
+    pub note: Box<str>,
+    /// Set for verbs that promise durability.
+    pub durable: Option<Result<(), Box<str>>>,
+    /// The answers of a `ProbeRun`, by probe name.
+    pub reports: Vec<(Box<str>, Report)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    pub code: i32,
+    pub message: Box<str>,
+}

@@ -1,0 +1,204 @@
+//! What can happen to the engine. Everything it knows of the world came through here.
+
+use crate::config::Definition;
+use crate::engine::hooks::HookEnd;
+use crate::engine::snapshot::{HoldRecord, ServiceSnapshot, WantedRecord};
+use crate::engine::story::{Decision, Transition};
+use crate::exit::{Exit, Signal, errno_words};
+use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
+use crate::probe::Report;
+use crate::service::hook::Hook;
+use crate::service::notify::Notice;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// The first of the daemon's life: all it knows.
+    Boot(Box<Boot>),
+    /// A turn of the loop begins: its lateness is found here. First of its turn.
+    Turn,
+    /// All ready I/O of this turn was handed in: fire what is due. Last of its turn.
+    Timers,
+    /// The machine slept for this long (monotonic time stood still).
+    Resumed(Duration),
+
+    /// The process exists; its program is not yet executed.
+    Spawned { run: RunId, pid: Pid, started: u64 },
+    /// The program runs (the close-on-exec pipe closed without a word).
+    Executed { run: RunId },
+    /// Nothing runs, or it ended before its program ran. Comes instead of `Executed` and `Exited`.
+    SpawnFailed { run: RunId, error: SpawnError },
+    /// The main process was reaped. `tree_gone`: nothing else of the run was seen to live.
+    Exited {
+        run: RunId,
+        exit: Exit,
+        tree_gone: bool,
+    },
+    /// The answer to `EndTree`: `left` processes could not be ended (D state).
+    TreeEnded { run: RunId, left: u32 },
+
+    /// What a run's process said on its notify socket, or its notification descriptor.
+    Notified { run: RunId, says: Box<[Notice]> },
+    /// So many descriptors are kept for it now.
+    Stored { service: ServiceId, held: u16 },
+    /// The command's process exists.
+    HookSpawned {
+        run: RunId,
+        hook: Hook,
+        pid: Pid,
+        started: u64,
+    },
+    /// It ended, or was never executed.
+    HookEnded {
+        run: RunId,
+        hook: Hook,
+        end: HookEnd,
+    },
+
+    /// The answer to `TellExhausted`.
+    ExhaustedTold { service: ServiceId },
+
+    /// The answer to `Check`; also, at once, to `CheckExpired`.
+    ProbeFinished { check: CheckId, report: Report },
+
+    /// An operator asks.
+    Request(Request),
+    /// The scribe wrote and synced all `Remember`s up to `seq`; or says why not.
+    Durable { seq: u64, error: Option<Box<str>> },
+    /// Definitions were read anew: all there are now.
+    Reloaded {
+        ticket: Option<Ticket>,
+        files: Vec<Loaded>,
+    },
+}
+
+/// All that is known when the daemon starts.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Boot {
+    pub definitions: Vec<Loaded>,
+    /// From the state directory.
+    pub wanted: Vec<WantedRecord>,
+    /// From the runtime journal of the same boot; empty at a boot.
+    pub services: Vec<(ServiceSnapshot, Found)>,
+    /// The story so far, oldest first.
+    pub transitions: Vec<Transition>,
+    pub decisions: Vec<Decision>,
+    pub hold: Option<HoldRecord>,
+    /// Wall clock now, milliseconds since 1970, for records only.
+    pub wall_ms: u64,
+    /// Notify sockets were not handed over: what was said meanwhile is lost. None: they were.
+    pub deaf: Option<bool>,
+    /// The service whose end for good is the daemon's, and whose exit code is.
+    pub main: Option<Box<str>>,
+    /// How long all services together may take to stop at the daemon's end; None: as long as they
+    /// are allowed each by itself.
+    pub shutdown_timeout: Option<Duration>,
+}
+
+/// What was found of a journalled run's process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// No process was expected, or none is there and how it ended is not known.
+    Gone,
+    /// It lives (same pid and start time) and is watched again.
+    Alive { pid: Pid, started: u64 },
+    /// It ended, and the kernel tells how.
+    Ended(Exit),
+}
+
+/// One definition file's content.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Loaded {
+    pub name: Box<str>,
+    /// Where it stands, for messages: `services/web.toml`.
+    pub source: Box<str>,
+    pub definition: Result<Rc<Definition>, Box<str>>,
+}
+
+/// Why a process could not be made to run its program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SpawnError {
+    /// What was being done: `fork`, `working_dir /srv/web`, `user www`, `exec /usr/bin/web` …
+    pub step: Box<str>,
+    /// 0: no system call failed, the step says what is wrong (`user www: not in /etc/passwd …`).
+    pub errno: i32,
+    /// Our own want of something (EAGAIN, ENOMEM, EMFILE …): no attempt is spent.
+    pub ours: bool,
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.errno == 0 {
+            return f.write_str(&self.step);
+        }
+        write!(f, "{}: {}", self.step, errno_words(self.errno))
+    }
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Request {
+    pub ticket: Ticket,
+    /// Who asks: `root`, `uid 1000`; shown and recorded.
+    pub actor: Box<str>,
+    /// Wall clock, milliseconds since 1970, for records only.
+    pub wall_ms: u64,
+    /// Answer when the verb's work has ended, not when it is accepted.
+    pub wait: bool,
+    pub command: Command,
+}
+
+/// A definition from an operator, not from a file: a service is defined, or defined anew.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Given {
+    pub name: Box<str>,
+    /// What it is called in messages: `set/web.toml`.
+    pub source: Box<str>,
+    pub definition: Definition,
+    /// What it was read from.
+    pub text: Box<str>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub enum Command {
+    Start {
+        service: ServiceId,
+        with_requires: bool,
+    },
+    Stop {
+        service: ServiceId,
+    },
+    Restart {
+        service: ServiceId,
+    },
+    Reset {
+        service: ServiceId,
+    },
+    /// Make it read its own configuration anew.
+    Reload {
+        service: ServiceId,
+    },
+    Signal {
+        service: ServiceId,
+        signal: Signal,
+    },
+    /// Ask one probe, or all, now; nothing is moved.
+    ProbeRun {
+        service: ServiceId,
+        probe: Option<u16>,
+    },
+    Set(Box<Given>),
+    /// Stop a service that was defined so, and forget it.
+    Delete {
+        service: ServiceId,
+    },
+    Hold {
+        length: Option<Duration>,
+    },
+    Release,
+    /// `keep`: leave the services running.
+    Shutdown {
+        keep: bool,
+    },
+}

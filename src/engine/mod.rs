@@ -1,0 +1,312 @@
+//! The engine: all that decides, behind one door, [`Engine::handle`].
+//!
+//! It takes the time and an event, and appends effects. It never reads a clock, never calls the
+//! system, never learns what an effect led to but by another event. So the real loop, the
+//! simulator and a replay drive the same code.
+//!
+//! Invariants:
+//! - the same seed and events give the same effects, in the same order;
+//! - the records of what changed stand before the effects of the same event;
+//! - what carries an old run's or check's id is dropped and counted.
+//!
+//! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
+//! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `checks` asking
+//! probes; `judgement` the gate and its deferrals; `settle` dependencies; `operator` requests,
+//! `answers` and `manual` what they wait for; `boot` the first
+//! event, `restore` what the daemon before left; `reload` new definitions; `shutdown`; `query`
+//! what is shown; `plain` all of it, written down and read back.
+
+mod aftermath;
+mod answers;
+mod begin;
+mod boot;
+mod checks;
+pub mod code;
+pub mod effect;
+mod ending;
+pub mod event;
+mod given;
+pub mod hooks;
+mod judgement;
+mod lifecycle;
+mod manual;
+mod notify;
+mod operator;
+mod outlook;
+pub mod plain;
+pub mod query;
+mod reload;
+mod restore;
+mod settle;
+mod shutdown;
+pub mod snapshot;
+pub mod status;
+pub mod story;
+pub mod table;
+pub mod timers;
+
+pub use effect::{Accepted, Answer, Effect, Record, Refusal};
+pub use event::{Boot, Command, Event, Found, Given, Loaded, Request, SpawnError};
+pub use hooks::HookEnd;
+
+use crate::graph::Graph;
+use crate::id::{RunId, ServiceId, Ticket};
+use crate::limits;
+use crate::prng::Prng;
+use crate::time::Time;
+use answers::Pending;
+use manual::Manual;
+use snapshot::HoldRecord;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+use story::{Decision, Transition, TransitionKind, Word};
+use table::{Queue, Service};
+use timers::{Key, Timer, Timers};
+
+/// See the module's text.
+pub struct Engine {
+    now: Time,
+    booted_at: Time,
+    timers: Timers,
+    services: Vec<Service>,
+    names: BTreeMap<Rc<str>, ServiceId>,
+    graph: Graph,
+    /// Who can never be started as it is defined, and why.
+    held_back: BTreeMap<ServiceId, Box<str>>,
+    prng: Prng,
+    /// Numbers transitions and decisions.
+    seq: u64,
+    /// Numbers checks.
+    serial: u32,
+    remember_seq: u64,
+    lateness: Lateness,
+    stale: u64,
+    hold: Option<HoldRecord>,
+    shutdown: Option<shutdown::Shutdown>,
+    main: Option<ServiceId>,
+    shutdown_timeout: Option<Duration>,
+    pending: Vec<Pending>,
+    manual: Vec<Manual>,
+    /// Who waits for the end of a `reload_exec`, one at a time for each run.
+    reloading: Vec<(RunId, Ticket)>,
+    /// Services whose change may free or hold others.
+    unsettled: Queue,
+    /// What the present event leads to.
+    dirty: Vec<ServiceId>,
+    records: Vec<Record>,
+    effects: Vec<Effect>,
+}
+
+/// How late the loop was, in all: a judging timer that saw some of it is extended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lateness {
+    total: Duration,
+    turns: u64,
+    longest: Duration,
+}
+
+impl Engine {
+    /// `seed` is for jitter only.
+    pub fn new(now: Time, seed: u64) -> Engine {
+        Engine {
+            now,
+            booted_at: now,
+            timers: Timers::new(now),
+            services: Vec::new(),
+            names: BTreeMap::new(),
+            graph: Graph::new(0, []),
+            held_back: BTreeMap::new(),
+            prng: Prng::new(seed),
+            seq: 0,
+            serial: 0,
+            remember_seq: 0,
+            lateness: Lateness::default(),
+            stale: 0,
+            hold: None,
+            shutdown: None,
+            main: None,
+            shutdown_timeout: None,
+            pending: Vec::new(),
+            manual: Vec::new(),
+            reloading: Vec::new(),
+            unsettled: Queue::default(),
+            dirty: Vec::new(),
+            records: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// The door. `now` never goes backwards.
+    pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        self.now = now.max(self.now);
+        match event {
+            Event::Boot(boot) => self.boot(*boot),
+            Event::Turn => self.turn(),
+            Event::Timers => self.timers_due(),
+            Event::Resumed(slept) => self.resumed(slept),
+            Event::Spawned { run, pid, started } => self.spawned(run, pid, started),
+            Event::Executed { run } => self.executed(run),
+            Event::SpawnFailed { run, error } => self.spawn_failed(run, &error),
+            Event::Exited {
+                run,
+                exit,
+                tree_gone,
+            } => self.exited(run, exit, tree_gone),
+            Event::TreeEnded { run, left } => self.tree_ended(run, left),
+            Event::ProbeFinished { check, report } => self.probe_finished(check, report),
+            Event::Notified { run, says } => self.notified(run, says),
+            Event::Stored { service, held } => self.stored(service, held),
+            Event::HookSpawned {
+                run,
+                hook,
+                pid,
+                started,
+            } => self.hook_spawned(run, hook, pid, started),
+            Event::HookEnded { run, hook, end } => self.hook_ended(run, hook, end),
+            Event::ExhaustedTold { service } => self.exhausted_told(service),
+            Event::Request(request) => self.request(request),
+            Event::Durable { seq, error } => self.durable(seq, error),
+            Event::Reloaded { ticket, files } => self.reloaded(ticket, files),
+        }
+        self.settle();
+        self.flush(effects);
+    }
+
+    /// When the next [`Event::Timers`] is due; None: never.
+    pub fn deadline(&mut self) -> Option<Time> {
+        self.timers.deadline_of_first()
+    }
+
+    pub fn find(&self, name: &str) -> Option<ServiceId> {
+        self.names.get(name).copied()
+    }
+
+    fn service(&self, id: ServiceId) -> &Service {
+        &self.services[id.index()]
+    }
+
+    fn service_mut(&mut self, id: ServiceId) -> &mut Service {
+        &mut self.services[id.index()]
+    }
+
+    /// The stop under way.
+    fn stop_mut(&mut self, id: ServiceId) -> Option<&mut table::Stop> {
+        let run = self.service_mut(id).run.as_mut()?;
+        run.stop.as_mut()
+    }
+
+    /// The service whose present run this is; a stranger is counted.
+    fn current(&mut self, run: RunId) -> Option<ServiceId> {
+        let known = self
+            .services
+            .get(run.service.index())
+            .is_some_and(|s| s.run.as_ref().is_some_and(|r| r.id == run));
+        if !known {
+            self.stale += 1;
+        }
+        known.then_some(run.service)
+    }
+
+    /// Every slot, whether anything is in it or not.
+    pub fn ids(&self) -> impl Iterator<Item = ServiceId> + use<> {
+        (0..self.services.len() as u32).map(ServiceId)
+    }
+
+    // --- time
+
+    fn turn(&mut self) {
+        let Some(due) = self.timers.deadline_of_first() else {
+            return;
+        };
+        let late = self.now.since(due);
+        if late > limits::LATENESS_BOUND {
+            self.lateness.total += late;
+            self.lateness.turns += 1;
+            self.lateness.longest = self.lateness.longest.max(late);
+        }
+    }
+
+    fn timers_due(&mut self) {
+        while let Some(timer) = self.timers.pop(self.now) {
+            match timer {
+                Timer::Lifecycle(id) => self.lifecycle_due(id),
+                Timer::Gate(id) => self.gate_due(id),
+                Timer::Refund(id) => self.refund_due(id),
+                Timer::Watchdog(id) => self.watchdog_due(id),
+                Timer::CheckDue(id, probe) => self.check_due(id, probe),
+                Timer::CheckTimeout(id, probe) => self.check_timeout(id, probe),
+                Timer::HoldEnd => self.release(),
+                Timer::DurableWait => self.durable_wait_over(),
+                Timer::Manual => self.manual_due(),
+            }
+            self.settle();
+        }
+    }
+
+    // --- telling
+
+    fn mark(&mut self, id: ServiceId) {
+        let service = &mut self.services[id.index()];
+        if !service.dirty {
+            service.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    fn tell(
+        &mut self,
+        id: ServiceId,
+        kind: TransitionKind,
+        from: &'static str,
+        to: &'static str,
+        cause: &'static str,
+        detail: Box<str>,
+    ) {
+        self.seq += 1;
+        let (seq, at) = (self.seq, self.now);
+        let service = &mut self.services[id.index()];
+        let transition = Transition {
+            seq,
+            at,
+            service: service.name.clone(),
+            run: service.number,
+            kind,
+            from: Word(from),
+            to: Word(to),
+            cause: Word(cause),
+            detail,
+        };
+        if service.transitions.len() == limits::HISTORY_PER_SERVICE {
+            service.transitions.pop_front();
+        }
+        service.transitions.push_back(transition.clone());
+        self.records.push(Record::Transition(transition));
+        self.mark(id);
+    }
+
+    fn keep_decision(&mut self, id: ServiceId, decision: Decision) {
+        let service = &mut self.services[id.index()];
+        if service.decisions.len() == limits::DECISIONS_PER_SERVICE {
+            service.decisions.pop_front();
+        }
+        service.decisions.push_back(decision.clone());
+        self.records.push(Record::Decision(decision));
+        self.mark(id);
+    }
+
+    /// Records first, so that an intent is journalled before its effect.
+    fn flush(&mut self, effects: &mut Vec<Effect>) {
+        for id in std::mem::take(&mut self.dirty) {
+            self.services[id.index()].dirty = false;
+            let snapshot = self.snapshot(id);
+            effects.push(Effect::Record(Record::Service(Box::new(snapshot))));
+        }
+        effects.extend(self.records.drain(..).map(Effect::Record));
+        effects.append(&mut self.effects);
+    }
+
+    fn service_key(&self, id: ServiceId, key: fn(timers::Unit) -> Key) -> Key {
+        key(self.service(id).unit)
+    }
+}

@@ -1,0 +1,433 @@
+//! Requests of operators: verbs in, answers out.
+//!
+//! Invariants: a verb takes effect at once; one that changes `wanted` is answered when the
+//! scribe has it durable, or after a bound with `durable: false`; the operator is never refused
+//! for a spent budget.
+
+use super::answers::{Goal, Pending};
+
+use super::*;
+use crate::exit::Signal;
+use crate::service::gate::Ruling;
+use crate::service::state::{Cause, Cue, State, Wanted};
+use snapshot::WantedRecord;
+
+/// Who asks, when.
+pub(super) struct Actor {
+    pub(super) name: Box<str>,
+    pub(super) wall_ms: u64,
+}
+
+impl Engine {
+    pub(super) fn request(&mut self, request: Request) {
+        let Request {
+            ticket,
+            actor,
+            wall_ms,
+            wait,
+            command,
+        } = request;
+        let actor = Actor {
+            name: actor,
+            wall_ms,
+        };
+        let before = self.remember_seq;
+        let ends = matches!(command, Command::Shutdown { .. });
+        let outcome = match command {
+            Command::Start {
+                service,
+                with_requires,
+            } => {
+                let run = self.service(service).number;
+                let live = self.service(service).state.is_live();
+                let goal = Goal::Up {
+                    after_run: if live { run.saturating_sub(1) } else { run },
+                };
+                self.verb_start(service, with_requires, &actor)
+                    .map(|n| (n, Some((service, goal))))
+            }
+            Command::Stop { service } => {
+                let note = self.verb_stop(service, &actor);
+                Ok((note, Some((service, Goal::Down))))
+            }
+            Command::Restart { service } => {
+                let goal = Goal::Up {
+                    after_run: self.service(service).number,
+                };
+                self.verb_restart(service, &actor)
+                    .map(|n| (n, Some((service, goal))))
+            }
+            Command::Reset { service } => Ok((self.verb_reset(service, &actor), None)),
+            Command::Reload { service } => match self.verb_reload(ticket, service) {
+                Ok(Some(note)) => Ok((note, None)),
+                Ok(None) => return,
+                Err(refusal) => Err(refusal),
+            },
+            Command::Signal { service, signal } => {
+                self.verb_signal(service, signal).map(|n| (n, None))
+            }
+            Command::ProbeRun { service, probe } => match self.verb_probe(ticket, service, probe) {
+                Ok(()) => return,
+                Err(refusal) => Err(refusal),
+            },
+            Command::Set(given) => self.verb_set(*given).map(|(note, id)| {
+                let after_run = self.service(id).number.saturating_sub(1);
+                (note, Some((id, Goal::Up { after_run })))
+            }),
+            Command::Delete { service } => self
+                .verb_delete(service)
+                .map(|note| (note, Some((service, Goal::Down)))),
+            Command::Hold { length } => Ok((self.verb_hold(length, &actor), None)),
+            Command::Release => Ok((self.verb_release(), None)),
+            Command::Shutdown { keep } => Ok((self.verb_shutdown(keep), None)),
+        };
+        let (note, goal) = match outcome {
+            Ok(done) => done,
+            Err(refusal) => return self.answer(ticket, Err(refusal)),
+        };
+        let accepted = Accepted {
+            note: note.into(),
+            ..Accepted::default()
+        };
+        let accepted = match ends && wait {
+            true => match self.answer_at_the_end(ticket, accepted) {
+                Some(accepted) => accepted,
+                None => return,
+            },
+            false => accepted,
+        };
+        let durable = (self.remember_seq > before)
+            .then(|| (self.remember_seq, self.now + limits::DURABLE_WAIT));
+        let goal = goal.filter(|_| wait);
+        if goal.is_some() {
+            self.bound_waiters();
+        }
+        self.pending.push(Pending {
+            ticket,
+            accepted,
+            durable,
+            goal,
+        });
+        self.answer_ready();
+    }
+
+    // --- verbs
+
+    fn verb_start(
+        &mut self,
+        id: ServiceId,
+        with_requires: bool,
+        actor: &Actor,
+    ) -> Result<String, Refusal> {
+        self.startable(id)?;
+        let mut notes = Vec::new();
+        let others: Vec<ServiceId> = self
+            .graph
+            .started_with(id)
+            .into_iter()
+            .filter(|other| *other != id)
+            .collect();
+        for other in others {
+            let service = self.service(other);
+            let by = service.wanted_by.clone();
+            let stopped = service.wanted == Wanted::Stop && !by.is_empty();
+            let name = service.name.clone();
+            if stopped && !with_requires {
+                let required = self.graph.requirers(other).contains(&id);
+                if required {
+                    let me = &self.service(id).name;
+                    notes.push(format!(
+                        "{name} was stopped by {by}: `start {me} --with-requires` starts it too"
+                    ));
+                }
+                continue;
+            }
+            if self.obstacle_of_definition(other).is_none() {
+                if service.wanted == Wanted::Stop {
+                    self.set_wanted(other, Wanted::Start, actor);
+                    notes.push(format!("starts {name} too"));
+                }
+                // What is there already is left alone: a oneshot that is done, a process.
+                let service = self.service(other);
+                if !service.state.is_live() && !service.is_satisfied() {
+                    self.refund(other);
+                    self.start(other, Cause::Operator);
+                }
+            }
+        }
+        self.set_wanted(id, Wanted::Start, actor);
+        notes.insert(0, self.bring_up(id, actor));
+        Ok(notes.join("\n"))
+    }
+
+    /// Wanted, with a whole budget; what that means for it as it is.
+    fn bring_up(&mut self, id: ServiceId, actor: &Actor) -> String {
+        let degraded = self.service(id).standing.is_some();
+        self.refund(id);
+        match self.service(id).state {
+            State::Running | State::Starting if degraded => {
+                self.reconsider(id);
+                match self.service(id).decisions.back() {
+                    Some(d) => format!("budget refunded; gate asked: {}: {}", d.verdict, d.reason),
+                    None => "budget refunded".to_owned(),
+                }
+            }
+            State::Running => "is running".to_owned(),
+            State::Starting => {
+                if self.waits_to_spawn(id) {
+                    // Perhaps for the end of a hold.
+                    self.spawn_again(id, Cause::Operator);
+                }
+                match self.service(id).state {
+                    State::Blocked => {
+                        format!("blocked: {}", self.waits_for(id, Some(actor.wall_ms)))
+                    }
+                    State::Starting
+                    | State::Inactive
+                    | State::Running
+                    | State::Stopping
+                    | State::Backoff
+                    | State::Exited
+                    | State::Failed => "is starting".to_owned(),
+                }
+            }
+            State::Stopping => {
+                if let Some(stop) = self.stop_mut(id) {
+                    stop.then_start = true;
+                }
+                self.mark(id);
+                "is stopping, starts as soon as it is gone".to_owned()
+            }
+            State::Inactive | State::Blocked | State::Backoff | State::Exited | State::Failed => {
+                self.start(id, Cause::Operator);
+                self.settle();
+                match self.service(id).state {
+                    State::Blocked => {
+                        format!("blocked: {}", self.waits_for(id, Some(actor.wall_ms)))
+                    }
+                    state => state.word().to_owned(),
+                }
+            }
+        }
+    }
+
+    fn startable(&self, id: ServiceId) -> Result<(), Refusal> {
+        if self.shutdown.is_some() {
+            return Err(refuse(code::SHUTTING_DOWN, "the daemon is shutting down"));
+        }
+        match self.obstacle_of_definition(id) {
+            Some(words) => {
+                let name = &self.service(id).name;
+                Err(refuse(
+                    code::CONFIG,
+                    &format!("{name} cannot be started: {words}"),
+                ))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn verb_stop(&mut self, id: ServiceId, actor: &Actor) -> String {
+        self.set_wanted(id, Wanted::Stop, actor);
+        let state = self.service(id).state;
+        let by = format!("by {}", actor.name).into();
+        self.cue(id, Cue::Stop, Cause::Operator, by);
+        if let Some(stop) = self.stop_mut(id) {
+            stop.wanted = true;
+        }
+        let mut note = match state {
+            State::Starting | State::Running => "stopping".to_owned(),
+            State::Stopping => "is stopping, will not be started again".to_owned(),
+            State::Inactive | State::Blocked | State::Backoff | State::Exited | State::Failed => {
+                "stopped".to_owned()
+            }
+        };
+        note.push_str(&self.running_on(id));
+        note
+    }
+
+    /// A line that names who requires it and runs; empty when nobody does.
+    pub(super) fn running_on(&self, id: ServiceId) -> String {
+        let dependents: Vec<&str> = self
+            .graph
+            .needed_by(id)
+            .iter()
+            .filter(|(who, edge)| {
+                *edge == crate::graph::Edge::Requires && self.service(*who).state.is_live()
+            })
+            .map(|(who, _)| &*self.service(*who).name)
+            .collect();
+        match dependents.is_empty() {
+            true => String::new(),
+            false => format!("\nrunning on without it: {}", dependents.join(", ")),
+        }
+    }
+
+    fn verb_restart(&mut self, id: ServiceId, actor: &Actor) -> Result<String, Refusal> {
+        self.startable(id)?;
+        if self.service(id).wanted != Wanted::Start {
+            self.set_wanted(id, Wanted::Start, actor);
+        }
+        match self.service(id).state {
+            State::Starting | State::Running => {
+                self.refund(id);
+                let by = format!("by {}", actor.name).into();
+                self.cue(id, Cue::Cycle, Cause::Operator, by);
+                Ok("restarting".to_owned())
+            }
+            State::Inactive
+            | State::Blocked
+            | State::Stopping
+            | State::Backoff
+            | State::Exited
+            | State::Failed => Ok(self.bring_up(id, actor)),
+        }
+    }
+
+    fn verb_reset(&mut self, id: ServiceId, actor: &Actor) -> String {
+        let used = self.service(id).attempts;
+        let wanted = self.will(id) == Wanted::Start;
+        let note = match self.service(id).state {
+            State::Failed if wanted => self.bring_up(id, actor),
+            State::Starting | State::Running if self.service(id).standing.is_some() => {
+                self.bring_up(id, actor)
+            }
+            State::Inactive
+            | State::Blocked
+            | State::Starting
+            | State::Running
+            | State::Stopping
+            | State::Backoff
+            | State::Exited
+            | State::Failed => {
+                self.refund(id);
+                "budget refunded".to_owned()
+            }
+        };
+        format!("{note}\nattempts {used} -> {}", self.service(id).attempts)
+    }
+
+    fn verb_signal(&mut self, id: ServiceId, signal: Signal) -> Result<String, Refusal> {
+        let service = self.service(id);
+        let live = service.run.as_ref().filter(|run| run.exit.is_none());
+        let Some((run, pid)) = live.and_then(|run| Some((run.id, run.pid?))) else {
+            let words = format!("{} has no process: it is {}", service.name, service.state);
+            return Err(refuse(code::IS_DOWN, &words));
+        };
+        self.effects.push(Effect::Signal {
+            run,
+            pid,
+            signal,
+            group: false,
+        });
+        Ok(format!("{signal} sent to pid {pid}"))
+    }
+
+    fn verb_hold(&mut self, length: Option<Duration>, actor: &Actor) -> String {
+        let until = length.map(|length| self.now + length);
+        let hold = HoldRecord {
+            owner: actor.name.clone(),
+            since: self.now,
+            until,
+        };
+        match until {
+            Some(until) => self.timers.set(Key::HOLD_END, until),
+            None => self.timers.cancel(Key::HOLD_END),
+        }
+        self.records.push(Record::Hold(Some(hold.clone())));
+        self.hold = Some(hold);
+        match length {
+            Some(length) => format!(
+                "no automatic restarts for {}; `release` ends that sooner",
+                crate::time::spoken(length)
+            ),
+            None => "no automatic restarts until `release`".to_owned(),
+        }
+    }
+
+    fn verb_release(&mut self) -> String {
+        match self.hold.is_some() {
+            true => {
+                self.release();
+                "automatic restarts go on".to_owned()
+            }
+            false => "there was no hold".to_owned(),
+        }
+    }
+
+    pub(super) fn release(&mut self) {
+        if self.hold.take().is_none() {
+            return;
+        }
+        self.timers.cancel(Key::HOLD_END);
+        self.records.push(Record::Hold(None));
+        for id in self.ids() {
+            self.unheld(id);
+            let held = self.service(id).standing.as_ref().is_some_and(|s| {
+                matches!(
+                    s.ruling,
+                    Ruling::Deferred {
+                        reason: crate::service::gate::Reason::Hold,
+                        ..
+                    }
+                )
+            });
+            if held {
+                self.reconsider(id);
+            }
+        }
+    }
+
+    // --- wanted, durably
+
+    pub(super) fn set_wanted_by(&mut self, id: ServiceId, to: Wanted, by: &str, wall_ms: u64) {
+        let service = self.service_mut(id);
+        let from = service.wanted;
+        service.wanted = to;
+        service.wanted_by = by.into();
+        service.wanted_at_ms = wall_ms;
+        self.remember(id, to.word());
+        if from == to {
+            self.mark(id);
+        } else {
+            let by = format!("by {by}").into();
+            self.tell(
+                id,
+                TransitionKind::Wanted,
+                from.word(),
+                to.word(),
+                "operator",
+                by,
+            );
+        }
+    }
+
+    /// To the state directory: what is wanted (`start`, `stop`, empty: forgotten), and the
+    /// definition that was given.
+    pub(super) fn remember(&mut self, id: ServiceId, wanted: &str) {
+        self.remember_seq += 1;
+        let service = self.service(id);
+        let wanted = WantedRecord {
+            name: (&*service.name).into(),
+            wanted: wanted.into(),
+            by: service.wanted_by.clone(),
+            at_wall_ms: service.wanted_at_ms,
+            definition: service.given.clone(),
+        };
+        self.effects.push(Effect::Remember {
+            seq: self.remember_seq,
+            wanted,
+        });
+    }
+
+    fn set_wanted(&mut self, id: ServiceId, to: Wanted, actor: &Actor) {
+        self.set_wanted_by(id, to, &actor.name, actor.wall_ms);
+    }
+}
+
+pub(super) fn refuse(code: i32, message: &str) -> Refusal {
+    Refusal {
+        code,
+        message: message.into(),
+    }
+}

@@ -1,0 +1,76 @@
+//! Definitions.
+
+use super::*;
+use crate::config::{
+    Address, Ask, Backoff, Definition, Hooks, Http, KillMode, Kind, Limit, Notify, NotifyAccess,
+    OnExhausted, OnUnhealthy, Probe, Process, Ready, Restart, RetryPolicy,
+};
+use std::ops::RangeInclusive;
+
+fields! { Definition {
+    description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
+    start_timeout restart autostart kill_mode retry_policy notify probes
+} may {
+    hooks
+} }
+
+fields! { Hooks {
+    pre_start pre_start_timeout stop_exec post_stop post_stop_timeout reload_signal reload_exec
+    reload_timeout
+} }
+
+fields! { Process {
+    user group groups umask working_dir env env_file inherit_env limits nice oom_score_adj
+} }
+
+fields! { Limit { soft hard } }
+
+fields! { RetryPolicy {
+    max_attempts delay backoff max_delay jitter stability_period on_exhausted
+    on_exhausted_exec
+} }
+
+fields! { Notify { ready access watchdog fd_store_max } }
+variants! { Ready { Probe Notify; Fd; } }
+variants! { NotifyAccess { None Main Tree;; } }
+
+fields! { Probe {
+    name ask interval timeout failure_threshold success_threshold start_period start_interval
+    on_unhealthy
+} }
+
+fields! { Http {
+    address path method headers expect_status expect_body follow_redirects keep_alive verify
+} }
+
+variants! { Kind { Process Oneshot;; } }
+variants! { Restart { Always OnFailure Never;; } }
+variants! { KillMode { Tree Mixed Process;; } }
+variants! { Backoff { Fixed Linear Exponential;; } }
+variants! { OnExhausted { Keep Stop;; } }
+variants! { OnUnhealthy { Restart Observe;; } }
+
+variants! { Ask {;
+    Http Https;
+    Tcp { address send expect }
+    Unix { path send expect }
+    Exec { argv }
+} }
+
+variants! { Address {;;
+    Tcp { host port }
+    Unix { path }
+} }
+
+impl Put for RangeInclusive<u16> {
+    fn put(&self, out: &mut Vec<u8>) {
+        (*self.start(), *self.end()).put(out);
+    }
+}
+
+impl Take for RangeInclusive<u16> {
+    fn take(json: &[u8]) -> Taken<RangeInclusive<u16>> {
+        let (first, last) = Take::take(json)?;
+        Ok(first..=last)
+    }
+}

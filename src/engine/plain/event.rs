@@ -1,0 +1,109 @@
+//! Events and effects.
+
+use super::*;
+use crate::engine::snapshot::{HoldRecord, ServiceSnapshot, WantedRecord};
+use crate::engine::story::{Decision, Transition};
+use crate::engine::{
+    Accepted, Boot, Command, Effect, Event, Found, Given, HookEnd, Loaded, Record, Refusal,
+    Request, SpawnError,
+};
+use crate::exit::{Exit, Signal};
+use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
+use crate::probe::{Outcome, Report};
+use crate::service::hook::Hook;
+use crate::service::notify::Notice;
+use crate::time::Time;
+
+serde! { Hook Outcome ServiceSnapshot WantedRecord HoldRecord Transition Decision }
+
+newtype! { Time ServiceId Pid Ticket Signal }
+fields! { RunId { service number } }
+fields! { CheckId { run probe serial } }
+variants! { Exit { Unknown; Code Signal; } }
+
+variants! { Event {
+    Turn Timers;
+    Boot Resumed Request;
+    Spawned { run pid started }
+    Executed { run }
+    SpawnFailed { run error }
+    Exited { run exit tree_gone }
+    TreeEnded { run left }
+    Notified { run says }
+    Stored { service held }
+    HookSpawned { run hook pid started }
+    HookEnded { run hook end }
+    ExhaustedTold { service }
+    ProbeFinished { check report }
+    Durable { seq error }
+    Reloaded { ticket files }
+} }
+
+fields! { HookEnd { exit error tree_gone output } }
+
+fields! { Boot {
+    definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
+} }
+
+variants! { Found {
+    Gone;
+    Ended;
+    Alive { pid started }
+} }
+
+fields! { Loaded { name source definition } }
+
+variants! { Notice {
+    Ready Reloading Stopping Watchdog Trigger;
+    Status Errno Period Extend;
+    Main { pid started }
+} }
+
+fields! { SpawnError { step errno ours } }
+
+fields! { Request { ticket actor wall_ms wait command } }
+
+variants! { Command {
+    Release;
+    Set;
+    Start { service with_requires }
+    Stop { service }
+    Restart { service }
+    Reset { service }
+    Reload { service }
+    Signal { service signal }
+    ProbeRun { service probe }
+    Delete { service }
+    Hold { length }
+    Shutdown { keep }
+} }
+
+fields! { Given { name source definition text } }
+
+fields! { Report { outcome latency output } }
+
+// Definitions in effects are those of events: a fingerprint is enough, and whoever writes adds it.
+variants! { put Effect {;
+    Record;
+    Remember { seq wanted }
+    Spawn { run, skips definition }
+    Signal { run pid signal group }
+    Hook { run hook main end, skips definition }
+    HookSignal { run hook signal }
+    EndTree { run pid signal grace }
+    KillTree { run pid }
+    Check { check, skips definition }
+    CheckExpired { check }
+    CheckCancelled { check }
+    Answer { ticket answer }
+    TellExhausted { service reason, skips definition }
+    Unstore { service }
+    Forget { service }
+    Exit { code }
+} }
+
+variants! { put Record {; Service Transition Decision Hold; } }
+
+fields! { Accepted { note durable reports } }
+
+fields! { put Refusal { code message } }

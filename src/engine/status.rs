@@ -1,0 +1,180 @@
+//! What is shown of a service: plain data with one JSON form, made by the engine's queries, drawn
+//! as text by `control`, read back by the command line.
+
+use serde::{Deserialize, Serialize};
+
+/// A service in `service.status` and `service.list`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    pub name: String,
+    pub description: Option<String>,
+    pub kind: String,
+    /// `start` or `stop`.
+    pub wanted: String,
+    /// Who said so last, when (RFC 3339); null when nobody did (autostart).
+    pub wanted_by: Option<String>,
+    pub wanted_at: Option<String>,
+    /// `inactive` `blocked` `starting` `running` `stopping` `backoff` `exited` `failed`.
+    pub state: String,
+    /// The command of it that is under way: `pre_start` `stop_exec` `post_stop` `reload_exec`;
+    /// null: none.
+    pub phase: Option<String>,
+    /// Why it is in that state: `operator`, `exit`, `unhealthy` …
+    pub cause: String,
+    /// `unknown` `healthy` `unhealthy`, or null without probes.
+    pub health: Option<String>,
+    /// More on state or health: `requires db`, `no verdict since …: cannot fork`, `held` …
+    pub detail: Option<String>,
+    pub pid: Option<i32>,
+    pub run: u32,
+    pub attempts: u32,
+    /// Null: unlimited.
+    pub max_attempts: Option<u32>,
+    pub uptime_ms: Option<u64>,
+    pub last_end: Option<LastEnd>,
+    pub probes: Vec<ProbeStatus>,
+    /// What it says of itself by `STATUS=`; null: nothing.
+    pub status_text: Option<String>,
+    /// `READY=1` is waited for, it says that it is reloading or stopping, an `ERRNO=`.
+    pub says: Option<String>,
+    /// Null: it has none.
+    pub watchdog: Option<WatchdogStatus>,
+    /// Descriptors that are kept for its next run.
+    pub stored_fds: u16,
+    pub gate: Option<GateStatus>,
+    /// The next thing that happens by itself: `start`, `SIGKILL`, `gate` …, and in how long.
+    pub next: Option<String>,
+    pub next_in_ms: Option<u64>,
+    /// How a whole tree is ended: `best effort` (session, group, VITALD_RUN) or `process only`.
+    pub tree: String,
+    /// The definition's file, and what is wrong with it.
+    pub source: String,
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastEnd {
+    pub cause: String,
+    pub code: Option<u8>,
+    pub signal: Option<String>,
+    /// RFC 3339.
+    pub at: String,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProbeStatus {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Null: no verdict yet.
+    pub up: Option<bool>,
+    /// `restart` or `observe`.
+    pub on_unhealthy: String,
+    /// Consecutive passes (positive) or failures (negative).
+    pub streak: i64,
+    /// `pass`, `fail`, `inconclusive`; null before the first.
+    pub outcome: Option<String>,
+    pub reason: Option<String>,
+    pub latency_us: Option<u64>,
+    pub output: Option<String>,
+    /// An observing probe: restarts it would have caused.
+    pub shadow_attempts: u32,
+}
+
+/// What a service must say of itself again and again (`watchdog_ms`).
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WatchdogStatus {
+    pub period_ms: u64,
+    /// `waiting` until it is ready, `armed`, or `missed`.
+    pub state: String,
+    /// Until it is due; null: it is not armed.
+    pub due_in_ms: Option<u64>,
+    /// How it was missed.
+    pub reason: Option<String>,
+}
+
+/// The gate's last word on this run, while it stands.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GateStatus {
+    pub verdict: String,
+    pub reason: String,
+    pub next_in_ms: Option<u64>,
+}
+
+/// The story of a service: `service.why`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Why {
+    pub status: Status,
+    /// Transitions and decisions, oldest first.
+    pub story: Vec<StoryLine>,
+    /// What comes next and when, in sentences.
+    pub next: Vec<String>,
+}
+
+/// A transition or a decision; also an event of `events.subscribe`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StoryLine {
+    pub seq: u64,
+    /// RFC 3339.
+    pub time: String,
+    pub service: String,
+    pub run: u32,
+    /// `state` `health` `wanted` `probe` `decision` `hold`.
+    pub kind: String,
+    pub from: String,
+    /// For a decision: the verdict.
+    pub to: String,
+    pub cause: String,
+    pub detail: String,
+    /// For a decision: when it is carried out or looked at again (RFC 3339); null: when what it
+    /// waits for changes.
+    pub next: Option<String>,
+    /// For a decision that allowed a restart, once known.
+    pub cured: Option<bool>,
+}
+
+/// The daemon itself: `system.status`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DaemonStatus {
+    pub version: String,
+    pub pid: i32,
+    pub uptime_ms: u64,
+    /// How it took the place of another execution of its process (upgrade, panic); null: it did
+    /// not.
+    pub began: Option<String>,
+    /// It is PID 1, and of what; null: it is not.
+    pub init: Option<String>,
+    /// Why it supervises without probing: it panicked too often; null: it does not.
+    pub reduced: Option<String>,
+    /// Why what is so, or what operators want, is not written: should the daemon or the host die it
+    /// is forgotten. Empty: all is written.
+    pub not_durable: Vec<String>,
+    pub services: u32,
+    pub running: u32,
+    pub degraded: u32,
+    pub failed: u32,
+    pub hold: Option<HoldStatus>,
+    /// Answers and exits of old runs that were dropped.
+    pub stale_events: u64,
+    /// Turns that were late, and the longest lateness.
+    pub late_turns: u64,
+    pub max_lateness_us: u64,
+    pub shutting_down: bool,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HoldStatus {
+    pub owner: String,
+    /// RFC 3339.
+    pub since: String,
+    pub ends_in_ms: Option<u64>,
+}

@@ -1,0 +1,454 @@
+//! What the engine keeps of each service and of its present run. Plain data: no decisions here.
+
+use crate::config::{Definition, KillMode, Kind, OnUnhealthy, Probe, Ready};
+use crate::engine::snapshot::EndRecord;
+use crate::engine::story::{Decision, Transition};
+use crate::engine::timers::Unit;
+use crate::exit::Exit;
+use crate::id::{Pid, RunId, ServiceId};
+use crate::probe::{Outcome, Trouble};
+use crate::service::gate::{Reason, Ruling};
+use crate::service::health::{self, Health, Streak};
+use crate::service::hook::Progress;
+use crate::service::state::{Cause, State, Wanted};
+use crate::time::Time;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// One service.
+#[derive(Debug)]
+pub struct Service {
+    pub name: Rc<str>,
+    /// The file it comes from, for messages.
+    pub source: Box<str>,
+    /// In force; None when the name has no (good) definition.
+    pub definition: Option<Rc<Definition>>,
+    /// The text of a definition that an operator gave by `set`; a file of the name beats it.
+    pub given: Option<Box<str>>,
+    /// What is wrong with its definition; it may still run by the previous one.
+    pub problem: Option<Box<str>>,
+    pub wanted: Wanted,
+    /// Who said so and when (wall clock); empty when nobody did.
+    pub wanted_by: Box<str>,
+    pub wanted_at_ms: u64,
+    /// Written only by `Engine::put`.
+    pub state: State,
+    pub cause: Cause,
+    pub since: Time,
+    /// Of the present or last run; counts up for ever.
+    pub number: u32,
+    pub run: Option<Box<Run>>,
+    /// Automatic restarts spent since the last refund.
+    pub attempts: u32,
+    /// How far the telling of a spent budget is.
+    pub exhausted: Exhausted,
+    pub last_end: Option<EndRecord>,
+    /// Why it failed or cannot start, in words.
+    pub trouble: Box<str>,
+    /// The run that ended is to be followed by another: that one begins by a restart.
+    pub restarting: bool,
+    /// When the delay of the present attempt ends.
+    pub backoff_until: Option<Time>,
+    /// Spawns in a row that failed for our own want of something.
+    pub respawns: u32,
+    /// The gate's last word on this run, while it stands.
+    pub standing: Option<Standing>,
+    /// The allowed health restart whose cure is awaited.
+    pub cure: Option<Cure>,
+    /// Somebody asks its probes before judging a dependent; until when.
+    pub asked_until: Option<Time>,
+    pub unit: Unit,
+    pub watchdog_unit: Option<Unit>,
+    /// Descriptors that are kept for it; None: none.
+    pub stored: Option<u16>,
+    pub probe_units: Box<[Unit]>,
+    pub transitions: VecDeque<Transition>,
+    pub decisions: VecDeque<Decision>,
+    pub dirty: bool,
+}
+
+/// `on_exhausted_exec` is run once per exhaustion, whatever becomes of the daemon meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exhausted {
+    #[default]
+    No,
+    /// It is to be run, or is being started.
+    Due,
+    Told,
+}
+
+/// An allowed health restart: which decision, and which run it ended. A later run tells whether
+/// it was a cure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Cure {
+    pub decision: u64,
+    pub run: u32,
+}
+
+/// The gate's last word, and what it was about.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub cause: Cause,
+    pub ruling: Ruling,
+    /// When the trouble began that it rules on.
+    pub trouble_since: Time,
+}
+
+/// One incarnation.
+#[derive(Debug)]
+pub struct Run {
+    pub id: RunId,
+    /// What it was started with.
+    pub definition: Rc<Definition>,
+    /// None until the process exists.
+    pub pid: Option<Pid>,
+    /// Start time in clock ticks since boot, as /proc tells it.
+    pub started: u64,
+    pub spawned_at: Time,
+    pub executed: bool,
+    pub ready_at: Option<Time>,
+    pub begun_by: Cause,
+    /// It began by a restart of any kind: the stability window applies.
+    pub restarted: bool,
+    pub adopted: bool,
+    /// It passed its start limit and was not restarted (yet).
+    pub overdue: bool,
+    /// Of the program; where that never ran, of what was run for it.
+    pub exit: Option<Exit>,
+    /// The commands around it.
+    pub hooks: Progress,
+    pub stop: Option<Stop>,
+    /// The loop's lateness when the run, or its stop, began; whether the stop was extended by it.
+    pub late_mark: Duration,
+    pub extended: bool,
+    /// When its start limit ends, before what is excused is added; None: it has none.
+    pub start_until: Option<Time>,
+    /// Time while starting in which we could not ask it: not the service's.
+    pub excused: Duration,
+    /// Such a time is under way: the start limit stands still.
+    pub excused_since: Option<Time>,
+    /// Up to here it is counted in `excused`.
+    pub excused_until: Time,
+    pub probes: Box<[Watch]>,
+    /// What it has said of itself; None: nothing.
+    pub told: Option<Box<Told>>,
+    /// The last health that was told.
+    pub health: Option<Health>,
+}
+
+/// What a run has said of itself, and its watchdog.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// `READY=1`, or a newline on its descriptor.
+    pub ready: bool,
+    /// It may have said so while no daemon was there to hear it.
+    pub doubt: bool,
+    pub reloading: bool,
+    pub stopping: bool,
+    pub status: Box<str>,
+    /// When the status was last written down.
+    pub status_at: Option<Time>,
+    pub errno: Option<i32>,
+    /// Another process is its main one than the one that was spawned: its start time, too.
+    pub main: Option<(Pid, u64)>,
+    /// Another watchdog period than its definition's; zero: none.
+    pub period: Option<Duration>,
+    /// Of the watchdog: a word is a pass, a miss a failure.
+    pub streak: Streak,
+    /// How it was missed, in words.
+    pub missed: Box<str>,
+    /// The loop's lateness when it was armed; whether it was extended by it since.
+    pub late_mark: Duration,
+    pub extended: bool,
+}
+
+/// A stop under way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stop {
+    pub cause: Cause,
+    /// Do not start it again although it is wanted: the budget is spent, and so it was defined.
+    pub final_stop: bool,
+    /// An operator said stop: a start that follows is no restart.
+    pub wanted: bool,
+    /// The operator asked for a start meanwhile: at once, whatever ended it.
+    pub then_start: bool,
+    pub killed: bool,
+    /// When SIGKILL is due, or was sent.
+    pub deadline: Time,
+    /// What is left is being ended by a helper.
+    pub sweeping: bool,
+}
+
+/// One probe of one run.
+#[derive(Debug, Default)]
+pub struct Watch {
+    pub streak: Streak,
+    pub check: Option<InFlight>,
+    pub last: Option<Last>,
+    /// Answers since the run began: the start pace grows with them.
+    pub asked: u32,
+    pub shadow_attempts: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct InFlight {
+    pub serial: u32,
+    pub begun: Time,
+    pub late_mark: Duration,
+    pub extended: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Last {
+    pub outcome: Outcome,
+    pub latency: Duration,
+    pub output: Box<str>,
+}
+
+impl Service {
+    /// Ready and, if it has probes, healthy; a oneshot: done. The one test of `requires`,
+    /// `after`, `wants` and the gate.
+    pub fn is_satisfied(&self) -> bool {
+        match self.state {
+            State::Running => self.health().is_none_or(|h| h == Health::Healthy),
+            State::Exited => {
+                self.is_oneshot()
+                    && self
+                        .last_end
+                        .as_ref()
+                        .is_some_and(|e| e.exit == Exit::Code(0))
+            }
+            State::Inactive
+            | State::Blocked
+            | State::Starting
+            | State::Stopping
+            | State::Backoff
+            | State::Failed => false,
+        }
+    }
+
+    pub fn is_oneshot(&self) -> bool {
+        self.definition
+            .as_ref()
+            .is_some_and(|d| d.kind == Kind::Oneshot)
+    }
+
+    /// None where no probe restarts, or nothing runs.
+    pub fn health(&self) -> Option<Health> {
+        self.run.as_ref().and_then(|run| run.verdict())
+    }
+
+    pub fn is_exhausted(&self) -> bool {
+        self.definition.as_ref().is_some_and(|d| {
+            !crate::service::retry_policy::has_budget(&d.retry_policy, self.attempts)
+        })
+    }
+}
+
+impl Run {
+    pub fn verdict(&self) -> Option<Health> {
+        let probes = health::verdict(
+            self.watched()
+                .map(|(_, probe, watch)| (probe, &watch.streak)),
+        );
+        if self.is_watchdog_down() {
+            return Some(Health::Unhealthy);
+        }
+        if probes.is_some() || self.watchdog_period().is_none() {
+            return probes;
+        }
+        // By a watchdog alone: well until it is missed.
+        Some(match self.ready_at {
+            Some(_) => Health::Healthy,
+            None => Health::Unknown,
+        })
+    }
+
+    pub fn watchdog_period(&self) -> Option<Duration> {
+        let own = self.told.as_ref().and_then(|told| told.period);
+        let period = own.or(self.definition.watchdog())?;
+        (!period.is_zero()).then_some(period)
+    }
+
+    /// It was to say that it is well, and did not.
+    pub fn is_watchdog_down(&self) -> bool {
+        let told = self.told.as_ref();
+        told.is_some_and(|t| t.streak.up == Some(false))
+    }
+
+    /// Somebody would restart it: a probe, a watchdog. Only by their word is it refunded.
+    pub fn has_judges(&self) -> bool {
+        self.has_restart_probes() || self.watchdog_period().is_some()
+    }
+
+    /// All who would restart it have found it well for a whole stability period.
+    pub fn is_sustained(&self) -> bool {
+        let period = self.definition.retry_policy.stability_period;
+        let fed = |told: &Told| told.streak.is_sustained(period);
+        self.has_judges()
+            && (self.watchdog_period().is_none() || self.told.as_deref().is_some_and(fed))
+            && self.watched().all(|(_, p, w)| {
+                p.on_unhealthy == OnUnhealthy::Observe || w.streak.is_sustained(period)
+            })
+    }
+
+    /// Its probes are asked before it is ready: they make it so.
+    pub fn is_asked_early(&self) -> bool {
+        self.definition.ready() == Ready::Probe || self.is_doubtful()
+    }
+
+    /// Whether it has said that it is ready nobody knows.
+    pub fn is_doubtful(&self) -> bool {
+        self.told.as_ref().is_some_and(|t| t.doubt && !t.ready)
+    }
+
+    pub fn watched(&self) -> impl Iterator<Item = (u16, &Probe, &Watch)> {
+        self.definition
+            .probes
+            .iter()
+            .zip(self.probes.iter())
+            .enumerate()
+            .map(|(index, (probe, watch))| (index as u16, probe, watch))
+    }
+
+    /// The restarting probes that are down.
+    pub fn down(&self) -> impl Iterator<Item = (&Probe, &Watch)> {
+        self.watched()
+            .filter(|(_, probe, watch)| {
+                probe.on_unhealthy == OnUnhealthy::Restart && watch.streak.is_down(probe)
+            })
+            .map(|(_, probe, watch)| (probe, watch))
+    }
+
+    pub fn has_restart_probes(&self) -> bool {
+        self.definition
+            .probes
+            .iter()
+            .any(|p| p.on_unhealthy == OnUnhealthy::Restart)
+    }
+
+    /// Nothing has ended it yet: what its probes say counts.
+    pub fn is_judged(&self) -> bool {
+        self.stop.is_none() && self.exit.is_none()
+    }
+
+    /// It waits to be ready, and a probe that must pass for that could not be asked last time.
+    /// (Where the loop was late, the start limit is extended by the lateness itself.)
+    pub fn is_excused(&self) -> bool {
+        let starved = |last: &Last| last.outcome == Outcome::Inconclusive(Trouble::Starved);
+        self.ready_at.is_none()
+            && self.is_asked_early()
+            && self.watched().any(|(_, probe, watch)| {
+                probe.on_unhealthy == OnUnhealthy::Restart
+                    && !watch.streak.passed
+                    && watch.streak.inconclusive > 0
+                    && !watch.last.as_ref().is_some_and(starved)
+            })
+    }
+
+    /// Its whole start limit, from now on.
+    pub fn begin_start_limit(&mut self, now: Time, late: Duration) {
+        self.start_until = self.definition.start_timeout.map(|limit| now + limit);
+        self.late_mark = late;
+        self.excused = Duration::ZERO;
+        self.excused_since = self.excused_since.map(|_| now);
+        self.excused_until = now;
+    }
+
+    /// Ready by its own definition of ready: its program runs, and every probe that restarts it
+    /// has passed, or it has said so. Where its word may have been lost its probes will do. A
+    /// oneshot never is.
+    pub fn is_ready(&self) -> bool {
+        let passed = || {
+            self.watched()
+                .all(|(_, p, w)| p.on_unhealthy == OnUnhealthy::Observe || w.streak.passed)
+        };
+        let ready = match self.definition.ready() {
+            Ready::Probe => passed(),
+            Ready::Notify | Ready::Fd(_) => {
+                let said = self.told.as_ref().is_some_and(|told| told.ready);
+                said || (self.is_doubtful() && self.has_restart_probes() && passed())
+            }
+        };
+        self.executed && self.definition.kind == Kind::Process && ready
+    }
+
+    /// It can be asked again, or has no probe any more that could not be.
+    pub fn end_excuse(&mut self, now: Time) {
+        if let Some(since) = self.excused_since.filter(|_| !self.is_excused()) {
+            self.excused += now.since(since);
+            self.excused_since = None;
+            self.excused_until = now;
+        }
+    }
+
+    /// When its start limit ends, as far as is known at `now`; `late` is all lateness so far.
+    pub fn start_deadline(&self, now: Time, late: Duration) -> Option<Time> {
+        let ongoing = self
+            .excused_since
+            .map_or(Duration::ZERO, |since| now.since(since));
+        let late = late.saturating_sub(self.late_mark);
+        Some(self.start_until? + self.excused + ongoing + late)
+    }
+
+    pub fn kills_tree(&self) -> bool {
+        self.definition.kill_mode != KillMode::Process
+    }
+}
+
+impl Stop {
+    pub fn new(cause: Cause, deadline: Time) -> Stop {
+        Stop {
+            cause,
+            final_stop: false,
+            wanted: false,
+            then_start: false,
+            killed: false,
+            deadline,
+            sweeping: false,
+        }
+    }
+}
+
+impl Standing {
+    pub fn is_asking(&self) -> bool {
+        matches!(
+            &self.ruling,
+            Ruling::Deferred {
+                reason: Reason::Asking(_),
+                ..
+            }
+        )
+    }
+
+    pub fn waits_for(&self, name: &str) -> bool {
+        match &self.ruling {
+            Ruling::Deferred {
+                reason: Reason::Asking(n) | Reason::Dependency(n),
+                ..
+            } => &**n == name,
+            Ruling::Allowed { .. }
+            | Ruling::Deferred { .. }
+            | Ruling::Denied { .. }
+            | Ruling::Absorbed { .. } => false,
+        }
+    }
+}
+
+/// A set of services by number, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct Queue(pub(super) VecDeque<ServiceId>);
+
+impl Queue {
+    pub fn push(&mut self, id: ServiceId) {
+        if self.0.back() != Some(&id) {
+            self.0.push_back(id);
+        }
+    }
+    pub fn pop(&mut self) -> Option<ServiceId> {
+        self.0.pop_front()
+    }
+}

@@ -1,0 +1,516 @@
+//! The front desk: control clients between the listener, their sessions and the engine.
+//!
+//! Requests are handed to the engine before the timers of the turn; answers go out at its end.
+//! Invariants: a client costs a turn no more than its share; whoever takes nothing is cut; at
+//! the limit the one idle longest makes room.
+
+use super::tail::Edge;
+use super::*;
+use crate::control::House;
+use crate::control::access::Rights;
+use crate::control::rpc::code;
+use crate::control::session::{Carried, Desk, Errand, client_of};
+use crate::control::stream::Publication;
+use crate::control::verbs::Shape;
+use crate::engine::query::{decision_line, transition_line};
+use crate::engine::status::{DaemonStatus, Status, StoryLine, Why};
+use crate::engine::{Accepted, Answer, Record, Refusal};
+use crate::reactor::listener::{Client, Listener, Next, victim};
+use crate::reactor::ring::{Line, Ring};
+use crate::time::{Wall, rfc3339_ms};
+use mio::event::Event as Ready;
+use std::collections::BTreeSet;
+
+/// Before the door is looked at again for which there was no descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) struct Front {
+    listener: Listener,
+    token: Token,
+    clients: BTreeMap<u32, (Client, Token)>,
+    next_client: u32,
+    /// To be served: something came, or something is to be sent.
+    due: BTreeSet<u32>,
+    /// Who was last to have a share of a turn: the next turn begins behind it.
+    served: u32,
+    /// More wait at the door.
+    more: bool,
+    /// Who listens to events or follows a log.
+    listeners: usize,
+}
+
+/// What clients see of the engine.
+struct View<'a>(&'a Engine, &'a Life, Vec<String>);
+
+impl House for View<'_> {
+    fn find(&self, name: &str) -> Option<ServiceId> {
+        self.0.find(name).filter(|id| self.0.is_listed(*id))
+    }
+    fn services(&self) -> Vec<ServiceId> {
+        self.0.listed().collect()
+    }
+    fn name(&self, service: ServiceId) -> &str {
+        self.0.name(service)
+    }
+    fn find_probe(&self, service: ServiceId, probe: &str) -> Option<u16> {
+        self.0.find_probe(service, probe)
+    }
+    fn status(&self, service: ServiceId, wall: &Wall) -> Status {
+        self.0.status(service, *wall)
+    }
+    fn why(&self, service: ServiceId, wall: &Wall) -> Why {
+        self.0.why(service, *wall)
+    }
+    fn history(&self, of: Option<ServiceId>, wall: &Wall, limit: usize) -> Vec<StoryLine> {
+        self.0.history(of, *wall, limit)
+    }
+    fn daemon(&self, wall: &Wall) -> DaemonStatus {
+        DaemonStatus {
+            pid: std::process::id() as i32,
+            init: init::role().words().map(str::to_owned),
+            began: self.1.began.clone(),
+            reduced: self.1.reduced.clone(),
+            not_durable: self.2.clone(),
+            ..self.0.daemon(*wall)
+        }
+    }
+}
+
+impl Front {
+    pub fn new(
+        mut listener: Listener,
+        rights: Rights,
+        token: Token,
+        registry: &mio::Registry,
+    ) -> io::Result<Front> {
+        listener.set_rights(rights);
+        registry.register(listener.source(), token, Interest::READABLE)?;
+        Ok(Front {
+            listener,
+            token,
+            clients: BTreeMap::new(),
+            next_client: 0,
+            due: BTreeSet::new(),
+            served: 0,
+            more: false,
+            listeners: 0,
+        })
+    }
+
+    pub fn has_work(&self) -> bool {
+        self.more || !self.due.is_empty()
+    }
+
+    /// Round and round, so that one who never stops asking keeps nobody waiting.
+    fn next_due(&mut self) -> Option<u32> {
+        let behind = self.due.range(self.served.saturating_add(1)..).next();
+        let serial = *behind.or(self.due.first())?;
+        self.due.remove(&serial);
+        Some(serial)
+    }
+
+    fn next_serial(&mut self) -> u32 {
+        self.next_client = self.next_client.wrapping_add(1);
+        self.next_client
+    }
+
+    pub fn owns_timer(&self, key: u32) -> bool {
+        key == timer_key(self.token)
+    }
+
+    /// The door, for the execution after us.
+    pub fn hand_over(&self) -> reexec::Socket {
+        self.listener.hand_over()
+    }
+
+    /// Does anybody follow this service's log?
+    pub fn is_followed(&self, id: ServiceId) -> bool {
+        let mut clients = self.clients.values();
+        clients.any(|(client, _)| client.session.follows(id))
+    }
+
+    fn count_listeners(&mut self) {
+        let clients = self.clients.values();
+        self.listeners = clients
+            .filter(|(client, _)| client.session.is_waiting())
+            .count();
+    }
+
+    /// The last answers, as far as the peers take them; then the door is closed.
+    pub fn say_goodbye(&mut self) {
+        self.listener.unlink();
+        self.clients.clear();
+    }
+}
+
+impl Reactor {
+    pub(super) fn accept_clients(&mut self) {
+        let accepted = self.front.listener.accept();
+        self.front.more = accepted.more;
+        if accepted.retry {
+            let key = timer_key(self.front.token);
+            self.wheel.set(key, self.now + ACCEPT_PAUSE);
+        }
+        if accepted.refused > 0 {
+            log::warn!("{} clients refused: no free descriptor", accepted.refused);
+        }
+        for new in accepted.clients {
+            if self.front.clients.len() >= limits::MAX_CLIENTS {
+                let clients = self.front.clients.iter();
+                if let Some(serial) = victim(clients.map(|(serial, (client, _))| (*serial, client)))
+                {
+                    self.close_client(serial);
+                }
+            }
+            let serial = self.front.next_serial();
+            let client = Client::new(new, serial, self.now);
+            self.watch_client(serial, client);
+        }
+    }
+
+    pub(super) fn client_ready(&mut self, serial: u32, ready: &Ready) {
+        if let Some((client, _)) = self.front.clients.get_mut(&serial) {
+            let hung_up = ready.is_write_closed() && ready.is_read_closed();
+            client.ready(ready.is_readable(), ready.is_writable(), hung_up);
+            self.front.due.insert(serial);
+        }
+    }
+
+    /// One share for everybody who has something to say or to hear.
+    pub(super) fn serve_clients(&mut self) {
+        if self.front.more {
+            self.accept_clients();
+        }
+        let mut budget = limits::CLIENTS_PER_TURN;
+        let mut errands = Vec::new();
+        // Answers make new work; whoever used up the turn is served in the next one.
+        let mut later = BTreeSet::new();
+        while let Some(serial) = self.front.next_due() {
+            let Some((client, token)) = self.front.clients.get_mut(&serial) else {
+                continue;
+            };
+            let troubles = self.runtime.trouble().map(ToString::to_string);
+            let state = self.state_trouble.as_deref().map(str::to_owned);
+            let troubles = troubles.into_iter().chain(state).collect();
+            let view = View(&self.engine, &self.life, troubles);
+            let desk = Desk {
+                house: &view,
+                wall: self.clock.wall(self.now),
+            };
+            let left = budget;
+            let next = client.serve(&desk, &mut errands, &mut budget);
+            if budget < left {
+                self.front.served = serial;
+            }
+            match client.deadline() {
+                Some(due) => self.wheel.set(timer_key(*token), due),
+                None => {
+                    self.wheel.cancel(timer_key(*token));
+                }
+            }
+            match next {
+                Next::Wait => {}
+                Next::Again => {
+                    later.insert(serial);
+                }
+                Next::Close => self.close_client(serial),
+            }
+            for errand in errands.drain(..) {
+                self.run_errand(errand);
+            }
+        }
+        self.front.due = later;
+        self.front.count_listeners();
+    }
+
+    /// Conversations that an execution before us began.
+    pub(super) fn take_in_clients(&mut self) {
+        for carried in std::mem::take(&mut self.before.clients) {
+            let Some(new) = self.front.listener.take_in(carried.fd) else {
+                continue;
+            };
+            let find = |name: &str| {
+                self.engine
+                    .find(name)
+                    .filter(|id| self.engine.is_listed(*id))
+            };
+            let serial = self.front.next_serial();
+            let session = carried.session(serial, new.access, new.actor, find);
+            let client = Client::with(new.stream, session, self.now);
+            self.watch_client(serial, client);
+        }
+        self.front.count_listeners();
+    }
+
+    fn watch_client(&mut self, serial: u32, mut client: Client) {
+        let token = self.sources.insert(Source::Client(serial));
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(&mut client.stream, token, both) {
+            log::warn!("cannot watch a client: {error}");
+            self.sources.remove(token);
+            return;
+        }
+        self.front.clients.insert(serial, (client, token));
+        self.front.due.insert(serial);
+    }
+
+    /// All conversations, for the execution after us; what waits is answered, but for the request
+    /// for the upgrade itself.
+    pub(super) fn carry_clients(&mut self, upgrade: Ticket) -> Vec<Carried> {
+        let clients = self.front.clients.values_mut();
+        clients
+            .filter_map(|(client, _)| {
+                let fd = client.stream.as_raw_fd();
+                Carried::of(&mut client.session, fd, upgrade)
+            })
+            .collect()
+    }
+
+    /// Nothing that was handed over can be needed by the program before us any more.
+    pub(super) fn taken_over(&mut self) {
+        reexec::taken_over();
+        let answer = match (&self.life.began, self.life.failed) {
+            (Some(words), true) => Err(Refusal {
+                code: code::INTERNAL,
+                message: format!("{words}; no service was touched").into(),
+            }),
+            (words, _) => Ok(Accepted {
+                note: format!(
+                    "{} to {}; no service was touched",
+                    words.as_deref().unwrap_or("upgraded"),
+                    env!("CARGO_PKG_VERSION")
+                )
+                .into(),
+                ..Accepted::default()
+            }),
+        };
+        for (serial, (client, _)) in &mut self.front.clients {
+            client.session.upgraded(&answer);
+            self.front.due.insert(*serial);
+        }
+    }
+
+    fn run_errand(&mut self, errand: Errand) {
+        match errand {
+            Errand::Request(mut request) => {
+                if let Command::Shutdown { keep } = request.command
+                    && self.refuses_end(request.ticket, Ending::Exit, keep)
+                {
+                    return;
+                }
+                request.wall_ms = self.clock.wall_ms();
+                if let (Command::Set(given), Some(_)) = (&mut request.command, &self.life.reduced) {
+                    given.definition.probes = Box::default();
+                }
+                self.handle(Event::Request(request));
+            }
+            Errand::Reload { ticket } => self.read_definitions(Some(ticket)),
+            Errand::Upgrade {
+                ticket,
+                program,
+                by,
+                force,
+            } => self.begin_upgrade(ticket, program.as_deref(), by, force),
+            Errand::End { ticket, ending, by } => self.end_machine(ticket, ending, by),
+            Errand::Simulate { ticket, asked } => self.begin_simulation(ticket, &asked),
+            Errand::Logs {
+                ticket,
+                service,
+                lines,
+                follow,
+            } => self.show_logs(ticket, service, lines as u64, follow),
+        }
+    }
+
+    fn close_client(&mut self, serial: u32) {
+        let Some((mut client, token)) = self.front.clients.remove(&serial) else {
+            return;
+        };
+        if let Some(why) = client.session.cut() {
+            log::debug!("client {serial} cut: {why}");
+        }
+        let _ = self.poll.registry().deregister(&mut client.stream);
+        self.wheel.cancel(timer_key(token));
+        self.sources.remove(token);
+        self.front.due.remove(&serial);
+    }
+
+    /// It took nothing of what waits for it for too long.
+    pub(super) fn client_due(&mut self, serial: u32) {
+        let late = |client: &Client| client.deadline().is_some_and(|due| due <= self.now);
+        if self
+            .front
+            .clients
+            .get(&serial)
+            .is_some_and(|(client, _)| late(client))
+        {
+            log::debug!("client {serial} cut: it takes nothing");
+            self.close_client(serial);
+        }
+    }
+
+    pub(super) fn answer(&mut self, ticket: Ticket, answer: &Answer) {
+        if ticket == OWN_TICKET {
+            return;
+        }
+        let serial = client_of(ticket);
+        if let Some((client, _)) = self.front.clients.get_mut(&serial) {
+            client.session.answer(ticket, answer);
+            self.front.due.insert(serial);
+        }
+    }
+
+    /// A document that a helper has made.
+    pub(super) fn answer_told(&mut self, ticket: Ticket, shape: Shape, json: &str) {
+        let serial = client_of(ticket);
+        if let Some((client, _)) = self.front.clients.get_mut(&serial) {
+            client.session.told(ticket, shape, json);
+            self.front.due.insert(serial);
+        }
+    }
+
+    /// To everybody who listens.
+    pub(super) fn publish(&mut self, record: &Record) {
+        if self.front.listeners == 0 {
+            return;
+        }
+        let wall = self.clock.wall(self.now);
+        let line = match record {
+            Record::Transition(transition) => transition_line(transition, wall),
+            Record::Decision(decision) => decision_line(decision, wall),
+            Record::Hold(hold) => StoryLine {
+                time: wall.rfc3339(self.now),
+                kind: "hold".to_owned(),
+                to: match hold {
+                    Some(_) => "held".to_owned(),
+                    None => "released".to_owned(),
+                },
+                detail: match hold {
+                    Some(hold) => format!("by {}", hold.owner),
+                    None => String::new(),
+                },
+                ..StoryLine::default()
+            },
+            Record::Service(_) => return,
+        };
+        let event = Publication::new(line);
+        for (serial, (client, _)) in &mut self.front.clients {
+            if client.session.listens() {
+                client.session.publish(&event);
+                self.front.due.insert(*serial);
+            }
+        }
+    }
+
+    // --- logs
+
+    /// The last lines that a service wrote, as its log file has them. What the ring no longer has,
+    /// or never had because a daemon before this one read it, is looked for in the files.
+    fn show_logs(&mut self, ticket: Ticket, id: ServiceId, lines: u64, follow: bool) {
+        if follow && let Some(log) = self.logs.get(id.index()).and_then(Option::as_ref) {
+            self.follows.entry(id).or_insert_with(|| log.ring.tail(0));
+        }
+        let (have, edge) = match self.logs.get(id.index()).and_then(Option::as_ref) {
+            Some(log) => (log.ring.lines(), edge(&log.ring)),
+            None => (0, None),
+        };
+        if have < lines {
+            self.start_tail(ticket, id, lines - have, edge);
+        } else {
+            self.give_logs(ticket, id, lines, b"");
+        }
+    }
+
+    /// What was found in the files, and what is in the ring. `whole`: when the files were to be
+    /// read the ring was empty, so that they may have had what is in the ring by now.
+    pub(super) fn give_found_logs(
+        &mut self,
+        ticket: Ticket,
+        id: ServiceId,
+        found: &[u8],
+        whole: bool,
+    ) {
+        let log = self.logs.get(id.index()).and_then(Option::as_ref);
+        let edge = log.filter(|_| whole).and_then(|log| edge(&log.ring));
+        let before = tail::not_in_memory(found, edge.as_ref()).concat();
+        self.give_logs(ticket, id, u64::MAX, &before);
+    }
+
+    /// `before`: older lines, from the files.
+    fn give_logs(&mut self, ticket: Ticket, id: ServiceId, lines: u64, before: &[u8]) {
+        let mut bytes = before.to_vec();
+        if let Some(log) = self.logs.get(id.index()).and_then(Option::as_ref) {
+            log.ring.read(&mut log.ring.tail(lines), &mut |line| {
+                put_line(&mut bytes, &line)
+            });
+        }
+        let serial = client_of(ticket);
+        if let Some((client, _)) = self.front.clients.get_mut(&serial) {
+            client.session.logs(ticket, &bytes);
+            self.front.due.insert(serial);
+        }
+    }
+
+    /// What a service has just written, to those who follow it.
+    pub(super) fn feed_followers(&mut self, id: ServiceId) {
+        let Some(cursor) = self.follows.get_mut(&id) else {
+            return;
+        };
+        let followed = |client: &Client| client.session.follows(id) || client.session.is_waiting();
+        let mut clients = self.front.clients.values();
+        if !clients.any(|(client, _)| followed(client)) {
+            self.follows.remove(&id);
+            return;
+        }
+        let Some(log) = self.logs.get(id.index()).and_then(Option::as_ref) else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        let missed = log
+            .ring
+            .read(cursor, &mut |line| put_line(&mut bytes, &line));
+        if missed > 0 {
+            let words = format!("… {missed} lines were not shown: too many at once …\n");
+            bytes.splice(..0, words.into_bytes());
+        }
+        for (serial, (client, _)) in &mut self.front.clients {
+            if client.session.follows(id) {
+                client.session.log_bytes(id, &bytes);
+                self.front.due.insert(*serial);
+            }
+        }
+    }
+}
+
+/// As the scribe writes it: the time, a blank, the line.
+fn put_line(out: &mut Vec<u8>, line: &Line<'_>) -> bool {
+    out.extend_from_slice(rfc3339_ms(line.wall_ms).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(line.text().as_bytes());
+    out.push(b'\n');
+    true
+}
+
+/// The ring's oldest line, and all of the same time.
+fn edge(ring: &Ring) -> Option<Edge> {
+    let mut edge: Option<Edge> = None;
+    ring.read(&mut ring.tail(u64::MAX), &mut |line| {
+        let edge = edge.get_or_insert_with(|| Edge {
+            ms: line.wall_ms,
+            lines: Vec::new(),
+        });
+        if line.wall_ms != edge.ms {
+            return false;
+        }
+        edge.lines
+            .extend_from_slice(rfc3339_ms(line.wall_ms).as_bytes());
+        edge.lines.push(b' ');
+        line.parts
+            .iter()
+            .for_each(|part| edge.lines.extend_from_slice(part));
+        edge.lines.push(b'\n');
+        true
+    });
+    edge
+}

@@ -1,0 +1,99 @@
+//! Effects, done. One arm each; nothing here decides.
+
+use super::*;
+use crate::engine::Record;
+
+impl Reactor {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Record(record) => {
+                self.runtime.push(self.now, &record);
+                self.unflushed = true;
+                if !matches!(record, Record::Service(_)) {
+                    self.publish(&record);
+                }
+            }
+            Effect::Remember { seq, wanted } => {
+                if let Err(why) = self.scribe.remember(seq, &wanted) {
+                    let error = Some(why.into());
+                    self.caused.push_back(Event::Durable { seq, error });
+                }
+            }
+            Effect::Spawn { run, definition } => {
+                self.flush_records();
+                self.spawn(run, &definition);
+            }
+            Effect::Signal {
+                run, signal, group, ..
+            } => {
+                self.flush_records();
+                self.signal(run, signal, group);
+            }
+            Effect::Hook {
+                run,
+                hook,
+                definition,
+                main,
+                end,
+            } => {
+                self.flush_records();
+                self.run_hook(run, hook, &definition, main, end);
+            }
+            Effect::HookSignal { run, hook, signal } => {
+                self.flush_records();
+                self.signal_hook(run, hook, signal);
+            }
+            Effect::EndTree {
+                run,
+                pid,
+                signal,
+                grace,
+            } => {
+                self.flush_records();
+                self.end_tree(run, pid, signal, grace);
+            }
+            Effect::KillTree { run, pid } => {
+                self.flush_records();
+                self.end_tree(run, pid, Signal::KILL, Duration::ZERO);
+            }
+            Effect::Check { check, definition } => self.begin_check(check, &definition),
+            Effect::CheckExpired { check } => self.expire_check(check),
+            Effect::CheckCancelled { check } => self.cancel_check(check),
+            Effect::Answer { ticket, mut answer } => {
+                self.flush_records();
+                if let (Ok(accepted), Some(fault)) = (&mut answer, self.runtime.trouble()) {
+                    // Done, but should the daemon die it is forgotten.
+                    accepted.durable = Some(Err(fault.to_string().into()));
+                }
+                self.answer(ticket, &answer);
+            }
+            Effect::TellExhausted {
+                service,
+                definition,
+                reason,
+            } => {
+                self.flush_records();
+                self.tell_exhausted(service, &definition, &reason);
+            }
+            Effect::Unstore { service } => self.unstore(service),
+            Effect::Forget { service } => self.forget(service),
+            Effect::Exit { code } => self.exit = Some(code),
+        }
+    }
+
+    fn forget(&mut self, id: ServiceId) {
+        self.forget_voice(id);
+        let Some(log) = self.logs.get_mut(id.index()).and_then(Option::take) else {
+            return;
+        };
+        let fd = log.pipe.as_raw_fd();
+        let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+        let of_it = |source: &Source| matches!(source, Source::Log(of) if *of == id);
+        let token = self.sources.tokens().find(|(_, source)| of_it(source));
+        if let Some(token) = token.map(|(token, _)| token) {
+            self.sources.remove(token);
+        }
+        self.follows.remove(&id);
+        self.log_dir.remove(self.engine.name(id));
+    }
+}

@@ -1,0 +1,520 @@
+//! The processes of runs: made, watched, signalled, reaped, taken up again.
+//!
+//! Invariants: a process is watched by its pidfd from the clone on and reaped by it only; the
+//! pidfd is deregistered and closed right after; what of a run is left is asked once for all ends
+//! of a turn, and only where something is left does a helper look closer.
+
+use super::*;
+use crate::config::{NotifyAccess, Ready};
+use crate::engine::SpawnError;
+use crate::journal::Fault;
+use crate::reactor::child::Ended;
+use crate::reactor::spawn::{ExecReport, SpawnPlan, exec_report};
+use crate::reactor::tree::{RunMark, TreeJob};
+use crate::reactor::voice::Stored;
+use std::os::fd::BorrowedFd;
+
+/// A process that lives on from a daemon before this one.
+pub struct Adopted {
+    pub name: Box<str>,
+    pub number: u32,
+    /// Its main process.
+    pub pid: Pid,
+    /// The process that was spawned: the number of the run's session.
+    pub leader: Pid,
+    pub pidfd: OwnedFd,
+}
+
+/// What a run is told of how to speak to us.
+struct Told {
+    socket: Option<String>,
+    watchdog: Option<Duration>,
+    fd: Option<u16>,
+    fd_store_max: u16,
+}
+
+impl Told {
+    fn of(definition: &Definition, socket: &std::path::Path) -> Told {
+        let heard = definition.notify_access() != NotifyAccess::None;
+        Told {
+            socket: heard.then(|| socket.display().to_string()),
+            watchdog: definition.watchdog(),
+            fd: match definition.ready() {
+                Ready::Fd(fd) => Some(fd),
+                Ready::Probe | Ready::Notify => None,
+            },
+            fd_store_max: definition.fd_store_max(),
+        }
+    }
+
+    /// Variables, and those whose value is the run's own process id (sd_notify(3),
+    /// sd_watchdog_enabled(3), sd_listen_fds(3)).
+    fn environment(&self, stored: &[Stored]) -> (Vec<(&'static str, String)>, Vec<&'static str>) {
+        let (mut env, mut pids) = (Vec::new(), Vec::new());
+        env.extend(self.socket.clone().map(|path| ("NOTIFY_SOCKET", path)));
+        if let Some(period) = self.watchdog {
+            env.push(("WATCHDOG_USEC", period.as_micros().to_string()));
+            pids.push("WATCHDOG_PID");
+        }
+        if self.fd_store_max > 0 {
+            env.push(("FDSTORE", self.fd_store_max.to_string()));
+        }
+        if !stored.is_empty() {
+            let names: Vec<&str> = stored.iter().map(|stored| &*stored.name).collect();
+            env.push(("LISTEN_FDS", stored.len().to_string()));
+            env.push(("LISTEN_FDNAMES", names.join(":")));
+            pids.push("LISTEN_PID");
+        }
+        (env, pids)
+    }
+}
+
+/// The main process of a run.
+pub(super) struct Process {
+    pub run: RunId,
+    pub pid: Pid,
+    /// The process that was spawned, where another is the main one now.
+    pub leader: Pid,
+    pidfd: OwnedFd,
+    token: Token,
+    exec: Option<(OwnedFd, Token)>,
+    /// Ours by birth: its orphans come to us, and it is reaped by us.
+    pub own: bool,
+    /// Taken up again: the engine takes it for executed until it hears otherwise.
+    adopted: bool,
+    /// It ended without its exec pipe having been read: whichever comes first.
+    spawn_error: Option<SpawnError>,
+}
+
+impl Reactor {
+    pub(super) fn spawn(&mut self, run: RunId, definition: &Definition) {
+        let result = self.try_spawn(run, definition);
+        if let Err(error) = result {
+            let words = &error.step;
+            log::debug!(
+                "{}: cannot spawn: {words} ({})",
+                self.name(run.service),
+                error.errno
+            );
+            self.caused.push_back(Event::SpawnFailed { run, error });
+        }
+    }
+
+    fn try_spawn(&mut self, run: RunId, definition: &Definition) -> Result<(), SpawnError> {
+        let id = run.service;
+        let name = self.name(id).to_owned();
+        let output = self.log_end(id, &name, definition)?;
+        let fifo = self.open_voice(id, &name, definition)?;
+        let told = Told::of(definition, &self.voice_dir.socket(&name));
+        let voice = self.voices.get(id.index()).and_then(Option::as_deref);
+        let stored = voice.map_or(&[][..], |voice| &voice.stored);
+        let kept: Vec<BorrowedFd> = stored.iter().map(|stored| stored.fd.as_fd()).collect();
+        let (env, pid_env) = told.environment(stored);
+        let env: Vec<(&str, &str)> = env.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let fd_at = fifo
+            .as_ref()
+            .zip(told.fd)
+            .map(|(fifo, fd)| (fd.into(), fifo.as_fd()));
+        let spawned = self.spawner.spawn(&SpawnPlan {
+            service: &name,
+            run: Some(run.number),
+            exec: &definition.exec,
+            process: &definition.process,
+            stdout: output.as_fd(),
+            stderr: output.as_fd(),
+            fds: &kept,
+            fd_at,
+            env: &env,
+            pid_env: &pid_env,
+        })?;
+        let token = self.sources.insert(Source::Process(id));
+        let exec_token = self.sources.insert(Source::Exec(id));
+        let watched = self
+            .register(&spawned.pidfd, token)
+            .and_then(|()| self.register(&spawned.exec_pipe, exec_token));
+        if let Err(error) = watched {
+            // Never a process that nobody watches.
+            let _ = sys::pidfd_send_signal(spawned.pidfd.as_fd(), Signal::KILL);
+            self.sources.remove(token);
+            self.sources.remove(exec_token);
+            return Err(sys::failed("epoll", &error));
+        }
+        let (pid, started) = (spawned.pid, spawned.started);
+        self.children.insert(pid, Child::Service);
+        known::exec_began(pid.0, spawned.exec_pipe.as_raw_fd());
+        let process = Process {
+            run,
+            pid,
+            leader: pid,
+            pidfd: spawned.pidfd,
+            token,
+            exec: Some((spawned.exec_pipe, exec_token)),
+            own: true,
+            adopted: false,
+            spawn_error: None,
+        };
+        *Self::slot(&mut self.processes, id) = Some(Box::new(process));
+        self.caused.push_back(Event::Spawned { run, pid, started });
+        Ok(())
+    }
+
+    /// Watches a process that a daemon before us started.
+    pub(super) fn adopt(&mut self, adopted: Adopted) {
+        let Adopted {
+            name,
+            number,
+            pid,
+            leader,
+            pidfd,
+        } = adopted;
+        let Some(id) = self.engine.find(&name) else {
+            log::error!("{name}: its process {pid} lives, but the service is not known");
+            return;
+        };
+        let run = RunId {
+            service: id,
+            number,
+        };
+        let token = self.sources.insert(Source::Process(id));
+        if let Err(error) = self.register(&pidfd, token) {
+            log::error!("{name}: cannot watch its process {pid} again: {error}");
+        }
+        // After a re-execution in place it is our own child still.
+        let own = sys::is_child(pidfd.as_fd());
+        let process = Process {
+            run,
+            pid,
+            leader,
+            pidfd,
+            token,
+            exec: self.exec_pipe_of(id, leader),
+            own: own && pid == leader,
+            adopted: true,
+            spawn_error: None,
+        };
+        *Self::slot(&mut self.processes, id) = Some(Box::new(process));
+        if own {
+            self.children.insert(pid, Child::Service);
+        }
+        let definition = self.engine.definition(id).cloned();
+        if let Some(definition) = definition
+            && let Err(error) = self.open_log(id, &name, &definition, Some(pid))
+        {
+            log::warn!("{name}: cannot read its output: {}", error.step);
+        }
+        self.hear_living(id);
+        // It may have ended before it was watched.
+        self.exec_ready(id);
+        self.process_ready(id);
+    }
+
+    /// Of a child that an execution before us made and that had not told of its set-up.
+    fn exec_pipe_of(&mut self, id: ServiceId, pid: Pid) -> Option<(OwnedFd, Token)> {
+        let number = self.before.execs.remove(&pid.0)?;
+        let pipe = reexec::claim(number)?;
+        let token = self.sources.insert(Source::Exec(id));
+        if let Err(error) = self.register(&pipe, token) {
+            log::warn!("{}: not heard of its set-up: {error}", self.name(id));
+            self.sources.remove(token);
+            return None;
+        }
+        known::exec_began(pid.0, number);
+        Some((pipe, token))
+    }
+
+    /// Another process of the run is its main one from now on.
+    pub(super) fn replace_main(&mut self, id: ServiceId, pid: Pid, pidfd: OwnedFd, token: Token) {
+        let Some(process) = self.processes.get_mut(id.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        let old = (process.pid, process.token);
+        let old_fd = std::mem::replace(&mut process.pidfd, pidfd);
+        (process.pid, process.token, process.own) = (pid, token, false);
+        self.wheel.cancel(timer_key(old.1));
+        self.deregister(&old_fd);
+        self.sources.remove(old.1);
+        // One of many from now on, reaped as an orphan is.
+        self.children.remove(&old.0);
+        self.orphans_due = true;
+    }
+
+    pub(super) fn process(&self, id: ServiceId) -> Option<&Process> {
+        self.processes.get(id.index())?.as_deref()
+    }
+
+    pub(super) fn exec_ready(&mut self, id: ServiceId) {
+        let Some(process) = self.processes.get_mut(id.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        let Some((pipe, token)) = &process.exec else {
+            return;
+        };
+        let (run, token) = (process.run, *token);
+        let report = exec_report(pipe.as_fd());
+        match report {
+            ExecReport::Pending => return,
+            ExecReport::Executed if process.adopted => {}
+            ExecReport::Executed => self.caused.push_back(Event::Executed { run }),
+            // Told when the child is reaped: it ends by itself now.
+            ExecReport::Failed(error) => process.spawn_error = Some(error),
+        }
+        known::exec_ended(process.pid.0);
+        process.exec = None;
+        self.sources.remove(token);
+    }
+
+    pub(super) fn process_ready(&mut self, id: ServiceId) {
+        let Some(process) = self.process(id) else {
+            return;
+        };
+        let pid = process.pid;
+        if sys::has_ended(process.pidfd.as_fd()) {
+            // Its last words: that another process is the main one, perhaps.
+            self.hear(id);
+        }
+        let Some(process) = self.process(id).filter(|process| process.pid == pid) else {
+            return;
+        };
+        match child::reap(process.pidfd.as_fd()) {
+            Ended::No => {}
+            Ended::Yes(exit) => self.process_ended(id, exit),
+            Ended::Unreaped => {
+                let due = self.now + UNREAPED_PAUSE;
+                self.wheel.set(timer_key(process.token), due);
+            }
+        }
+    }
+
+    /// Its parent does not reap it: it is dead all the same, how is not known.
+    pub(super) fn unreaped_due(&mut self, id: ServiceId) {
+        if self.process(id).is_some_and(|process| !process.own) {
+            self.process_ended(id, Exit::Unknown);
+        }
+    }
+
+    fn process_ended(&mut self, id: ServiceId, exit: Exit) {
+        // The child's last word before its end.
+        self.exec_ready(id);
+        self.tell_dropped(id);
+        let Some(process) = self.processes.get_mut(id.index()).and_then(Option::take) else {
+            return;
+        };
+        self.wheel.cancel(timer_key(process.token));
+        self.deregister(&process.pidfd);
+        self.sources.remove(process.token);
+        if let Some((_, token)) = process.exec {
+            known::exec_ended(process.pid.0);
+            self.sources.remove(token);
+        }
+        self.children.remove(&process.pid);
+        if let Some(log) = self.logs.get_mut(id.index()).and_then(Option::as_mut) {
+            log.run_ended();
+            self.drain_log(id);
+        }
+        let run = process.run;
+        match process.spawn_error {
+            Some(error) => self.caused.push_back(Event::SpawnFailed { run, error }),
+            None => self.ended.push((run, process.pid, exit, process.own)),
+        }
+    }
+
+    /// Tells the engine who ended in this turn, and whether anything was left behind.
+    pub(super) fn tell_ends(&mut self) {
+        if self.ended.is_empty() {
+            return;
+        }
+        let ended = std::mem::take(&mut self.ended);
+        // One look at our children for all of them; orphans that are zombies do not count.
+        self.reap_orphans();
+        let newest = self.newest_stranger();
+        for (run, pid, exit, own) in ended {
+            // Who was there before the run began is no offspring of its.
+            let begun = self.engine.started(run).unwrap_or(0);
+            let childless = newest.is_none_or(|newest| newest < begun);
+            let tree_gone = own && childless && child::group_is_empty(pid);
+            self.handle(Event::Exited {
+                run,
+                exit,
+                tree_gone,
+            });
+        }
+    }
+
+    /// When the youngest of those began that came to us as orphans of services.
+    pub(super) fn newest_stranger(&mut self) -> Option<u64> {
+        let scribe = self.scribe.pid();
+        let strangers = child::strangers(&mut self.kin, &mut |pid| {
+            self.children.contains_key(&pid) || scribe == Some(pid.0)
+        });
+        child::newest(&strangers)
+    }
+
+    pub(super) fn reap_orphans(&mut self) {
+        let scribe = self.scribe.pid();
+        let orphans = child::reap_orphans(&mut |pid| {
+            self.children.contains_key(&pid) || scribe == Some(pid.0)
+        });
+        for (pid, exit) in &orphans.reaped {
+            log::debug!("reaped orphan {pid}: {exit}");
+        }
+        // What hides behind a known one is looked for in the turn in which that one is reaped: its
+        // pidfd fires, whoever it is of, so nothing is waited for meanwhile.
+        self.orphans_due = orphans.again;
+    }
+
+    pub(super) fn signal(&mut self, run: RunId, signal: Signal, group: bool) {
+        let Some(process) = self.process(run.service).filter(|p| p.run == run) else {
+            return;
+        };
+        if let Err(error) = child::signal(process.pidfd.as_fd(), process.pid, signal, group) {
+            let name = self.name(run.service);
+            log::debug!("{name}: {signal} to {}: {error}", process.pid);
+        }
+    }
+
+    /// A helper ends what the run left behind.
+    pub(super) fn end_tree(&mut self, run: RunId, pid: Pid, signal: Signal, grace: Duration) {
+        let job = TreeJob {
+            main: pid,
+            started: self.engine.started(run).unwrap_or(0),
+            mark: RunMark {
+                run: format!("{}/{}", self.name(run.service), run.number),
+                socket: self.socket.clone(),
+            },
+            signal,
+            grace,
+        };
+        self.start_tree_job(run, job);
+    }
+
+    // --- logs
+
+    /// The end of the service's log pipe that a new run gets.
+    pub(super) fn log_end(
+        &mut self,
+        id: ServiceId,
+        name: &str,
+        definition: &Definition,
+    ) -> Result<OwnedFd, SpawnError> {
+        let wall_ms = self.clock.wall_ms();
+        if let Some(Some(log)) = self.logs.get_mut(id.index()) {
+            log.run_began(name, wall_ms, &mut self.scribe);
+        }
+        self.log_end_within(id, name, definition)
+    }
+
+    /// The same amid a run.
+    pub(super) fn log_end_within(
+        &mut self,
+        id: ServiceId,
+        name: &str,
+        definition: &Definition,
+    ) -> Result<OwnedFd, SpawnError> {
+        self.open_log(id, name, definition, None)?;
+        let log = Self::slot(&mut self.logs, id).as_mut();
+        let Some(log) = log else {
+            return sys::empty_input().map_err(|error| sys::failed("/dev/null", &error));
+        };
+        let end = self.log_dir.child_end(name, &log.pipe);
+        end.map_err(|fault| no_log_pipe(&fault))
+    }
+
+    /// The pipe is opened once and kept across runs.
+    pub fn open_log(
+        &mut self,
+        id: ServiceId,
+        name: &str,
+        definition: &Definition,
+        living: Option<Pid>,
+    ) -> Result<(), SpawnError> {
+        if Self::slot(&mut self.logs, id).is_some() {
+            return Ok(());
+        }
+        let removed = living.and_then(|pid| self.log_dir.reopen_removed(name, pid.0));
+        let pipe = match removed {
+            Some(pipe) => pipe,
+            None => self.new_log_pipe(name, definition)?,
+        };
+        let token = self.sources.insert(Source::Log(id));
+        let fd = pipe.as_raw_fd();
+        let registry = self.poll.registry();
+        if let Err(error) = registry.register(&mut SourceFd(&fd), token, Interest::READABLE) {
+            self.sources.remove(token);
+            return Err(sys::failed("epoll", &error));
+        }
+        let log = ServiceLog::new(pipe);
+        if self.front.is_followed(id) {
+            self.follows.insert(id, log.ring.tail(0));
+        }
+        *Self::slot(&mut self.logs, id) = Some(Box::new(log));
+        // What was written while nobody read.
+        self.drain_log(id);
+        Ok(())
+    }
+
+    /// The pipes that an execution of this process before us had open are opened by their names
+    /// before its ends close: what is in a FIFO that nobody has open is lost.
+    pub(super) fn take_in_log_pipes(&mut self) {
+        for name in std::mem::take(&mut self.before.logs) {
+            let known = self.engine.find(&name);
+            let definition = known.and_then(|id| self.engine.definition(id).cloned());
+            if let (Some(id), Some(definition)) = (known, definition)
+                && let Err(error) = self.open_log(id, &name, &definition, None)
+            {
+                log::warn!("{name}: cannot read its output: {}", error.step);
+            }
+        }
+    }
+
+    fn new_log_pipe(
+        &self,
+        name: &str,
+        definition: &Definition,
+    ) -> Result<logs::LogPipe, SpawnError> {
+        let process = &definition.process;
+        let who = self.spawner.accounts().resolve(
+            process.user.as_deref(),
+            process.group.as_deref(),
+            process.groups.as_deref(),
+        )?;
+        let opened = self.log_dir.open(name, who.uid, who.gid);
+        opened.map_err(|fault| no_log_pipe(&fault))
+    }
+
+    /// Its pipe has something, or was left with something: it is drained when its turn comes.
+    pub(super) fn log_waits(&mut self, id: ServiceId) {
+        if let Some(Some(log)) = self.logs.get_mut(id.index())
+            && !std::mem::replace(&mut log.queued, true)
+        {
+            self.talkative.push_back(id);
+        }
+    }
+
+    /// One turn's share of a service's output, to its ring, the scribe and those who follow.
+    pub(super) fn drain_log(&mut self, id: ServiceId) {
+        let Some(log) = self.logs.get_mut(id.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        if self.log_scratch.is_empty() {
+            self.log_scratch = vec![0; LOG_SHARE].into_boxed_slice();
+        }
+        let wall_ms = self.clock.wall_ms();
+        let name = self.engine.name(id);
+        let drained = log.drain(name, wall_ms, &mut self.log_scratch, &mut self.scribe);
+        match drained {
+            Ok(logs::Drained::Empty) => {}
+            Ok(logs::Drained::More) => self.log_waits(id),
+            Err(errno) => log::error!("{}: cannot read its log pipe: {errno}", self.name(id)),
+        }
+        self.feed_followers(id);
+    }
+}
+
+/// The runtime directory is full, read-only or gone: whatever the cause, not the service's doing.
+fn no_log_pipe(fault: &Fault) -> SpawnError {
+    SpawnError {
+        step: fault.doing.clone(),
+        errno: fault.errno,
+        ours: true,
+    }
+}

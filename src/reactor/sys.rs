@@ -1,0 +1,635 @@
+//! The system calls that `nix` does not wrap, and what `/proc` tells of a process.
+//!
+//! Thin: each function is one call, or one file read, with its errors as they come. Decisions are
+//! made above. Nothing here blocks but on local memory and `/proc`.
+//!
+//! Lowest kernel: Linux 5.4 (`waitid(P_PIDFD)`; `pidfd_send_signal` is 5.1, `CLONE_PIDFD` 5.2,
+//! `pidfd_open` 5.3). Newer calls have a way round them: `clone3` with `CLONE_CLEAR_SIGHAND` (5.5;
+//! old container filters answer EPERM), `close_range` (5.9; `CLOSE_RANGE_CLOEXEC` 5.11),
+//! `PIDFD_GET_INFO` with the exit status (6.15).
+
+use crate::engine::event::SpawnError;
+use crate::exit::{Exit, Signal};
+use crate::id::Pid;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Is this errno our own want of something (descriptors, memory, processes), and so not the fault
+/// of what was to be started or asked?
+pub fn is_ours(errno: i32) -> bool {
+    matches!(
+        errno,
+        libc::EAGAIN | libc::ENOMEM | libc::EMFILE | libc::ENFILE | libc::ENOBUFS
+    )
+}
+
+/// A step that failed in the parent, with its errno.
+pub fn failed(step: impl Into<Box<str>>, error: &io::Error) -> SpawnError {
+    let errno = error.raw_os_error().unwrap_or(0);
+    SpawnError {
+        step: step.into(),
+        errno,
+        ours: is_ours(errno),
+    }
+}
+
+/// 0 or more is the answer, less is errno.
+fn checked(answer: libc::c_long) -> io::Result<libc::c_long> {
+    if answer < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(answer)
+    }
+}
+
+/// `CLONE_CLEAR_SIGHAND` (clone(2)), 64 bits wide; the libc crate's is cut to an int.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+
+/// `struct clone_args` as of Linux 5.3 (clone(2)).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+/// clone3 was refused once: the kernel is older than 5.5, or a filter forbids it.
+static NO_CLONE3: AtomicBool = AtomicBool::new(false);
+
+/// A copy of this process, as fork(2) makes it, and its pidfd in the same instant.
+/// `None` is said to the child.
+///
+/// # Safety
+/// The C library does not know of the new process: until it executes a program or ends by
+/// `_exit`, the child may make async-signal-safe calls only, and must not allocate.
+pub unsafe fn clone_process() -> io::Result<Option<(Pid, OwnedFd)>> {
+    let mut pidfd: RawFd = -1;
+    let pid = if NO_CLONE3.load(Ordering::Relaxed) {
+        // SAFETY: as the caller promises.
+        unsafe { clone_old(&mut pidfd) }?
+    } else {
+        let mut args = CloneArgs {
+            flags: libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
+            pidfd: &raw mut pidfd as usize as u64,
+            exit_signal: libc::SIGCHLD as u64,
+            ..CloneArgs::default()
+        };
+        let size = size_of::<CloneArgs>();
+        // SAFETY: the kernel reads the whole of `args` and writes one descriptor to `pidfd`.
+        match checked(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size) }) {
+            Ok(pid) => pid,
+            Err(e) if refused(&e) => {
+                NO_CLONE3.store(true, Ordering::Relaxed);
+                // SAFETY: as above.
+                unsafe { clone_old(&mut pidfd) }?
+            }
+            Err(e) => return Err(e),
+        }
+    };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let pid = Pid(pid as i32);
+    if pidfd < 0 {
+        // A kernel that does not know CLONE_PIDFD. The child cannot vanish before we reap it.
+        let opened = pidfd_open(pid).inspect_err(|_| unsafe {
+            // SAFETY: a child of ours that nobody else knows; it ends at once.
+            libc::kill(pid.0, libc::SIGKILL);
+            libc::waitpid(pid.0, std::ptr::null_mut(), 0);
+        });
+        return opened.map(|fd| Some((pid, fd)));
+    }
+    // SAFETY: the kernel just made it for us.
+    Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })))
+}
+
+fn refused(e: &io::Error) -> bool {
+    matches!(
+        e.raw_os_error(),
+        Some(libc::ENOSYS | libc::EPERM | libc::EINVAL)
+    )
+}
+
+/// The same by clone(2). The order of its arguments differs between architectures only behind
+/// the third, where all are zero.
+unsafe fn clone_old(pidfd: &mut RawFd) -> io::Result<libc::c_long> {
+    let flags = (libc::CLONE_PIDFD | libc::SIGCHLD) as libc::c_ulong;
+    let zero: libc::c_ulong = 0;
+    // SAFETY: it writes one descriptor to `pidfd`; without a stack the child goes on with a copy of ours.
+    checked(unsafe { libc::syscall(libc::SYS_clone, flags, zero, &raw mut *pidfd, zero, zero) })
+}
+
+/// pidfd_open(2); the descriptor is close-on-exec.
+pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: numbers only.
+    let fd = checked(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.0, 0) })?;
+    // SAFETY: the kernel just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// pidfd_send_signal(2): never hits a stranger who was given the same number.
+/// ESRCH: it ended and was reaped.
+pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: Signal) -> io::Result<()> {
+    let nothing: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: without a siginfo the kernel reads nothing.
+    checked(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal.0 as libc::c_int,
+            nothing,
+            0,
+        )
+    })?;
+    Ok(())
+}
+
+/// Has this process ended (reaped or not)? poll(2) on the pidfd, without waiting.
+pub fn has_ended(pidfd: BorrowedFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: pidfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry, as is said.
+    unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
+}
+
+/// waitid(2) without waiting. `None`: nothing to report. Death by a real-time signal is told too,
+/// which nix's `waitid` makes an error of after it has reaped.
+fn waitid(id_type: libc::idtype_t, id: libc::id_t, flags: i32) -> io::Result<Option<(Pid, Exit)>> {
+    // SAFETY: all zero is a siginfo that says nothing.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = flags | libc::WEXITED | libc::WNOHANG;
+    // SAFETY: it writes to `info` only.
+    if unsafe { libc::waitid(id_type, id, &raw mut info, flags) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: of a child's end, or zero: the fields are there.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let exit = if info.si_code == libc::CLD_EXITED {
+        Exit::Code(status as u8)
+    } else {
+        Exit::Signal(Signal(status as u8))
+    };
+    Ok(Some((Pid(pid), exit)))
+}
+
+/// Reaps the child of this pidfd if it has ended. ECHILD: not our child, or reaped already.
+pub fn reap_pidfd(pidfd: BorrowedFd) -> io::Result<Option<Exit>> {
+    let answer = waitid(libc::P_PIDFD, pidfd.as_raw_fd() as libc::id_t, 0)?;
+    Ok(answer.map(|(_, exit)| exit))
+}
+
+/// Is the process of this pidfd a child of ours that was not reaped?
+pub fn is_child(pidfd: BorrowedFd) -> bool {
+    let id = pidfd.as_raw_fd() as libc::id_t;
+    waitid(libc::P_PIDFD, id, libc::WNOWAIT).is_ok()
+}
+
+/// Reaps the child of this number if it has ended. Only for children that have no pidfd.
+pub fn reap_pid(pid: Pid) -> io::Result<Option<Exit>> {
+    let answer = waitid(libc::P_PID, pid.0 as libc::id_t, 0)?;
+    Ok(answer.map(|(_, exit)| exit))
+}
+
+/// Some child that has ended and is not reaped; it stays so.
+pub fn first_zombie() -> io::Result<Option<Pid>> {
+    match waitid(libc::P_ALL, 0, libc::WNOWAIT) {
+        Ok(answer) => Ok(answer.map(|(pid, _)| pid)),
+        Err(e) if e.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// `struct pidfd_info` as first published (linux/pidfd.h, 64 bytes).
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// How a process ended that is not our child, once its parent has reaped it: `PIDFD_GET_INFO`
+/// (ioctl_pidfd(2)), Linux ≥ 6.15. `None`: the kernel does not tell, or does not tell yet.
+pub fn exit_info(pidfd: BorrowedFd) -> Option<Exit> {
+    // _IOWR(0xFF, 11, struct pidfd_info) as x86, ARM and RISC-V encode it.
+    let request = (3u32 << 30) | ((size_of::<PidfdInfo>() as u32) << 16) | (0xFF << 8) | 11;
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_EXIT,
+        ..PidfdInfo::default()
+    };
+    // SAFETY: the kernel writes as much as the request's number says, which is the struct's size.
+    let answer = unsafe { libc::ioctl(pidfd.as_raw_fd(), request as _, &raw mut info) };
+    if answer < 0 || info.mask & PIDFD_INFO_EXIT == 0 {
+        return None;
+    }
+    let status = info.exit_code;
+    Some(if libc::WIFEXITED(status) {
+        Exit::Code(libc::WEXITSTATUS(status) as u8)
+    } else {
+        Exit::Signal(Signal(libc::WTERMSIG(status) as u8))
+    })
+}
+
+/// Marks every descriptor from 3 on close-on-exec, once at the daemon's start: what we were
+/// handed by whoever started us must not reach a service. All we open later is close-on-exec.
+pub fn keep_descriptors_to_ourselves() {
+    let flags = libc::CLOSE_RANGE_CLOEXEC as libc::c_uint;
+    // SAFETY: it marks, it closes nothing.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, flags) } == 0 {
+        return;
+    }
+    for fd in open_descriptors() {
+        // SAFETY: numbers only.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
+/// Closes every descriptor from 3 on but these. Only in a process of which nothing else of this
+/// library is used any more: owners of the closed descriptors are not told.
+pub fn close_all_but(keep: &mut [RawFd]) {
+    keep.sort_unstable();
+    let mut from: RawFd = 3;
+    for &fd in keep.iter() {
+        if fd > from {
+            close_span(from, fd - 1);
+        }
+        from = from.max(fd.saturating_add(1));
+    }
+    close_span(from, RawFd::MAX);
+}
+
+fn close_span(first: RawFd, last: RawFd) {
+    let (a, b) = (first as libc::c_uint, last as libc::c_uint);
+    // SAFETY: the caller no longer uses what is in the span.
+    if unsafe { libc::syscall(libc::SYS_close_range, a, b, 0) } == 0 {
+        return;
+    }
+    for fd in open_descriptors() {
+        if (first..=last).contains(&fd) {
+            // SAFETY: as above.
+            unsafe { libc::close(fd) };
+        }
+    }
+}
+
+/// Lets go of the program's own code and constants, which come back from the page cache as they are
+/// used: what only the start needed no longer counts as ours. Nothing is lost, for these pages were
+/// never written to.
+pub fn let_go_of_code() {
+    // SAFETY: it calls us back once for each loaded object, with its headers.
+    unsafe { libc::dl_iterate_phdr(Some(let_go_of_object), std::ptr::null_mut()) };
+}
+
+unsafe extern "C" fn let_go_of_object(
+    info: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    _data: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: the loader's own table, which lives as long as the object.
+    let (base, headers) = unsafe {
+        let info = &*info;
+        let count = usize::from(info.dlpi_phnum);
+        (
+            info.dlpi_addr as usize,
+            std::slice::from_raw_parts(info.dlpi_phdr, count),
+        )
+    };
+    // SAFETY: it only tells.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as usize;
+    for header in headers {
+        if header.p_type != libc::PT_LOAD || header.p_flags & libc::PF_W != 0 {
+            continue;
+        }
+        let start = base + header.p_vaddr as usize;
+        // Whole pages of this segment only: at its borders a writable one may share them.
+        let (from, to) = (
+            start.next_multiple_of(page),
+            start + header.p_filesz as usize,
+        );
+        let length = (to / page * page).saturating_sub(from);
+        if length > 0 {
+            // SAFETY: pages of a file, mapped private and never written: read again when touched.
+            unsafe { libc::madvise(from as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+        }
+    }
+    0
+}
+
+/// Our open descriptors from 3 on, by /proc/self/fd. Without /proc: all numbers up to the limit.
+fn open_descriptors() -> Vec<RawFd> {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        let limit = nofile().map_or(1024, |(soft, _)| soft.min(65_536));
+        return (3..limit as RawFd).collect();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|fd| *fd >= 3)
+        .collect()
+}
+
+/// RLIMIT_NOFILE, soft and hard.
+#[allow(clippy::unnecessary_cast)] // rlim_t is 32 bits wide on some targets
+pub fn nofile() -> Option<(u64, u64)> {
+    let (soft, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).ok()?;
+    Some((soft as u64, hard as u64))
+}
+
+/// A pipe, both ends close-on-exec; the read end does not block, the write end does if so wished.
+pub fn pipe(writer_blocks: bool) -> io::Result<(OwnedFd, OwnedFd)> {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let (reader, writer) = nix::unistd::pipe2(flags)?;
+    if writer_blocks {
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty()))?;
+    }
+    Ok((reader, writer))
+}
+
+/// What `/proc/PID/stat` tells (proc_pid_stat(5)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProcStat {
+    pub pid: Pid,
+    /// `R` `S` `D` `T` `Z` …
+    pub state: u8,
+    pub parent: Pid,
+    pub group: Pid,
+    pub session: Pid,
+    /// Clock ticks since boot (field 22): with the pid, a process's name for ever.
+    pub started: u64,
+}
+
+/// Reads `/proc/PID/stat`; NotFound: there is no such process (or no /proc).
+pub fn proc_stat(pid: Pid) -> io::Result<ProcStat> {
+    // Field 22 ends before byte 400, also with the longest name and numbers.
+    let mut line = [0u8; 1024];
+    let length = fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut line)?;
+    let line = line.get(..length).unwrap_or_default();
+    parse_stat(line).ok_or_else(|| {
+        // A process that goes while it is read gives an empty line or ESRCH.
+        io::Error::from_raw_os_error(libc::ESRCH)
+    })
+}
+
+/// The name (field 2) may hold blanks and parentheses: what counts begins behind the last `)`.
+fn parse_stat(line: &[u8]) -> Option<ProcStat> {
+    let close = line.iter().rposition(|byte| *byte == b')')?;
+    let pid = line.split(|byte| *byte == b' ').next()?;
+    let text = std::str::from_utf8(line.get(close + 1..)?).ok()?;
+    let mut fields = text.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let mut number = || fields.next()?.parse::<i32>().ok().map(Pid);
+    let (parent, group, session) = (number()?, number()?, number()?);
+    Some(ProcStat {
+        pid: Pid(std::str::from_utf8(pid).ok()?.parse().ok()?),
+        state,
+        parent,
+        group,
+        session,
+        started: fields.nth(15)?.parse().ok()?,
+    })
+}
+
+/// A process's start time (clock ticks since boot); `None` when there is no such process.
+pub fn start_time(pid: Pid) -> Option<u64> {
+    proc_stat(pid).ok().map(|stat| stat.started)
+}
+
+/// Now, as start times are counted: clock ticks since boot.
+pub fn boot_ticks() -> u64 {
+    // SAFETY: all zero is a time.
+    let mut now: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: it writes to `now` only.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
+    // The kernel divides as whole numbers: a tick is 10 ms wherever Linux runs nowadays.
+    // SAFETY: it only tells.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
+    now.tv_sec as u64 * ticks + now.tv_nsec as u64 / (1_000_000_000 / ticks)
+}
+
+/// All processes that `/proc` shows. An error: there is no /proc.
+pub fn processes() -> io::Result<Vec<Pid>> {
+    let entries = fs::read_dir("/proc")?;
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(Pid))
+        .collect())
+}
+
+/// Tells of our direct children. One for the daemon's life: the file is kept open, for to open it
+/// costs four times what reading it does.
+#[derive(Debug, Default)]
+pub struct Children {
+    list: Option<fs::File>,
+}
+
+impl Children {
+    /// All of them, ended ones that are not reaped among them, oldest first.
+    ///
+    /// Read from `/proc/thread-self/children` (CONFIG_PROC_CHILDREN), else found by asking every
+    /// process for its parent. The list is exact: a child of ours goes only when we reap it.
+    /// Measured with 1,000 children: 0.2 ms.
+    pub fn all(&mut self) -> io::Result<Vec<Pid>> {
+        let list = match &mut self.list {
+            Some(list) => list,
+            none => match fs::File::open("/proc/thread-self/children") {
+                Ok(list) => none.insert(list),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return children_by_parent(),
+                Err(e) => return Err(e),
+            },
+        };
+        let (mut children, mut number, mut at) = (Vec::new(), 0i32, 0);
+        let mut buffer = [0u8; 1024];
+        loop {
+            // From offset 0 the kernel makes the list anew.
+            let length = list.read_at(&mut buffer, at)?;
+            if length == 0 {
+                return Ok(children);
+            }
+            at += length as u64;
+            // Each number is closed by a blank.
+            for byte in buffer.iter().take(length) {
+                if byte.is_ascii_digit() {
+                    number = number * 10 + i32::from(byte - b'0');
+                } else if number > 0 {
+                    children.push(Pid(std::mem::take(&mut number)));
+                }
+            }
+        }
+    }
+}
+
+fn children_by_parent() -> io::Result<Vec<Pid>> {
+    let ourselves = Pid(std::process::id() as i32);
+    let mut all = processes()?;
+    all.retain(|pid| proc_stat(*pid).is_ok_and(|stat| stat.parent == ourselves));
+    Ok(all)
+}
+
+/// What the daemon was started with and changes for itself. Children get it back.
+///
+/// Taken once: a daemon that executes itself anew must hand it on, because by then it would take
+/// its own changes for how it was started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Origin {
+    /// RLIMIT_NOFILE before we raised it, soft and hard.
+    pub nofile: Option<(u64, u64)>,
+    /// Our oom_score_adj before we lowered it.
+    pub oom_score_adj: Option<i16>,
+}
+
+/// The descriptors a daemon of many services wants.
+const WANTED_NOFILE: u64 = 131_072;
+/// What the out-of-memory killer should think of us: last, but not never.
+const OWN_OOM_SCORE_ADJ: i16 = -900;
+
+impl Origin {
+    /// Raises our own limit of descriptors as far as we may, protects us from the out-of-memory
+    /// killer if we may, keeps inherited descriptors to ourselves, and remembers how it was.
+    /// `handed_over`: an execution of this process before us has done it, and found this.
+    pub fn take(handed_over: Option<Origin>) -> Origin {
+        use nix::sys::resource::{Resource, setrlimit};
+        keep_descriptors_to_ourselves();
+        if let Some(origin) = handed_over {
+            return origin;
+        }
+        let nofile = nofile();
+        if let Some((soft, hard)) = nofile {
+            // Beyond the hard limit only root may go; who may not takes what there is.
+            let (enough, all) = (soft.max(WANTED_NOFILE), hard.max(WANTED_NOFILE));
+            let raised = setrlimit(Resource::RLIMIT_NOFILE, enough as _, all as _);
+            if raised.is_err() {
+                let _ = setrlimit(Resource::RLIMIT_NOFILE, hard as _, hard as _);
+            }
+        }
+        Origin {
+            nofile,
+            oom_score_adj: lower_oom_score_adj(),
+        }
+    }
+
+    /// In a helper: be again as killable as we were.
+    pub fn restore_oom_score_adj(&self) {
+        if let Some(value) = self.oom_score_adj {
+            let _ = fs::write("/proc/self/oom_score_adj", value.to_string());
+        }
+    }
+}
+
+/// Our former oom_score_adj, if it was changed.
+fn lower_oom_score_adj() -> Option<i16> {
+    let path = "/proc/self/oom_score_adj";
+    let before: i16 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+    if before <= OWN_OOM_SCORE_ADJ {
+        return None;
+    }
+    fs::write(path, OWN_OOM_SCORE_ADJ.to_string()).ok()?;
+    Some(before)
+}
+
+/// `/dev/null`, or where there is none a pipe that nobody writes to: reads as empty either way.
+pub fn empty_input() -> io::Result<OwnedFd> {
+    match fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+    {
+        Ok(file) => Ok(file.into()),
+        Err(_) => pipe(true).map(|(reader, _)| reader),
+    }
+}
+
+/// Reads what is there without waiting, up to the buffer's size. `None`: nothing yet.
+pub fn read_ready(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        match nix::unistd::read(&fd, buffer) {
+            Ok(length) => return Ok(Some(length)),
+            Err(nix::Error::EAGAIN) => return Ok(None),
+            Err(nix::Error::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Tells of a descriptor only that its other side has hung up, which epoll(7) always tells.
+pub fn watch_hang_up(poll: &mio::Poll, fd: &OwnedFd, token: mio::Token) -> io::Result<()> {
+    let mut event = libc::epoll_event {
+        events: libc::EPOLLET as u32,
+        u64: token.0 as u64,
+    };
+    let (epoll, fd, add) = (poll.as_raw_fd(), fd.as_raw_fd(), libc::EPOLL_CTL_ADD);
+    // SAFETY: the kernel reads one event.
+    checked(unsafe { libc::epoll_ctl(epoll, add, fd, &raw mut event) }.into()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_blanks_and_parentheses_does_not_shift_the_fields() {
+        let line = b"42 (a) R 1) S 7 8 9 0 -1 4 5 6 7 8 9 10 11 12 20 0 1 0 9876 22 33\n";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!((stat.pid, stat.state), (Pid(42), b'S'));
+        let ids = (stat.parent, stat.group, stat.session);
+        assert_eq!(ids, (Pid(7), Pid(8), Pid(9)));
+        assert_eq!(stat.started, 9876);
+    }
+
+    #[test]
+    fn a_line_cut_short_is_no_process() {
+        for line in [
+            &b""[..],
+            b"42",
+            b"42 (x)",
+            b"42 (x) S 1 2",
+            b"42 (x) S 1 2 3 0 -1",
+        ] {
+            assert_eq!(parse_stat(line), None);
+        }
+    }
+
+    /// The old way gives a child with a pidfd too.
+    #[test]
+    fn without_clone3_a_child_has_a_pidfd_all_the_same() {
+        NO_CLONE3.store(true, Ordering::Relaxed);
+        let cloned = unsafe { clone_process() }.unwrap();
+        let Some((pid, pidfd)) = cloned else {
+            unsafe { libc::_exit(7) }
+        };
+        assert!(pid.0 > 0);
+        while !has_ended(pidfd.as_fd()) {
+            std::thread::yield_now();
+        }
+        assert_eq!(reap_pidfd(pidfd.as_fd()).unwrap(), Some(Exit::Code(7)));
+        NO_CLONE3.store(false, Ordering::Relaxed);
+    }
+
+    #[test]
+    fn we_find_ourselves() {
+        let own = proc_stat(Pid(std::process::id() as i32)).unwrap();
+        assert_eq!(own.parent.0, std::os::unix::process::parent_id() as i32);
+        assert!(own.started > 0);
+        assert_eq!(start_time(Pid(i32::MAX)), None);
+    }
+}

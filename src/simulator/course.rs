@@ -1,0 +1,277 @@
+//! A plan, run: first everything goes wrong and no promise may be broken; then everything is made
+//! well, and within a bound all services must be well too; then they are left alone (`calm`).
+//!
+//! The second half finds what the first cannot see: a restart that was lost, a wait that nobody
+//! ends. What hangs goes on hanging until it is restarted; only new runs are well.
+
+use super::World;
+use super::kernel::{Disk, dies};
+use super::mischief::Mischief;
+use super::plan::{Plan, Weights};
+use super::watcher::Watcher;
+use crate::config::{OnUnhealthy, Probe};
+use crate::engine::status::Status;
+use crate::exit::Exit;
+use std::time::Duration;
+
+/// How long the well world may take, and how often an operator looks; at the pace of the world.
+const PATIENCE: Duration = Duration::from_secs(3 * 3600);
+pub(super) const LOOK: Duration = Duration::from_secs(20);
+
+/// What came of a plan.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was broken; None: nothing.
+    pub failure: Option<String>,
+    pub events: u64,
+    /// Of all services together.
+    pub service_time: Duration,
+    /// That of it in which nothing was wrong with any service.
+    pub calm_time: Duration,
+    /// Virtual, at the pace of the world.
+    pub recovered_in: Duration,
+    pub transcript: Vec<String>,
+    /// Over the transcript or, where none is kept, over what is left at the end.
+    pub fingerprint: u64,
+}
+
+/// Runs a plan. `told`: with its story. `twins`: every event to two engines, whose effects must
+/// be the same.
+pub fn run(plan: &Plan, told: bool, twins: bool) -> Report {
+    let mut world = World::new(plan.seed);
+    world.silent = !told;
+    world.twins = twins;
+    world.mischief = Some(Mischief::new(plan.seed, plan.pace, &plan.weights));
+    let names = plan.roles.iter().map(|role| role.name.clone());
+    world.watcher = Some(Box::new(Watcher::new(names, plan.pace)));
+    let present = plan.names();
+    for role in &plan.roles {
+        if !role.given {
+            let text = role.shape.text(&role.name, &present);
+            world.define(super::script::loaded_file(&role.name, &text));
+        }
+        *world.kernel.script(&role.name) = role.script.clone();
+    }
+    let mut unwell = match world.suffer(plan) {
+        Some(()) => world.heal(plan),
+        None => None,
+    };
+    let healed = Duration::from_micros(world.now.0);
+    if unwell.is_none() && world.broken().is_none() {
+        unwell = world.be_calm(plan);
+    }
+    let failure = world.broken().or(unwell);
+    let services = plan.roles.len() as u32;
+    let service_time = Duration::from_micros(world.now.0) * services;
+    Report {
+        failure,
+        events: world.events,
+        service_time,
+        calm_time: service_time - healed * services,
+        recovered_in: healed.saturating_sub(plan.length) / plan.pace,
+        fingerprint: world.fingerprint(),
+        transcript: world.transcript,
+    }
+}
+
+impl World {
+    /// The first half. None: a promise was broken.
+    fn suffer(&mut self, plan: &Plan) -> Option<()> {
+        let present = plan.names();
+        self.boot();
+        for role in plan.roles.iter().filter(|role| role.given) {
+            self.give(&role.name, &role.shape.text(&role.name, &present));
+        }
+        for deed in &plan.deeds {
+            if deed.at >= plan.length {
+                break;
+            }
+            self.live_until(deed.at)?;
+            self.deed(deed, &present);
+        }
+        self.live_until(plan.length)
+    }
+
+    /// Until then, or the first breach: None.
+    pub(super) fn live_until(&mut self, at: Duration) -> Option<()> {
+        let end = crate::time::Time(at.as_micros() as u64);
+        while self.broken().is_none()
+            && let Some(next) = self.next_due().filter(|next| *next <= end)
+        {
+            self.now = self.now.max(next);
+            self.step();
+        }
+        self.now = self.now.max(end);
+        self.broken().is_none().then_some(())
+    }
+
+    fn broken(&self) -> Option<String> {
+        let watcher = self.watcher.as_ref()?;
+        watcher.found().map(str::to_owned)
+    }
+
+    fn fingerprint(&self) -> u64 {
+        let text = format!(
+            "{} {} {:?}",
+            self.events,
+            self.now.0,
+            self.store.read().services
+        );
+        crate::prng::fnv1a((text + &self.transcript.join("\n")).as_bytes())
+    }
+
+    /// The second half. Some: who is not well again, and why; None also where a promise was broken.
+    fn heal(&mut self, plan: &Plan) -> Option<String> {
+        self.say("! from here on nothing goes wrong");
+        self.mischief = Some(Mischief::new(plan.seed, plan.pace, &Weights::default()));
+        self.armed.clear();
+        self.doom = None;
+        self.kernel.disk = Disk::Good;
+        self.retry_writing();
+        self.kernel.heal();
+        let files = self.files();
+        for role in &plan.roles {
+            if let (Some(_), Some(number)) =
+                (role.script.works, self.kernel.youngest_number(&role.name))
+            {
+                let done = dies(&role.name, number, Exit::Code(0));
+                self.happens(Duration::from_millis(100), done);
+            }
+            let loaded = files.iter().find(|loaded| *loaded.name == *role.name);
+            let definition = loaded.and_then(|loaded| loaded.definition.as_ref().ok());
+            let restarts = |probe: &Probe| probe.on_unhealthy == OnUnhealthy::Restart;
+            let judged =
+                definition.is_some_and(|d| d.watchdog().is_some() || d.probes.iter().any(restarts));
+            if !judged {
+                self.kernel.absolve(&role.name);
+            }
+        }
+        self.mend_files(plan);
+        let patience = PATIENCE * plan.pace;
+        let end = self.now + patience;
+        self.reload();
+        // What was already on its way, a shutdown among it, is over first.
+        let begun = self.now + LOOK * 3 * plan.pace;
+        while self.engine.is_none() || self.now < begun {
+            self.pass(LOOK * plan.pace)?;
+            if self.engine.is_none() && self.queue.is_empty() {
+                self.boot();
+            }
+        }
+        // A definition that was given and never written is lost with the daemon that ended.
+        self.mend_files(plan);
+        self.reload();
+        let _ = self.command("release");
+        while self.now < end {
+            if self.tend(plan) {
+                return None;
+            }
+            self.pass(LOOK * plan.pace)?;
+        }
+        Some(format!(
+            "not well again after {patience:?}: {}",
+            self.complaints(plan)
+        ))
+    }
+
+    /// A file for whoever has no definition that can be used.
+    fn mend_files(&mut self, plan: &Plan) {
+        let (files, present) = (self.files(), plan.names());
+        let usable = |name: &str| {
+            let loaded = files.iter().find(|loaded| *loaded.name == *name);
+            loaded.is_some_and(|loaded| loaded.definition.is_ok())
+        };
+        for role in plan.roles.iter().filter(|role| !usable(&role.name)) {
+            let text = role.shape.text(&role.name, &present);
+            self.define(super::script::loaded_file(&role.name, &text));
+        }
+    }
+
+    /// All are well; or an operator does for the others what only he can.
+    pub(super) fn tend(&mut self, plan: &Plan) -> bool {
+        let unwell = self.unwell(plan);
+        for (name, status) in &unwell {
+            if let Some(verb) = status.as_ref().and_then(remedy) {
+                self.say(&format!("! {verb} {name}"));
+                let _ = self.command(&format!("{verb} {name}"));
+            }
+        }
+        unwell.is_empty()
+    }
+
+    /// Who is not well, and why.
+    pub(super) fn complaints(&self, plan: &Plan) -> String {
+        let unwell = self.unwell(plan);
+        let told = unwell.iter().map(|(name, _)| self.complaint(name));
+        told.collect::<Vec<String>>().join("; ")
+    }
+
+    /// As `live_until`, by a length; None is a breach.
+    pub(super) fn pass(&mut self, length: Duration) -> Option<()> {
+        let at = self.now + length;
+        self.live_until(Duration::from_micros(at.0))
+    }
+
+    /// Who is not as he should be.
+    pub(super) fn unwell(&self, plan: &Plan) -> Vec<(String, Option<Status>)> {
+        let mut unwell = Vec::new();
+        for role in &plan.roles {
+            let name = &role.name;
+            let status = self
+                .engine()
+                .and_then(|e| Some(e.status(e.find(name)?, self.wall())));
+            let well = status.as_ref().is_some_and(|status| {
+                let health = status.health.as_deref();
+                let alive = self.kernel.alive(name);
+                match status.state.as_str() {
+                    "running" => health.is_none_or(|h| h == "healthy") && alive == 1,
+                    "exited" => {
+                        let code = status.last_end.as_ref().and_then(|end| end.code);
+                        status.kind == "oneshot" && alive == 0 && code == Some(0)
+                    }
+                    _ => false,
+                }
+            });
+            if !well {
+                unwell.push((name.clone(), status));
+            }
+        }
+        unwell
+    }
+
+    fn complaint(&self, name: &str) -> String {
+        let Some((engine, id)) = self.engine().and_then(|e| Some((e, e.find(name)?))) else {
+            return format!("{name} is not known");
+        };
+        let why = engine.why(id, self.wall());
+        let Status {
+            state,
+            health,
+            detail,
+            ..
+        } = why.status;
+        let health = health.unwrap_or_default();
+        let detail = detail.unwrap_or_default();
+        format!(
+            "{name} is {state} {health} {detail}: {}",
+            why.next.join(", ")
+        )
+    }
+}
+
+/// What an operator would do who wants it to run; nothing where it must come right by itself.
+fn remedy(status: &Status) -> Option<&'static str> {
+    if status.wanted == "stop" {
+        return Some("start");
+    }
+    let denied = status
+        .gate
+        .as_ref()
+        .is_some_and(|gate| gate.verdict == "denied");
+    match status.state.as_str() {
+        "failed" | "inactive" => Some("start"),
+        "exited" => Some("start"),
+        "running" | "starting" if denied => Some("restart"),
+        _ => None,
+    }
+}

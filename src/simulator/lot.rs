@@ -1,0 +1,502 @@
+//! A plan drawn by lot: equal seeds, equal plans.
+//!
+//! Swarm testing (Groce et al. 2012): each run leaves most kinds of faults out and has the others
+//! often, because faults that all happen all the time hide each other's consequences.
+//!
+//! A share of the worlds is slow: probed every minute or so, with hours between two faults and
+//! days without any, as most services live.
+
+use super::doom::Moment;
+use super::kernel::Script;
+use super::plan::{Deed, Fault, Plan, Role, Shape, Weights, What, When};
+use crate::exit::{Exit, Signal};
+use crate::prng::{Prng, fnv1a};
+use std::fmt::Write;
+use std::time::Duration;
+
+const NAMES: [&str; 12] = [
+    "db", "web", "api", "cache", "mail", "queue", "auth", "proxy", "logs", "cron", "search", "chat",
+];
+
+/// Of so many worlds one is slow.
+const SLOW: u64 = 8;
+
+struct Lot {
+    dice: Prng,
+    pace: u64,
+}
+
+impl Lot {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.dice.below(bound)
+    }
+
+    fn chance(&mut self, of_thousand: u64) -> bool {
+        self.below(1000) < of_thousand
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
+    fn ms(&mut self, choices: &[u64]) -> Duration {
+        Duration::from_millis(self.of(choices) * self.pace)
+    }
+
+    /// In a slow world some things are as quick as ever.
+    fn either(&mut self, time: u64) -> u64 {
+        match self.pace > 1 && self.chance(500) {
+            true => time,
+            false => time * self.pace,
+        }
+    }
+
+    fn time(&mut self, length: Duration) -> Duration {
+        Duration::from_micros(self.below(length.as_micros() as u64))
+    }
+}
+
+impl Plan {
+    pub fn draw(seed: u64) -> Plan {
+        // Of its own, so that a world is the same at any pace.
+        let mut pace = Prng::new(seed ^ 0x5105_1051_0510_5105);
+        let slow = pace.below(SLOW) == 0;
+        // The longer the pace, the more hours of calm for as many events.
+        let (pace, calm) = match pace.below(6) {
+            0 if !slow => (1, 60),
+            _ if !slow => (1, 0),
+            0 => (10, 2 * 3600),
+            1 => (60, 12 * 3600),
+            _ => (300, 3 * 24 * 3600),
+        };
+        let mut lot = Lot {
+            dice: Prng::new(seed),
+            pace,
+        };
+        let length = lot.of(&[60, 120, 300, 900]);
+        let length = Duration::from_secs(length * pace);
+        let count = 1 + lot.below(6).min(lot.below(12)) as usize * (1 + lot.below(2) as usize);
+        let names: Vec<&str> = NAMES[..count.min(NAMES.len())].to_vec();
+        let mut roles = Vec::new();
+        for at in 0..names.len() {
+            let role = lot.role(&names, at, &roles);
+            roles.push(role);
+        }
+        let weights = lot.weights();
+        let mut plan = Plan {
+            seed,
+            pace: pace as u32,
+            length,
+            calm: Duration::from_secs(calm),
+            roles,
+            weights,
+            deeds: Vec::new(),
+        };
+        if plan.weights.of(Fault::Given) > 0 {
+            for role in &mut plan.roles {
+                role.given = lot.chance(400);
+            }
+        }
+        lot.deeds(&mut plan, &names);
+        plan.deeds.sort_by_key(|deed| deed.at);
+        plan
+    }
+}
+
+impl Lot {
+    fn weights(&mut self) -> Weights {
+        let mut weights = Weights::default();
+        for fault in Fault::ALL {
+            let (present, weight) = match fault {
+                Fault::Fork | Fault::Exec => (250, self.of(&[50, 200, 500])),
+                Fault::Late => (350, self.of(&[50, 300])),
+                Fault::Double => (400, self.of(&[20, 200])),
+                Fault::Ghost => (500, self.of(&[20, 200])),
+                Fault::LostTree => (150, self.of(&[100, 500])),
+                Fault::SlowTurn => (300, self.of(&[2, 10, 50])),
+                Fault::World | Fault::Verbs => (700, self.of(&[10, 30, 60])),
+                Fault::Reload => (300, self.of(&[3, 8])),
+                Fault::Death => (500, self.of(&[3, 10, 20])),
+                Fault::PowerCut => (150, self.of(&[2, 4])),
+                Fault::Given => (300, self.of(&[5, 20])),
+                Fault::Trouble | Fault::Suspend | Fault::Wall | Fault::Disk | Fault::Stuck => {
+                    (250, self.of(&[3, 10]))
+                }
+            };
+            if self.chance(present) {
+                weights.0.insert(fault, weight);
+            }
+        }
+        weights
+    }
+
+    fn role(&mut self, names: &[&str], at: usize, before: &[Role]) -> Role {
+        let name = names[at];
+        let oneshot = self.chance(120);
+        let mut script = self.script(oneshot);
+        let shape = self.shape(names, at, oneshot);
+        let requires = shape.relations.iter().filter(|(key, _)| *key == "requires");
+        for (_, other) in requires {
+            let oneshot = |role: &Role| role.name == *other && role.script.works.is_some();
+            if self.chance(400) && !before.iter().any(oneshot) {
+                script.leans_on.push(other.clone());
+            }
+        }
+        Role {
+            name: name.to_owned(),
+            shape,
+            script,
+            given: false,
+        }
+    }
+
+    fn script(&mut self, oneshot: bool) -> Script {
+        let mut script = Script {
+            ready_after: self.ms(&[0, 50, 50, 300, 2_000, 12_000]),
+            stops_in: match self.below(8) {
+                0 => None,
+                1 => Some(Duration::from_secs(4)),
+                _ => Some(Duration::from_millis(self.of(&[1, 10, 200]))),
+            },
+            ..Script::default()
+        };
+        if self.chance(80) {
+            script.dies_in = Duration::from_millis(self.of(&[500, 5_000, 40_000]));
+        }
+        if self.chance(200) {
+            script.leaves = Some(self.of(&[0, 0, 0, 2]));
+            script.stubborn = self.chance(300);
+        }
+        let code = self.of(&[0, 1, 1, 70]) as u8;
+        let end = self.of(&[
+            Exit::Code(code),
+            Exit::Code(code),
+            Exit::Signal(Signal(11)),
+            Exit::Signal(Signal::KILL),
+            Exit::Signal(Signal::TERM),
+        ]);
+        match self.below(9) {
+            0 => script.hangs_after = Some(self.ms(&[100, 3_000, 20_000, 70_000])),
+            1 => script.exits = Some((self.ms(&[0, 30, 2_000, 15_000, 90_000]), end)),
+            2 => script.flaps = Some((self.ms(&[3_000, 20_000]), self.ms(&[1_500, 9_000, 40_000]))),
+            // It leaks until the kernel ends it.
+            3 => script.exits = Some((self.ms(&[60_000, 240_000]), Exit::Signal(Signal::KILL))),
+            4 => {
+                script.hangs_after = Some(self.ms(&[5_000, 40_000]));
+                script.exits = Some((self.ms(&[20_000, 100_000]), end));
+            }
+            _ => {}
+        }
+        script.bad_runs = self.of(&[1, 2, 3, u32::MAX, u32::MAX]);
+        if oneshot {
+            script.works = Some(self.ms(&[10, 1_000, 8_000]));
+            if self.chance(300) {
+                script.exits = Some((self.ms(&[10, 1_000]), Exit::Code(1)));
+            }
+        }
+        script
+    }
+
+    fn shape(&mut self, names: &[&str], at: usize, oneshot: bool) -> Shape {
+        let mut keys = String::new();
+        let mut tables = String::new();
+        if oneshot {
+            keys.push_str("kind = \"oneshot\"\n");
+        }
+        let mut key = |line: String| {
+            let _ = writeln!(keys, "{line}");
+        };
+        if self.chance(150) {
+            key("autostart = false".to_owned());
+        }
+        if self.chance(200) {
+            let word = self.of(&["always", "on-failure", "on-failure", "never"]);
+            key(format!("restart = \"{word}\""));
+        }
+        if self.chance(250) {
+            let word = self.of(&["mixed", "process"]);
+            key(format!("kill_mode = \"{word}\""));
+        }
+        let timeout = self.of(&[50, 1_000, 3_000, 10_000]);
+        key(format!("stop_timeout_ms = {}", self.either(timeout)));
+        if self.chance(150) {
+            let timeout = self.of(&[100, 2_000]);
+            key(format!("health_stop_timeout_ms = {}", self.either(timeout)));
+        }
+        if !oneshot || self.chance(300) {
+            let timeout = self.ms(&[1_500, 5_000, 30_000]);
+            key(format!("start_timeout_ms = {}", timeout.as_millis()));
+        }
+        if self.chance(200) {
+            key(format!("env = {{ TIMES = \"{}\" }}", self.below(3)));
+        }
+        self.policy(&mut tables);
+        if !oneshot {
+            for number in 0..self.of(&[0, 1, 1, 1, 2, 3]) {
+                self.probe(&mut tables, number);
+            }
+        }
+        // Of its own generator, so that all else is drawn as it was.
+        let mut own = Lot {
+            dice: Prng::new(fnv1a((keys.clone() + &tables).as_bytes())),
+            pace: self.pace,
+        };
+        if !oneshot && own.chance(350) {
+            own.notify(&mut keys);
+        }
+        let mut relations = Vec::new();
+        for other in &names[..at] {
+            let kind = self.below(8);
+            let word = ["requires", "wants", "after"].get(kind as usize);
+            if let Some(word) = word.filter(|_| relations.len() < 3) {
+                relations.push((*word, (*other).to_owned()));
+            }
+        }
+        Shape {
+            keys,
+            tables,
+            relations,
+            broken: false,
+        }
+    }
+
+    fn policy(&mut self, tables: &mut String) {
+        let attempts = match self.below(8) {
+            0 => "\"unlimited\"".to_owned(),
+            1 => "0".to_owned(),
+            n => n.to_string(),
+        };
+        let mut delay = self.ms(&[0, 100, 1_000, 5_000]).as_millis();
+        if self.pace > 1 {
+            // Not to be spent on a crash that follows the one before at once.
+            delay = delay.max(100 * u128::from(self.pace));
+        }
+        let stability = self.of(&[2_000, 10_000, 30_000, 60_000]);
+        let _ = write!(
+            tables,
+            "[retry_policy]\nmax_attempts = {attempts}\ndelay_ms = {delay}\nbackoff = \"{}\"\n\
+             max_delay_ms = {}\njitter = {}\nstability_period_ms = {}\n",
+            self.of(&["fixed", "linear", "exponential"]),
+            delay.max(self.ms(&[5_000, 30_000]).as_millis()),
+            self.of(&["0", "0.1", "0.5"]),
+            self.either(stability),
+        );
+        if self.chance(200) {
+            tables.push_str("on_exhausted = \"stop\"\n");
+        }
+        if self.chance(250) {
+            tables.push_str("on_exhausted_exec = [\"page\"]\n");
+        }
+    }
+
+    fn notify(&mut self, keys: &mut String) {
+        let both = self.below(3);
+        if both != 0 {
+            let word = self.of(&["notify", "notify", "fd"]);
+            let _ = writeln!(keys, "ready = \"{word}\"");
+        }
+        if both != 1 {
+            let period = self.ms(&[800, 4_000, 20_000]).as_millis();
+            let _ = writeln!(keys, "watchdog_ms = {period}");
+        }
+    }
+
+    fn probe(&mut self, tables: &mut String, number: usize) {
+        let interval = self.of(&[500, 1_000, 5_000, 10_000]) * self.pace;
+        let timeout = self.of(&[200, 1_000, 5_000]);
+        let timeout = interval.min(self.either(timeout));
+        let target = match self.below(3) {
+            0 => "type = \"exec\"\ntarget = [\"check\"]",
+            1 => "type = \"tcp\"\ntarget = \"127.0.0.1:80\"",
+            _ => "type = \"http\"\ntarget = \"http://127.0.0.1:80/\"",
+        };
+        let _ = write!(
+            tables,
+            "[[probe]]\nname = \"p{number}\"\n{target}\ninterval_ms = {interval}\n\
+             timeout_ms = {timeout}\nfailure_threshold = {}\n",
+            self.of(&[1, 2, 3, 5]),
+        );
+        if self.pace > 1 {
+            let _ = writeln!(tables, "start_interval_ms = {}", 250 * self.pace);
+        }
+        if self.chance(200) {
+            let _ = writeln!(tables, "success_threshold = {}", self.of(&[2, 3]));
+        }
+        if self.chance(150) {
+            let period = self.ms(&[500, 1_500]).as_millis();
+            let _ = writeln!(tables, "start_period_ms = {period}");
+        }
+        if self.chance(200) {
+            tables.push_str("on_unhealthy = \"observe\"\n");
+        }
+    }
+
+    // --- what is done while it runs
+
+    fn deeds(&mut self, plan: &mut Plan, names: &[&str]) {
+        let minutes = (plan.length / plan.pace).as_secs().div_ceil(60);
+        for fault in Fault::ALL {
+            let weight = u64::from(plan.weights.of(fault));
+            let deeds = match fault {
+                Fault::Fork
+                | Fault::Exec
+                | Fault::Late
+                | Fault::Double
+                | Fault::Ghost
+                | Fault::LostTree
+                | Fault::SlowTurn => 0,
+                // A tenth of the weight is how many there are each minute.
+                Fault::Trouble
+                | Fault::Suspend
+                | Fault::Wall
+                | Fault::World
+                | Fault::Verbs
+                | Fault::Reload
+                | Fault::Death
+                | Fault::PowerCut
+                | Fault::Disk
+                | Fault::Given
+                | Fault::Stuck => (weight * minutes).div_ceil(10),
+            };
+            for _ in 0..deeds {
+                let at = self.time(plan.length);
+                let mut of = None;
+                let what = match fault {
+                    Fault::Reload => What::Reload(self.files(names, &plan.roles)),
+                    Fault::Given if self.chance(600) => {
+                        let at = self.below(names.len() as u64) as usize;
+                        of = Some(names[at]);
+                        let oneshot = plan.roles[at].script.works.is_some();
+                        What::Set(names[at].to_owned(), self.shape(names, at, oneshot))
+                    }
+                    _ => self.what(fault, names, &mut of),
+                };
+                let when = match (fault, &what) {
+                    (_, What::Set(..)) | (Fault::Suspend | Fault::Wall | Fault::Disk, _) => {
+                        When::Now
+                    }
+                    _ => self.when(),
+                };
+                plan.deeds.push(Deed {
+                    at,
+                    fault,
+                    when,
+                    what,
+                    service: of.map(str::to_owned),
+                });
+            }
+        }
+    }
+
+    fn when(&mut self) -> When {
+        match self.below(6) {
+            0 => When::Now,
+            1 => When::BeforeNext,
+            2 => When::WithNext,
+            _ => When::On(self.of(&Moment::ALL)),
+        }
+    }
+
+    fn what<'a>(&mut self, fault: Fault, names: &[&'a str], of: &mut Option<&'a str>) -> What {
+        let seconds = self.of(&[0, 1, 3, 20, 90]);
+        let seconds = match fault {
+            // What is tried again and again meanwhile is so at a pace of its own.
+            Fault::Trouble => seconds * self.pace.min(10),
+            _ => self.either(seconds),
+        };
+        let cut = self.below(12);
+        What::Command(match fault {
+            Fault::Trouble => format!("trouble {}s", seconds + 1),
+            Fault::Suspend => format!("suspend {}s", self.of(&[2, 600, 20_000])),
+            Fault::Wall => format!("wall-jumps {}s", self.of(&[1, 3_600, 40_000])),
+            Fault::Death => format!("die {cut} {seconds}s"),
+            Fault::PowerCut => format!("power-cut {cut} {seconds}s"),
+            Fault::Disk => {
+                let ways = ["full", "stalled", "eio", "sync-fails", "good", "good"];
+                format!("disk {}", self.of(&ways))
+            }
+            Fault::Given => {
+                let name = self.of(names);
+                *of = Some(name);
+                format!("delete {name}")
+            }
+            Fault::Stuck => {
+                let name = self.of(names);
+                *of = Some(name);
+                format!("stuck {name} {}s", self.of(&[20, 200, 900]))
+            }
+            Fault::World => {
+                let name = self.of(names);
+                *of = Some(name);
+                match self.below(10) {
+                    0 | 1 => format!("hang {name}"),
+                    8 => format!("refuse {name} p{}", self.below(2)),
+                    9 => format!("answer {name} p{}", self.below(2)),
+                    2 => format!("refuse {name}"),
+                    3 => format!("answer {name}"),
+                    4 => format!("cannot-ask {name}"),
+                    5 => format!("answer {name} for-good"),
+                    6 => format!(
+                        "dies {name} {}",
+                        self.of(&["SIGKILL", "SIGTERM", "SIGSEGV"])
+                    ),
+                    _ => format!("exit {name} {}", self.of(&[0, 1, 70])),
+                }
+            }
+            Fault::Verbs => return What::Command(self.verb(names, of)),
+            Fault::Fork
+            | Fault::Exec
+            | Fault::Late
+            | Fault::Double
+            | Fault::Ghost
+            | Fault::LostTree
+            | Fault::Reload
+            | Fault::SlowTurn => String::new(),
+        })
+    }
+
+    fn verb<'a>(&mut self, names: &[&'a str], of: &mut Option<&'a str>) -> String {
+        match self.below(24) {
+            0 => "hold".to_owned(),
+            1 | 2 => {
+                let length = self.of(&[1, 10, 60]);
+                format!("hold {}s", self.either(length))
+            }
+            3 | 4 => "release".to_owned(),
+            5 => "shutdown".to_owned(),
+            6 => "shutdown --keep".to_owned(),
+            kind => {
+                let name = self.of(names);
+                *of = Some(name);
+                let wait = if self.chance(200) { " --wait" } else { "" };
+                match kind {
+                    7..=10 => format!("stop {name}{wait}"),
+                    11..=14 => format!("start {name}{wait}"),
+                    15 => format!("start {name} --with-requires{wait}"),
+                    16..=18 => format!("restart {name}{wait}"),
+                    19 | 20 => format!("reset {name}"),
+                    21 => format!("probe {name}"),
+                    22 => format!("signal {name} {}", self.of(&["HUP", "TERM", "KILL"])),
+                    _ => "hold 30s".to_owned(),
+                }
+            }
+        }
+    }
+
+    /// Some definitions change, or all; some are gone, or broken.
+    fn files(&mut self, names: &[&str], roles: &[Role]) -> Vec<(String, Option<Shape>)> {
+        let share = self.of(&[200, 500, 1000]);
+        let mut files = Vec::new();
+        for at in 0..names.len() {
+            if !self.chance(share) {
+                continue;
+            }
+            let oneshot = roles[at].script.works.is_some();
+            let mut shape = self.shape(names, at, oneshot);
+            shape.broken = self.chance(100);
+            let present = !self.chance(120);
+            files.push((names[at].to_owned(), present.then_some(shape)));
+        }
+        files
+    }
+}

@@ -1,0 +1,637 @@
+//! What the model learns from an event, before the engine does.
+
+use super::book::{By, ProbeBook, RunBook};
+use super::{Promise, Step, Watcher};
+use crate::config::Ready;
+use crate::config::diff::{Change, diff};
+use crate::config::names;
+use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Loaded};
+use crate::id::{CheckId, RunId, Ticket};
+use crate::limits;
+use crate::probe::Report;
+use crate::service::notify::Notice;
+use crate::simulator::store::Store;
+use crate::time::{Time, Wall};
+use std::rc::Rc;
+use std::time::Duration;
+
+impl Watcher {
+    pub fn event(&mut self, now: Time, event: &Event, engine: &mut Engine, _store: &Store) {
+        self.step = Step {
+            words: words(event, engine),
+            stale: self.is_stale(event),
+            ..Step::default()
+        };
+        if self.step.stale {
+            return;
+        }
+        match event {
+            Event::Turn => {
+                let due = engine.deadline().unwrap_or(now);
+                let late = now.since(due);
+                self.stolen += late;
+                if late > limits::LATENESS_BOUND {
+                    self.late += late;
+                }
+            }
+            Event::Timers => {
+                self.step.timers = true;
+                if !self.is_held(now) {
+                    self.hold = None;
+                }
+                self.books.values_mut().for_each(|book| {
+                    let earned = book.run.as_ref().is_some_and(|run| {
+                        let period = run.definition.retry_policy.stability_period;
+                        run.is_judged()
+                            && !run.is_watched()
+                            && run.ready.is_some_and(|ready| now >= ready + period)
+                            && !run.refunded
+                    });
+                    if earned {
+                        book.refund();
+                        book.run.iter_mut().for_each(|run| run.refunded = true);
+                    }
+                });
+            }
+            Event::Boot(boot) => self.booted(now, boot),
+            Event::Reloaded { files, .. } => self.reloaded(now, files, true),
+            Event::Resumed(_) => {
+                self.step.resumed = true;
+                let late = self.late;
+                for run in self.books.values_mut().filter_map(|book| book.run.as_mut()) {
+                    run.fed = run.ready.map(|_| (now, late));
+                }
+            }
+            Event::Notified { run, says } => self.said(now, *run, says),
+            Event::Stored { .. }
+            | Event::Durable { .. }
+            | Event::HookSpawned { .. }
+            | Event::HookEnded { .. } => {}
+            Event::ExhaustedTold { service } => {
+                let name = self.ids.get(service);
+                let told = name.and_then(|name| self.books.get_mut(name)?.told.as_mut());
+                told.into_iter().for_each(|told| told.known = true);
+            }
+            Event::Request(request) => {
+                let about = service_of(&request.command);
+                let state = about.map(|id| engine.status(id, Wall { now, wall_ms: 0 }).state);
+                let due = match (&request.command, request.wait) {
+                    (Command::ProbeRun { .. }, _) => Some(Duration::from_secs(20) * self.pace),
+                    (Command::Shutdown { .. }, _) | (_, true) => None,
+                    (_, false) => Some(limits::DURABLE_WAIT),
+                };
+                let due = due.map(|wait| (now + wait + Duration::from_secs(1), self.stolen));
+                self.tickets.insert(request.ticket, due);
+                let state = state.unwrap_or_default();
+                self.step.asked = Some((request.ticket, request.command.clone(), state));
+                self.step.moved = true;
+            }
+            Event::Spawned { run, pid, .. } => {
+                if let Some(run) = self.run(*run) {
+                    run.pid = Some(*pid);
+                }
+            }
+            Event::Executed { run } => {
+                let late = self.late;
+                if let Some(run) = self.run(*run) {
+                    run.executed = true;
+                    if run.is_judged() && run.is_ready() {
+                        run.becomes_ready(now, late);
+                    }
+                }
+            }
+            Event::SpawnFailed { run, error } => {
+                let may = self.may(run);
+                let Some(book) = self.book(*run) else { return };
+                let Some(run) = &mut book.run else { return };
+                if error.ours && run.stop.is_none() {
+                    book.retry = Some((run.automatic, run.restarted));
+                    book.run = None;
+                } else if !run.automatic && run.stop.is_none() {
+                    book.run = None;
+                    book.restarting = false;
+                } else {
+                    run.exit = Some(crate::exit::Exit::Unknown);
+                    book.gone(now, may);
+                }
+            }
+            Event::Exited {
+                run,
+                exit,
+                tree_gone,
+            } => {
+                let may = self.may(run);
+                let Some(book) = self.book(*run) else { return };
+                let Some(known) = &mut book.run else { return };
+                known.exit = Some(*exit);
+                if *tree_gone || !known.kills_tree() {
+                    book.gone(now, may);
+                }
+            }
+            Event::TreeEnded { run, left } => {
+                let may = self.may(run);
+                if let (0, Some(book)) = (left, self.book(*run)) {
+                    book.gone(now, may);
+                }
+            }
+            Event::ProbeFinished { check, report } => self.answered(now, check, report),
+        }
+    }
+
+    /// All effects of the event, before any is performed.
+    pub fn effects(&mut self, now: Time, effects: &[Effect]) {
+        if self.step.stale && !effects.is_empty() {
+            self.breach(now, "what is over moved something".to_owned());
+        }
+        let bound = 60 * self.books.len() + 40;
+        if effects.len() > bound {
+            let words = format!("{} effects of one event", effects.len());
+            self.breach(now, words);
+        }
+        for effect in effects {
+            match effect {
+                Effect::Record(crate::engine::Record::Service(snapshot)) => {
+                    self.step.recorded.insert(snapshot.name.to_string());
+                }
+                Effect::Record(crate::engine::Record::Hold(hold)) => {
+                    self.step.hold_recorded = true;
+                    // Snapshots stand first; they are made with this already so.
+                    self.hold = hold.clone();
+                }
+                _ => {}
+            }
+        }
+        let Some((ticket, command, state)) = self.step.asked.clone() else {
+            return;
+        };
+        let refused = effects.iter().any(
+            |effect| matches!(effect, Effect::Answer { ticket: t, answer: Err(_) } if *t == ticket),
+        );
+        if !refused {
+            self.asked(now, &command, &state, ticket);
+        }
+    }
+
+    fn booted(&mut self, now: Time, boot: &Boot) {
+        self.step.boot = true;
+        self.step.moved = true;
+        self.stolen += now.since(self.died_at);
+        for (snapshot, found) in &boot.services {
+            if let Found::Alive { pid, .. } = found {
+                self.step.adopted.insert(snapshot.name.to_string(), *pid);
+            }
+        }
+        for (name, book) in &mut self.books {
+            let file = boot.definitions.iter().find(|d| *d.name == **name);
+            book.present = file.is_some();
+            book.by_file = file.is_some_and(|file| !names::is_given(&file.source));
+            let record = boot.wanted.iter().find(|record| *record.name == **name);
+            book.given = record.and_then(|record| record.definition.clone());
+            let orphan = book.definition.is_none();
+            book.definition = file.and_then(|d| d.definition.clone().ok());
+            let known = boot.services.iter().find(|(s, _)| *s.name == **name);
+            let journalled = known.and_then(|(s, _)| s.wanted.as_ref());
+            let journalled = journalled.is_some_and(|record| &*record.wanted == "start");
+            let wanted = book.wanted.unwrap_or(journalled);
+            if !book.said {
+                book.wanted = None;
+            }
+            let Some((snapshot, found)) = known else {
+                book.excused = true;
+                continue;
+            };
+            if matches!(&*snapshot.state, "inactive" | "blocked" | "failed") {
+                let idle = &*snapshot.state != "failed" || &*snapshot.cause == "config";
+                book.excused |= idle && !book.charged;
+            }
+            let intended = snapshot.number > book.number
+                && snapshot.run.as_ref().is_some_and(|run| run.pid.is_none());
+            if intended {
+                // Its spawn was written down, and never came to be.
+                book.retry.get_or_insert((!book.excused, book.restarting));
+            }
+            let Some(run) = &mut book.run else { continue };
+            if run.number != snapshot.number {
+                continue;
+            }
+            match &book.definition {
+                Some(definition) => {
+                    run.recall(definition);
+                    run.refunded &= !orphan;
+                }
+                None => run.orphaned(),
+            }
+            // Not each pass of a chain is journalled, nor each time it could not be asked.
+            let journal = snapshot.run.iter().flat_map(|run| &run.probes);
+            for (probe, was) in run.probes.iter_mut().zip(&run.definition.probes) {
+                let old = journal.clone().find(|old| old.name == was.name);
+                probe.inconclusive = old.map_or(0, |old| old.inconclusive);
+                let last = old.and_then(|old| old.last_pass_begun);
+                probe.chain = probe.chain.map(|(first, _)| (first, last.unwrap_or(first)));
+                if self.amid && old.is_some_and(|old| old.chain_since.is_none()) {
+                    // Broken by what the daemon died of.
+                    probe.chain = None;
+                }
+            }
+            if let Some(stop) = &mut run.stop {
+                (stop.late, stop.owed) = (self.late, None);
+            }
+            // It was stopped by a word that did not say that it should stay so.
+            let by = run.stop.as_ref().map(|stop| stop.by);
+            let may_be_wanted = wanted || !book.said;
+            book.excused |= may_be_wanted && matches!(by, Some(By::Operator | By::Config));
+            let Some(old) = &snapshot.run else {
+                book.run = None;
+                continue;
+            };
+            let may = book.definition.is_some() && wanted;
+            match found {
+                Found::Alive { pid, .. } => {
+                    run.pid = Some(*pid);
+                    run.executed = true;
+                    (run.late, run.taken_up) = (self.late, Some(now));
+                    run.said = old.told.as_ref().is_some_and(|told| told.ready);
+                    run.doubt = boot.deaf == Some(true)
+                        && run.definition.ready() != Ready::Probe
+                        && run.ready.is_none();
+                    run.fed_last = None;
+                    let known = book.definition.is_some();
+                    if known && run.is_judged() && run.is_ready() {
+                        run.becomes_ready(now, self.late);
+                    }
+                    run.fed = run.ready.map(|_| (now, self.late));
+                }
+                Found::Gone | Found::Ended(_) if old.pid.is_none() => {
+                    book.retry = Some((run.automatic, run.restarted));
+                    book.run = None;
+                }
+                Found::Gone | Found::Ended(_) => {
+                    let end = match found {
+                        Found::Ended(exit) => Some(*exit),
+                        _ => old.exit,
+                    };
+                    run.exit = Some(end.unwrap_or(crate::exit::Exit::Unknown));
+                    if !run.kills_tree() {
+                        book.gone(now, may);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `all`: there are no others.
+    fn reloaded(&mut self, now: Time, files: &[Loaded], all: bool) {
+        let late = self.late;
+        self.step.reload = true;
+        self.step.moved = true;
+        for (name, book) in &mut self.books {
+            if !book.said {
+                book.wanted = None;
+            }
+            book.excused |= book.idle && !book.charged;
+            let file = files.iter().find(|d| *d.name == **name);
+            let Some(file) = file else {
+                if all {
+                    book.present = false;
+                    book.definition = None;
+                }
+                continue;
+            };
+            book.present = true;
+            if book.definition.is_none() {
+                book.refund();
+            }
+            if file.definition.is_ok() || book.definition.is_none() {
+                book.by_file = !names::is_given(&file.source);
+            }
+            let Ok(new) = &file.definition else { continue };
+            let old = book.definition.replace(new.clone());
+            let Some(old) = old else {
+                // It may have lived on while its file was broken.
+                match &mut book.run {
+                    Some(run) if run.is_judged() => {
+                        run.redefine(now, new);
+                        run.mended(now, late);
+                        run.fed = run.ready.map(|_| (now, late));
+                    }
+                    Some(_) => book.excused = true,
+                    None => {}
+                }
+                continue;
+            };
+            let change = diff(&old, new);
+            if matches!(change, Change::None) {
+                continue;
+            }
+            book.refund();
+            let Some(run) = book
+                .run
+                .as_mut()
+                .filter(|run| run.stop.is_none() && run.exit.is_none())
+            else {
+                let anew = matches!(change, Change::Restart(_));
+                if anew && book.run.is_none() && !book.idle {
+                    // What failed or waits may do better as it is now.
+                    book.bidden();
+                }
+                continue;
+            };
+            match change {
+                Change::None => {}
+                Change::Live(_) => {
+                    run.redefine(now, new);
+                    run.mended(now, late);
+                    run.fed = run.ready.map(|_| (now, late));
+                }
+                Change::Restart(_) => book.excused = true,
+            }
+        }
+    }
+
+    /// It speaks of itself.
+    fn said(&mut self, now: Time, id: RunId, says: &[Notice]) {
+        let late = self.late;
+        let Some(book) = self.book(id) else { return };
+        let Some(run) = book.run.as_mut().filter(|run| run.is_judged()) else {
+            return;
+        };
+        let mut earned = false;
+        for notice in says {
+            match notice {
+                Notice::Ready => {
+                    run.said = true;
+                    if run.definition.ready() != Ready::Probe && run.is_ready() {
+                        run.becomes_ready(now, late);
+                    }
+                }
+                Notice::Watchdog if run.ready.is_some() && run.definition.watchdog().is_some() => {
+                    run.missed = false;
+                    run.fed = Some((now, late));
+                    run.fed_first.get_or_insert(now);
+                    run.fed_last = Some(now);
+                    earned |= run.earned_refund();
+                }
+                _ => {}
+            }
+        }
+        if earned {
+            book.refund();
+        }
+    }
+
+    fn answered(&mut self, now: Time, check: &CheckId, report: &Report) {
+        let late = self.late;
+        if self.manual.remove(check) {
+            return;
+        }
+        let Some(book) = self.book(check.run) else {
+            return;
+        };
+        let Some(run) = &mut book.run else { return };
+        let definition = run.definition.clone();
+        let at = usize::from(check.probe);
+        let (Some(probe), Some(asked)) = (definition.probes.get(at), run.probes.get_mut(at)) else {
+            return;
+        };
+        let Some((_, begun, _)) = asked.open.take() else {
+            return;
+        };
+        let grace = begun < run.spawned_at + probe.start_period && !asked.passed;
+        let counts = run.ready.is_some() && !grace;
+        asked.answered(probe, &report.outcome, begun, now, counts);
+        if run.is_ready() {
+            run.becomes_ready(now, late);
+        }
+        if run.earned_refund() {
+            book.refund();
+        }
+    }
+
+    /// A verb that was not refused.
+    fn asked(&mut self, now: Time, command: &Command, state: &str, ticket: Ticket) {
+        if let Command::Set(given) = command {
+            let file = Loaded {
+                name: given.name.clone(),
+                source: given.source.clone(),
+                definition: Ok(Rc::new(given.definition.clone())),
+            };
+            self.reloaded(now, &[file], false);
+            if let Some(book) = self.books.get_mut(&*given.name) {
+                book.given = Some(given.text.clone());
+                book.durable_given = None;
+            }
+            let promise = Promise::Given(given.name.to_string());
+            self.promises.insert(ticket, promise);
+            return;
+        }
+        let live = matches!(state, "starting" | "running");
+        let name = service_of(command).and_then(|id| self.ids.get(&id).cloned());
+        let book = name.as_ref().and_then(|name| self.books.get_mut(name));
+        match (command, book, name) {
+            (Command::Stop { .. }, Some(book), Some(name)) => {
+                book.stopped();
+                book.durable = None;
+                self.promises.insert(ticket, Promise::Will(name, false));
+            }
+            (Command::Start { with_requires, .. }, Some(book), Some(name)) => {
+                book.wanted = Some(true);
+                book.said = true;
+                book.durable = None;
+                book.refund();
+                if !live || book.run.is_none() {
+                    book.bidden();
+                }
+                let promise = Promise::Will(name.clone(), true);
+                self.promises.insert(ticket, promise);
+                self.bid_needed(&name, *with_requires);
+            }
+            (Command::Restart { .. }, Some(book), Some(name)) => {
+                // What is wanted anyway goes on being wanted by whom it was.
+                if book.wanted != Some(true) {
+                    book.said = true;
+                    book.durable = None;
+                }
+                book.wanted = Some(true);
+                book.refund();
+                book.bidden();
+                self.promises.insert(ticket, Promise::Will(name, true));
+            }
+            (Command::Reset { .. }, Some(book), _) => {
+                book.refund();
+                if state == "failed" && book.wanted == Some(true) {
+                    book.bidden();
+                }
+            }
+            (Command::Delete { .. }, Some(book), Some(name)) => {
+                book.deleted();
+                self.promises.insert(ticket, Promise::Given(name));
+                self.reloaded(now, &[], false);
+            }
+            (Command::Shutdown { .. }, ..) => self.shutting = true,
+            _ => {}
+        }
+    }
+
+    /// `start X` starts what X requires and wants as well, unless an operator stopped it.
+    fn bid_needed(&mut self, name: &str, with_requires: bool) {
+        let mut seen = vec![name.to_owned()];
+        let mut at = 0;
+        while let Some(of) = seen.get(at) {
+            at += 1;
+            let definition = self.books.get(of).and_then(|book| book.definition.clone());
+            let Some(definition) = definition else {
+                continue;
+            };
+            for other in definition.requires.iter().chain(&definition.wants) {
+                if !seen.iter().any(|known| **known == **other) {
+                    seen.push(other.to_string());
+                }
+            }
+        }
+        for other in &seen[1..] {
+            let startable = self.has_all_it_requires(other);
+            let Some(book) = self.books.get_mut(other) else {
+                continue;
+            };
+            let unwilling = book.said && book.wanted == Some(false) && !with_requires;
+            if unwilling || !book.present {
+                continue;
+            }
+            if book.wanted != Some(true) {
+                book.wanted = None;
+                book.said = true;
+                book.durable = None;
+            }
+            if startable && book.run.is_none() && book.retry.is_none() && !book.satisfied {
+                book.refund();
+            }
+            // What lives goes on; what was being stopped comes again.
+            let by = book
+                .run
+                .as_ref()
+                .map(|run| run.stop.as_ref().map(|stop| stop.by));
+            if by.is_none_or(|by| matches!(by, Some(By::Operator | By::Config))) {
+                book.charged = false;
+                book.excused = true;
+            }
+            // Its stop was to be followed by a start before an operator said no.
+            book.excused |= by == Some(Some(By::Health)) && !book.charged;
+        }
+    }
+
+    /// Nothing in its definition keeps it from being started.
+    fn has_all_it_requires(&self, name: &str) -> bool {
+        let present = |other: &str| self.books.get(other).is_some_and(|book| book.present);
+        let definition = self.books.get(name).and_then(|b| b.definition.as_ref());
+        definition.is_some_and(|d| d.requires.iter().all(|other| present(other)))
+    }
+
+    // --- looking up
+
+    /// Which number is whose, after services came.
+    pub(super) fn learn_ids(&mut self, engine: &Engine) {
+        if !self.step.boot && !self.step.reload {
+            return;
+        }
+        self.ids = self
+            .books
+            .keys()
+            .filter_map(|name| Some((engine.find(name)?, name.clone())))
+            .collect();
+    }
+
+    pub(super) fn book(&mut self, run: RunId) -> Option<&mut super::Book> {
+        self.books.get_mut(self.ids.get(&run.service)?)
+    }
+
+    pub(super) fn run(&mut self, run: RunId) -> Option<&mut RunBook> {
+        let known = self.book(run)?.run.as_mut()?;
+        (known.number == run.number).then_some(known)
+    }
+
+    pub(super) fn probe(&mut self, check: &CheckId) -> Option<&mut ProbeBook> {
+        self.run(check.run)?
+            .probes
+            .get_mut(usize::from(check.probe))
+    }
+
+    /// Whether an automatic start may follow the end of this run.
+    fn may(&mut self, run: &RunId) -> bool {
+        let shutting = self.shutting;
+        self.book(*run)
+            .is_some_and(|book| !shutting && book.definition.is_some() && book.wanted == Some(true))
+    }
+
+    /// Who is behind a stop that began with this event.
+    pub(super) fn who(&self, name: &str, cause: &str, exited: bool) -> By {
+        if exited || cause == "exit" {
+            return By::Itself;
+        }
+        let undefined = self
+            .books
+            .get(name)
+            .is_some_and(|book| book.definition.is_none());
+        if self.shutting {
+            return By::Operator;
+        }
+        if undefined {
+            return By::Config;
+        }
+        let reloaded = self.step.reload && self.books.get(name).is_some_and(|book| book.excused);
+        if reloaded {
+            return By::Config;
+        }
+        let asked = self.step.asked.as_ref().filter(|(_, command, _)| {
+            matches!(command, Command::Stop { .. } | Command::Restart { .. })
+                && service_of(command)
+                    .and_then(|id| self.ids.get(&id))
+                    .is_some_and(|n| n == name)
+        });
+        match asked {
+            Some(_) => By::Operator,
+            None => By::Health,
+        }
+    }
+}
+
+pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
+    match command {
+        Command::Start { service, .. }
+        | Command::Stop { service }
+        | Command::Restart { service }
+        | Command::Reset { service }
+        | Command::Reload { service }
+        | Command::Signal { service, .. }
+        | Command::Delete { service }
+        | Command::ProbeRun { service, .. } => Some(*service),
+        Command::Hold { .. } | Command::Release | Command::Shutdown { .. } | Command::Set(_) => {
+            None
+        }
+    }
+}
+
+fn words(event: &Event, engine: &Engine) -> String {
+    let run = super::super::mischief::run_of(event);
+    let name = run.map(|run| format!(" {} {}", engine.name(run.service), run.number));
+    let kind = match event {
+        Event::Boot(_) => "boot",
+        Event::Turn => "turn",
+        Event::Timers => "timers",
+        Event::Resumed(_) => "resumed",
+        Event::Spawned { .. } => "spawned",
+        Event::Executed { .. } => "executed",
+        Event::SpawnFailed { .. } => "spawn failed",
+        Event::Exited { .. } => "exited",
+        Event::TreeEnded { .. } => "tree ended",
+        Event::HookSpawned { .. } => "command spawned",
+        Event::HookEnded { .. } => "command ended",
+        Event::ProbeFinished { .. } => "probe finished",
+        Event::Request(_) => "request",
+        Event::Durable { .. } => "durable",
+        Event::ExhaustedTold { .. } => "exhaustion told",
+        Event::Notified { .. } => "notified",
+        Event::Stored { .. } => "stored",
+        Event::Reloaded { .. } => "reloaded",
+    };
+    format!("{kind}{}", name.unwrap_or_default())
+}

@@ -1,0 +1,261 @@
+//! The promises of the design, checked from the outside after each event.
+//!
+//! It sees what the engine is told and what it wants done, what the kernel knows to be so, what
+//! the journal holds, and what an operator is shown. `book` is its model of a service; `effects`
+//! checks what is done, `rules` what is shown.
+//!
+//! Invariant: it changes nothing, and the first breach is the one that is told.
+
+mod book;
+mod effects;
+mod events;
+mod rules;
+
+use crate::engine::snapshot::{HoldRecord, WantedRecord};
+use crate::engine::{Command, Event};
+use crate::id::{CheckId, Pid, ServiceId, Ticket};
+use crate::simulator::store::Store;
+use crate::time::Time;
+use book::Book;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+#[derive(Default)]
+pub struct Watcher {
+    /// Answers to probes by hand take as much longer.
+    pace: u32,
+    /// Nothing is wrong with any service: none may be touched.
+    calm: bool,
+    breach: Option<String>,
+    books: BTreeMap<String, Book>,
+    ids: BTreeMap<ServiceId, String>,
+    hold: Option<HoldRecord>,
+    shutting: bool,
+    /// How late the loop was, and how long there was no daemon, in all.
+    stolen: Duration,
+    /// The loop's lateness as it counts: beyond the bound.
+    late: Duration,
+    died_at: Time,
+    /// Perhaps amid the effects of an event.
+    amid: bool,
+    /// Requests without an answer; when one is due, where it is.
+    tickets: BTreeMap<Ticket, Option<(Time, Duration)>>,
+    /// What a request that waits to be durable said of whom.
+    promises: BTreeMap<Ticket, Promise>,
+    /// Daemons before this one.
+    life: u32,
+    /// Checks that were asked for by hand.
+    manual: BTreeSet<CheckId>,
+    step: Step,
+    /// As it was before this event, should the daemon die of it.
+    before: Option<(BTreeMap<String, Book>, Option<HoldRecord>)>,
+    turns: u64,
+    turn_at: Time,
+    turns_then: u32,
+}
+
+/// What is durable when the answer says so.
+#[derive(Clone, PartialEq, Eq)]
+enum Promise {
+    Will(String, bool),
+    /// A definition that was given or deleted.
+    Given(String),
+}
+
+/// What is known of the event being handled.
+#[derive(Default)]
+struct Step {
+    words: String,
+    stale: bool,
+    boot: bool,
+    /// What was found alive.
+    adopted: BTreeMap<String, Pid>,
+    timers: bool,
+    reload: bool,
+    resumed: bool,
+    /// Cause of all stops of all services in it, where it is not health.
+    asked: Option<(Ticket, Command, String)>,
+    /// Whose snapshots are among its effects; which of them are performed.
+    recorded: BTreeSet<String>,
+    performed: BTreeSet<String>,
+    hold_recorded: bool,
+    hold_performed: bool,
+    decided: BTreeSet<String>,
+    /// Whose budget was found to be spent.
+    denied: BTreeSet<String>,
+    /// Automatic stops that want a decision.
+    stopped: BTreeSet<String>,
+    moved: bool,
+}
+
+impl Promise {
+    fn of(&self) -> &str {
+        match self {
+            Promise::Will(name, _) | Promise::Given(name) => name,
+        }
+    }
+}
+
+impl Watcher {
+    pub fn new(services: impl Iterator<Item = String>, pace: u32) -> Watcher {
+        Watcher {
+            pace,
+            books: services.map(|name| (name, Book::default())).collect(),
+            ..Watcher::default()
+        }
+    }
+
+    /// The first promise that was broken.
+    pub fn found(&self) -> Option<&str> {
+        self.breach.as_deref()
+    }
+
+    pub fn breach(&mut self, now: Time, words: String) {
+        if self.breach.is_none() {
+            let (ms, during) = (now.as_millis(), &self.step.words);
+            let seconds = format!("{}.{:03}", ms / 1000, ms % 1000);
+            self.breach = Some(format!("at {seconds}, {words} (event: {during})"));
+        }
+    }
+
+    /// From now on nothing is wrong with any service.
+    pub fn be_calm(&mut self) {
+        self.calm = true;
+    }
+
+    /// Turns of the loop so far.
+    pub fn turns(&self) -> u64 {
+        self.turns
+    }
+
+    /// Whether a death may come with the next event: what was before it is kept.
+    pub fn brace(&mut self) {
+        self.before = Some((self.books.clone(), self.hold.clone()));
+    }
+
+    /// An event that speaks of a run or a check that is over.
+    pub fn is_stale(&self, event: &Event) -> bool {
+        let of = |run: &crate::id::RunId| {
+            let book = self
+                .ids
+                .get(&run.service)
+                .and_then(|name| self.books.get(name));
+            let known = book.and_then(|book| book.run.as_ref());
+            known.filter(|known| known.number == run.number)
+        };
+        match event {
+            Event::Spawned { run, .. }
+            | Event::Notified { run, .. }
+            | Event::Executed { run }
+            | Event::SpawnFailed { run, .. } => of(run).is_none(),
+            Event::Exited { run, .. } => of(run).is_none_or(|run| run.exit.is_some()),
+            Event::HookSpawned { .. } | Event::HookEnded { .. } => false,
+            Event::TreeEnded { run, .. } => of(run).is_none_or(|run| run.exit.is_none()),
+            Event::ProbeFinished { check, .. } => {
+                let probe = of(&check.run)
+                    .filter(|run| run.is_judged())
+                    .and_then(|run| run.probes.get(usize::from(check.probe)));
+                let open = probe
+                    .and_then(|p| p.open)
+                    .is_some_and(|o| o.0 == check.serial);
+                !open && !self.manual.contains(check)
+            }
+            Event::Boot(_)
+            | Event::Turn
+            | Event::Timers
+            | Event::Resumed(_)
+            | Event::Request(_)
+            | Event::Durable { .. }
+            | Event::Stored { .. }
+            | Event::ExhaustedTold { .. }
+            | Event::Reloaded { .. } => false,
+        }
+    }
+
+    /// The daemon was killed, perhaps amid the effects of an event: of a service whose snapshot
+    /// was not written, what the event brought is unknown to the next daemon.
+    pub fn daemon_died(&mut self, now: Time) {
+        self.amid = self.before.is_some();
+        if let Some((books, hold)) = self.before.take() {
+            for name in self.step.recorded.difference(&self.step.performed) {
+                if let Some(old) = books.get(name) {
+                    self.books.insert(name.clone(), old.clone());
+                }
+            }
+            if self.step.hold_recorded && !self.step.hold_performed {
+                self.hold = hold;
+            }
+        }
+        self.step.recorded.clear();
+        self.died_at = now;
+        self.tickets.clear();
+        self.promises.clear();
+        self.manual.clear();
+        self.shutting = false;
+        self.life += 1;
+    }
+
+    /// The power went: nothing runs, and of the operator's will there is what was durable.
+    pub fn power_went(&mut self, store: &Store) {
+        self.hold = None;
+        let written: BTreeMap<&str, &WantedRecord> = store
+            .wanted()
+            .map(|record| (&*record.name, record))
+            .collect();
+        let mut lost = None;
+        for (name, book) in &mut self.books {
+            let record = written.get(name.as_str());
+            let found = record.map(|record| &*record.wanted == "start");
+            let given = record.and_then(|record| record.definition.clone());
+            if book.durable.is_some() && book.durable != found {
+                lost = Some(name.clone());
+            }
+            if book.durable_given.as_ref().is_some_and(|d| *d != given) {
+                lost = Some(name.clone());
+            }
+            *book = Book {
+                wanted: found,
+                said: record.is_some_and(|record| !record.by.is_empty()),
+                durable: book.durable,
+                durable_given: book.durable_given.take(),
+                ..Book::default()
+            };
+        }
+        if let Some(name) = lost {
+            let words = format!("{name}: what was answered to be durable is not on the disk");
+            self.breach(self.died_at, words);
+        }
+    }
+
+    /// The loop has nothing more to do now; the next timer is due at `due`.
+    pub fn turn_ended(&mut self, now: Time, due: Time) {
+        if due <= now {
+            self.breach(now, "a timer that is due was not fired".to_owned());
+        }
+        self.turns += 1;
+        self.turns_then = if self.turn_at == now {
+            self.turns_then + 1
+        } else {
+            0
+        };
+        self.turn_at = now;
+        let allowed = 20_000 + now.as_millis() / 10 * self.books.len() as u64;
+        if self.turns_then > 100 || self.turns > allowed {
+            self.breach(now, "the loop turns and turns".to_owned());
+        }
+        let stolen = self.stolen;
+        let late = self.tickets.iter().find(|(_, due)| {
+            due.is_some_and(|(due, then)| due + stolen.saturating_sub(then) < now)
+        });
+        if let Some((ticket, _)) = late {
+            let words = format!("request {} was never answered", ticket.0);
+            self.breach(now, words);
+        }
+    }
+
+    /// Automatic restarts wait.
+    fn is_held(&self, now: Time) -> bool {
+        let hold = self.hold.as_ref();
+        hold.is_some_and(|hold| hold.until.is_none_or(|until| now < until))
+    }
+}

@@ -1,0 +1,643 @@
+//! The scribe: what it answered is on the disk, whoever is killed and whatever the disk does.
+
+use super::*;
+use mio::{Events, Poll, Token};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::unistd::Pid;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+use vitald::journal::lock::Lock;
+use vitald::journal::state::load;
+use vitald::limits;
+use vitald::reactor::scribe::frame::Ack;
+use vitald::reactor::scribe::{Options, Scribe, State};
+
+/// 2026-11-23T22:48:01.123Z
+const NOW: u64 = 1_795_474_081_123;
+
+pub struct Rig {
+    poll: Poll,
+    pub scribe: Scribe,
+    pub acks: Vec<Ack>,
+    pub deaths: u32,
+}
+
+impl Rig {
+    pub fn new(dir: &Path) -> Rig {
+        Rig::with(dir, limits::LOG_FILE_BYTES, limits::LOG_FILES)
+    }
+
+    fn with(dir: &Path, log_file_bytes: u64, log_files: u32) -> Rig {
+        let poll = Poll::new().unwrap();
+        let options = Options {
+            state_dir: dir.into(),
+            record_dir: dir.join("recording"),
+            log_file_bytes,
+            log_files,
+        };
+        let registry = poll.registry().try_clone().unwrap();
+        let scribe = Scribe::start(options, registry, Token(1)).unwrap();
+        Rig {
+            poll,
+            scribe,
+            acks: Vec::new(),
+            deaths: 0,
+        }
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.scribe.pid().unwrap())
+    }
+
+    fn remember(&mut self, seq: u64, name: &str, what: &str) {
+        self.scribe.remember(seq, &wanted(name, what, seq)).unwrap();
+    }
+
+    /// Serves events until `done`, as the loop would. Files are looked at between events.
+    pub fn until(&mut self, done: impl Fn(&Rig) -> bool) {
+        let begun = Instant::now();
+        let mut events = Events::with_capacity(8);
+        while !done(self) {
+            let left = Duration::from_secs(20).saturating_sub(begun.elapsed());
+            assert!(
+                !left.is_zero(),
+                "nothing came; last: {:?}",
+                self.acks.last()
+            );
+            let look = left.min(Duration::from_millis(10));
+            let _ = self.poll.poll(&mut events, Some(look));
+            if !events.is_empty()
+                && let State::Died(_) = self.scribe.on_ready(&mut self.acks)
+            {
+                self.deaths += 1;
+            }
+        }
+    }
+
+    /// Waits for an event and does not serve it.
+    fn until_event(&mut self) {
+        let mut events = Events::with_capacity(8);
+        let bound = Some(Duration::from_secs(20));
+        self.poll.poll(&mut events, bound).unwrap();
+        assert!(!events.is_empty());
+    }
+
+    fn until_durable(&mut self, seq: u64) {
+        self.until(|rig| {
+            let mut acks = rig.acks.iter();
+            acks.any(|ack| ack.seq >= seq && ack.result.is_ok())
+        });
+    }
+
+    fn until_dead(&mut self) {
+        let deaths = self.deaths;
+        self.until(|rig| rig.deaths > deaths);
+    }
+
+    /// Stops the scribe, and waits until it stands.
+    pub fn freeze(&self) {
+        kill(self.pid(), Signal::SIGSTOP).unwrap();
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+        waitid(Id::Pid(self.pid()), flags).unwrap();
+    }
+
+    pub fn finish(&mut self) {
+        assert!(self.scribe.finish(Duration::from_secs(20)));
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        end(&self.scribe);
+    }
+}
+
+/// Ends a scribe, so that it does not write into a directory that is being removed.
+pub fn end(scribe: &Scribe) {
+    if let Some(pid) = scribe.pid().map(Pid::from_raw) {
+        kill(pid, Signal::SIGKILL).unwrap();
+        waitpid(pid, None).unwrap();
+    }
+}
+
+fn words(dir: &Path) -> Vec<String> {
+    let loaded = load(dir);
+    assert!(loaded.notes.is_empty(), "{:?}", loaded.notes);
+    let word = |r: &vitald::engine::snapshot::WantedRecord| format!("{} {}", r.name, r.wanted);
+    loaded.wanted.iter().map(word).collect()
+}
+
+fn log(dir: &Path, service: &str) -> String {
+    let bytes = fs::read(dir.join("logs").join(service).join("current")).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn what_is_answered_is_in_the_file() {
+    let dir = Dir::new();
+    let mut rig = Rig::new(&dir);
+    rig.remember(1, "web", "stop");
+    rig.until_durable(1);
+    assert_eq!(words(&dir), ["web stop"]);
+    for seq in 2..500 {
+        rig.remember(seq, &format!("s{}", seq % 7), "start");
+    }
+    rig.until_durable(499);
+    assert_eq!(words(&dir).len(), 8);
+    assert_eq!(rig.scribe.waiting(), 0);
+}
+
+#[test]
+fn records_that_come_together_share_a_sync() {
+    let dir = Dir::new();
+    let mut rig = Rig::new(&dir);
+    rig.remember(1, "web", "start");
+    rig.until_durable(1);
+    rig.freeze();
+    for seq in 2..=50 {
+        rig.remember(seq, "web", "stop");
+    }
+    rig.acks.clear();
+    kill(rig.pid(), Signal::SIGCONT).unwrap();
+    rig.until_durable(50);
+    assert_eq!(rig.acks.len(), 1, "{:?}", rig.acks);
+}
+
+#[test]
+fn a_killed_scribe_loses_nothing_that_was_answered_and_the_rest_is_sent_again() {
+    let dir = Dir::new();
+    let mut rig = Rig::new(&dir);
+    let mut seq = 0;
+    for round in 0..10 {
+        for _ in 0..=round {
+            seq += 1;
+            rig.remember(seq, &format!("answered{seq}"), "stop");
+        }
+        rig.until_durable(seq);
+        if round % 2 == 0 {
+            // Sometimes before it can take them, sometimes whenever it happens.
+            rig.freeze();
+        }
+        for _ in 0..3 {
+            seq += 1;
+            rig.remember(seq, &format!("unanswered{seq}"), "stop");
+        }
+        kill(rig.pid(), Signal::SIGKILL).unwrap();
+        rig.until_dead();
+        // Cut lines of a write that never ended are dropped; nothing answered is.
+        let found: Vec<_> = load(&dir).wanted.iter().map(|r| r.name.clone()).collect();
+        let durable = rig.acks.iter().filter(|ack| ack.result.is_ok());
+        let durable = durable.map(|ack| ack.seq).max().unwrap();
+        for n in 1..=durable {
+            let named = |kind: &str| found.contains(&format!("{kind}{n}").into());
+            assert!(named("answered") || named("unanswered"), "lost {n}");
+        }
+        // While there is none, words wait.
+        seq += 1;
+        rig.remember(seq, &format!("unanswered{seq}"), "stop");
+        assert!(rig.scribe.waiting() >= 1);
+        rig.scribe.restart().unwrap();
+        rig.until_durable(seq);
+        assert_eq!(words(&dir).len() as u64, seq);
+    }
+    assert_eq!(rig.deaths, 10);
+}
+
+#[test]
+fn a_killed_daemon_loses_nothing_that_it_had_sent() {
+    let dir = Dir::new();
+    let (mut told, tell) = std::io::pipe().unwrap();
+    let mut daemon = Forked::run(|| {
+        let _lock = Lock::take(&dir).unwrap();
+        let mut rig = Rig::new(&dir);
+        // Answers are left unread, which the scribe sees as a reset before its last messages.
+        rig.remember(1, "s1", "stop");
+        rig.until_event();
+        rig.freeze();
+        for seq in 2..=40 {
+            rig.remember(seq, &format!("s{seq}"), "stop");
+            let line = format!("line {seq}\n");
+            rig.scribe.log("web", NOW, line.as_bytes());
+        }
+        let scribe = rig.pid().as_raw();
+        (&tell).write_all(&scribe.to_ne_bytes()).unwrap();
+        kill(Pid::this(), Signal::SIGKILL).unwrap();
+        0
+    });
+    let mut scribe = [0; 4];
+    told.read_exact(&mut scribe).unwrap();
+    daemon.wait();
+    let scribe = Pid::from_raw(i32::from_ne_bytes(scribe));
+    let lock = Lock::take(&dir).unwrap();
+    assert!(!lock.scribe_gone(None, Duration::from_millis(20)));
+    kill(scribe, Signal::SIGCONT).unwrap();
+    assert!(lock.scribe_gone(None, Duration::from_secs(20)));
+    assert_eq!(words(&dir).len(), 40);
+    assert_eq!(log(&dir, "web").lines().count(), 39);
+}
+
+#[test]
+fn what_a_scribe_answered_before_it_was_killed_is_heard() {
+    let dir = Dir::new();
+    let mut rig = Rig::new(&dir);
+    rig.remember(1, "web", "stop");
+    rig.until_event();
+    rig.freeze();
+    rig.remember(2, "web", "start");
+    kill(rig.pid(), Signal::SIGKILL).unwrap();
+    rig.until_dead();
+    let ack = Ack {
+        seq: 1,
+        result: Ok(()),
+    };
+    assert_eq!(rig.acks, [ack]);
+    assert_eq!(rig.scribe.waiting(), 1);
+    assert_eq!(rig.scribe.on_ready(&mut rig.acks), State::Down);
+}
+
+#[test]
+fn the_next_daemons_scribe_waits_for_the_last_ones() {
+    let dir = Dir::new();
+    let mut old = Rig::new(&dir);
+    old.remember(1, "web", "start");
+    old.until_durable(1);
+    let mut new = Rig::new(&dir);
+    new.remember(1, "web", "stop");
+    old.remember(2, "web", "start");
+    old.until_durable(2);
+    old.finish();
+    new.until_durable(1);
+    assert_eq!(words(&dir), ["web stop"]);
+}
+
+#[test]
+fn no_signal_but_the_last_ends_it_and_it_holds_only_what_is_its_own() {
+    let dir = Dir::new();
+    let kept = fs::File::create(dir.join("kept")).unwrap();
+    // Not close-on-exec, as a descriptor that came from our parent.
+    let leaked = nix::unistd::dup(&kept).unwrap();
+    let mut rig = Rig::new(&dir);
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+        Signal::SIGUSR1,
+    ] {
+        kill(rig.pid(), signal).unwrap();
+    }
+    rig.remember(1, "web", "stop");
+    rig.until_durable(1);
+    let proc = PathBuf::from(format!("/proc/{}", rig.pid()));
+    let mut held: Vec<String> = fs::read_dir(proc.join("fd"))
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+        .map(|path| path.display().to_string())
+        .map(|path| path.replace(&dir.path.display().to_string(), "S"))
+        .map(|path| path.split(':').next().unwrap().to_string())
+        .collect();
+    held.sort();
+    let expected = [
+        "S/lock", "S/wanted", "pipe", "pipe", "pipe", "socket", "socket",
+    ];
+    assert_eq!(held, expected);
+    let status = fs::read_to_string(proc.join("status")).unwrap();
+    assert!(status.contains("Name:\tvitald-scribe\n"));
+    assert!(status.contains("SigBlk:\t0000000000000000\n"));
+    drop(leaked);
+    rig.finish();
+}
+
+#[test]
+fn a_full_disk_is_answered_with_its_cause_and_overcome() {
+    let Some(dir) = Dir::small(64) else { return };
+    let mut rig = Rig::new(&dir);
+    rig.remember(1, "web", "start");
+    rig.until_durable(1);
+    while fs::write(
+        dir.join(format!("filler{}", dir.named("filler").len())),
+        [0; 4096],
+    )
+    .is_ok()
+    {}
+    // The rest of the last page is used up first.
+    let mut seq = 1;
+    while rig.acks.iter().all(|ack| ack.result.is_ok()) {
+        seq += 1;
+        rig.remember(seq, "db", "stop");
+        rig.until(|rig| rig.acks.iter().any(|ack| ack.seq == seq));
+    }
+    let error = rig.acks.last().unwrap().result.clone().unwrap_err();
+    assert!(error.contains("No space left on device (28)"), "{error}");
+    rig.remember(seq + 1, "cache", "stop");
+    rig.until(|rig| rig.acks.iter().any(|ack| ack.seq == seq + 1));
+    // Killed meanwhile, the new one is told all that is not durable.
+    kill(rig.pid(), Signal::SIGKILL).unwrap();
+    rig.until_dead();
+    assert!(rig.scribe.waiting() >= 2);
+    assert!(!words(&dir).contains(&"cache stop".to_string()));
+    rig.scribe.restart().unwrap();
+    for filler in dir.named("filler") {
+        fs::remove_file(filler).unwrap();
+    }
+    // By itself, without another word.
+    rig.until_durable(seq + 1);
+    assert_eq!(words(&dir), ["cache stop", "db stop", "web start"]);
+    assert_eq!(rig.scribe.waiting(), 0);
+}
+
+#[test]
+fn a_read_only_disk_is_answered_with_its_cause_and_overcome() {
+    let Some(dir) = Dir::small(64) else { return };
+    dir.remount("ro");
+    let mut rig = Rig::new(&dir);
+    rig.scribe.log("web", NOW, b"lost\n");
+    rig.remember(1, "web", "stop");
+    rig.until(|rig| !rig.acks.is_empty());
+    let error = rig.acks[0].result.clone().unwrap_err();
+    assert!(error.ends_with("Read-only file system (30)"), "{error}");
+    // Records go first; between two of them it takes a log message.
+    rig.remember(2, "web", "stop");
+    rig.until(|rig| rig.acks.iter().any(|ack| ack.seq == 2));
+    dir.remount("rw");
+    rig.until_durable(2);
+    assert_eq!(words(&dir), ["web stop"]);
+    let logged = 5 + log_until_written(&mut rig, &dir, b"kept\n");
+    rig.finish();
+    let text = log(&dir, "web");
+    let first = text.lines().next().unwrap();
+    assert!(first.contains(" bytes dropped: cannot open "), "{text}");
+    assert!(first.contains("Read-only file system (30)"), "{text}");
+    assert_eq!(accounted(&text), logged);
+}
+
+/// Logs `data` again and again until some is in the file; how many bytes. A failed log is tried again
+/// a second later, with the next line.
+fn log_until_written(rig: &mut Rig, dir: &Path, data: &[u8]) -> usize {
+    let begun = Instant::now();
+    let mut logged = 0;
+    let length = || fs::metadata(dir.join("logs/web/current")).map_or(0, |file| file.len());
+    let before = length();
+    while length() == before {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        rig.scribe.log("web", NOW, data);
+        logged += data.len();
+        // The scribe's clock has no event for us.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    logged
+}
+
+/// Bytes in a log file without their times, and bytes that it says were dropped.
+fn accounted(text: &str) -> usize {
+    let of = |line: &str| match line.contains(" bytes dropped: ") {
+        true => line.split(' ').nth(2).unwrap().parse().unwrap(),
+        false => line.len() + 1 - 25,
+    };
+    text.lines().map(of).sum()
+}
+
+#[test]
+fn a_log_on_a_full_disk_says_what_is_missing_to_the_byte() {
+    let Some(dir) = Dir::small(96) else { return };
+    let mut rig = Rig::with(&dir, 1 << 20, 1);
+    // Room for a part of the first message, which makes some 45 KiB with its times.
+    fs::write(dir.join("filler"), [0; 72 * 1024]).unwrap();
+    let piece = b"in one piece\n".repeat(1200);
+    rig.scribe.log("web", NOW, &piece);
+    rig.scribe.log("web", NOW, b"more\n");
+    // Each answer proves that a log message was taken since the one before.
+    for seq in 1..=4 {
+        rig.remember(seq, "web", "start");
+        rig.until(|rig| rig.acks.iter().any(|ack| ack.seq == seq));
+    }
+    let part = log(&dir, "web").len();
+    assert!(part > 8 * 1024 && part < 24 * 1024, "{part}");
+    let mut logged = piece.len() + 5;
+    // Some room, in which what was lost is said, but not all of the next message.
+    fs::write(dir.join("filler"), [0; 48 * 1024]).unwrap();
+    logged += log_until_written(&mut rig, &dir, &piece);
+    fs::remove_file(dir.join("filler")).unwrap();
+    logged += log_until_written(&mut rig, &dir, b"kept\n");
+    rig.finish();
+    let text = log(&dir, "web");
+    assert!(text.contains("No space left on device (28)"), "{text}");
+    assert_eq!(accounted(&text), logged);
+}
+
+#[test]
+fn the_scribe_wakes_the_daemon_only_to_answer() {
+    let dir = Dir::new();
+    let mut rig = Rig::with(&dir, 1 << 30, 1);
+    rig.remember(1, "web", "stop");
+    rig.until_durable(1);
+    // And, while it cannot take more, to say that it can again.
+    rig.freeze();
+    rig.scribe.log("web", NOW, &b"0123456\n".repeat(30_000));
+    kill(rig.pid(), Signal::SIGCONT).unwrap();
+    let path = dir.join("logs/web/current");
+    let length = || fs::metadata(&path).map_or(0, |file| file.len());
+    rig.until(|_| length() == 33 * 30_000);
+    let mut events = Events::with_capacity(8);
+    rig.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+    for n in 1..=100 {
+        rig.scribe.log("web", NOW, b"x\n");
+        while length() < 33 * 30_000 + 27 * n {
+            std::thread::yield_now();
+        }
+        rig.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        assert!(events.is_empty(), "{events:?}");
+    }
+}
+
+#[test]
+fn the_last_thing_it_does_is_to_try_again() {
+    let Some(dir) = Dir::small(64) else { return };
+    dir.remount("ro");
+    let mut rig = Rig::new(&dir);
+    rig.remember(1, "web", "stop");
+    rig.until(|rig| !rig.acks.is_empty());
+    assert!(rig.acks[0].result.is_err());
+    dir.remount("rw");
+    rig.finish();
+    assert_eq!(words(&dir), ["web stop"]);
+}
+
+#[test]
+fn damage_is_cut_out_by_the_scribe() {
+    let dir = Dir::new();
+    let mut rig = Rig::new(&dir);
+    for (seq, name) in (1..).zip(["a", "b", "c"]) {
+        rig.remember(seq, name, "stop");
+    }
+    rig.until_durable(3);
+    rig.finish();
+    let mut bytes = fs::read(dir.join("wanted")).unwrap();
+    let at = bytes.windows(3).position(|w| w == b"\"b\"").unwrap();
+    bytes[at + 1] = b'x';
+    fs::write(dir.join("wanted"), &bytes).unwrap();
+    assert!(load(&dir).rewrite);
+    let mut rig = Rig::new(&dir);
+    rig.scribe.rewrite();
+    rig.remember(1, "d", "stop");
+    rig.until_durable(1);
+    assert_eq!(words(&dir), ["a stop", "c stop", "d stop"]);
+    assert_eq!(dir.named("wanted.corrupt-").len(), 1);
+    rig.finish();
+}
+
+#[test]
+fn log_lines_have_their_time_whatever_pieces_they_came_in() {
+    let dir = Dir::new();
+    let mut rig = Rig::new(&dir);
+    rig.scribe.log("web", NOW, b"one\ntw");
+    rig.scribe.log("db", NOW, b"other\n");
+    rig.scribe.log("web", NOW + 1000, b"o\n\nprompt> ");
+    rig.scribe.end_line("web", NOW + 2000);
+    rig.scribe.log("web", NOW + 3000, b"new run\nunfinished");
+    rig.finish();
+    let expected = "2026-11-23T22:48:01.123Z one\n2026-11-23T22:48:01.123Z two\n\
+                    2026-11-23T22:48:02.123Z \n2026-11-23T22:48:02.123Z prompt> \n\
+                    2026-11-23T22:48:04.123Z new run\n2026-11-23T22:48:04.123Z unfinished";
+    assert_eq!(log(&dir, "web"), expected);
+    assert_eq!(log(&dir, "db"), "2026-11-23T22:48:01.123Z other\n");
+    // The service outlived that daemon: its line goes on.
+    let mut rig = Rig::new(&dir);
+    rig.scribe.log("web", NOW + 9000, b" business\n");
+    rig.finish();
+    assert_eq!(log(&dir, "web"), format!("{expected} business\n"));
+}
+
+#[test]
+fn too_long_a_log_line_is_split_and_no_byte_is_lost() {
+    let dir = Dir::new();
+    let mut rig = Rig::new(&dir);
+    let long = vec![b'x'; 3 * limits::LOG_LINE_BYTES + 7];
+    rig.scribe.log("web", NOW, &long);
+    rig.scribe.log("web", NOW, b"\n");
+    rig.scribe.log("web", NOW, &long[..limits::LOG_LINE_BYTES]);
+    rig.scribe.log("web", NOW, b"\nend\n");
+    rig.finish();
+    let text = log(&dir, "web");
+    let bound = limits::LOG_LINE_BYTES;
+    let lengths: Vec<usize> = text.lines().map(|line| line.len() - 25).collect();
+    assert_eq!(lengths, [bound, bound, bound, 7, bound, 3]);
+}
+
+#[test]
+fn log_files_are_rotated_by_size_and_number() {
+    let dir = Dir::new();
+    let mut rig = Rig::with(&dir, 4096, 2);
+    for n in 0..400 {
+        rig.scribe
+            .log("web", NOW, format!("line {n:04}\n").as_bytes());
+    }
+    rig.finish();
+    let web = dir.join("logs/web");
+    let mut names: Vec<_> = fs::read_dir(&web)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["current", "current.1", "current.2"]);
+    let mut text = String::new();
+    for name in ["current.2", "current.1", "current"] {
+        let part = fs::read_to_string(web.join(name)).unwrap();
+        assert!(part.len() < 4096 + 100 && part.ends_with('\n'), "{name}");
+        text.push_str(&part);
+    }
+    let numbers: Vec<u32> = text
+        .lines()
+        .map(|line| line[line.len() - 4..].parse().unwrap())
+        .collect();
+    let first = numbers[0];
+    assert!(numbers.len() > 200);
+    assert_eq!(numbers, (first..400).collect::<Vec<_>>(), "none is missing");
+}
+
+#[test]
+fn a_flood_costs_its_own_lines_and_the_log_says_how_many() {
+    let dir = Dir::new();
+    let mut rig = Rig::with(&dir, 1 << 30, 1);
+    rig.freeze();
+    let line = b"0123456789abcdef0123456789abcde\n";
+    let block = line.repeat(2048);
+    let blocks = 64;
+    for _ in 0..blocks {
+        rig.scribe.log("loud", NOW, &block);
+    }
+    rig.scribe.log("quiet", NOW, &b"still heard\n".repeat(3000));
+    rig.remember(1, "web", "stop");
+    kill(rig.pid(), Signal::SIGCONT).unwrap();
+    rig.until_durable(1);
+    rig.finish();
+    assert_eq!(log(&dir, "quiet").lines().count(), 3000);
+    assert!(log(&dir, "quiet").ends_with(" still heard\n"));
+    let text = log(&dir, "loud");
+    let lines = text.lines().filter(|line| line.ends_with("bcde")).count();
+    assert!(lines > 1000 && text.contains(" bytes dropped: they came faster"));
+    assert_eq!(accounted(&text), blocks * block.len());
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_not_written_to() {
+    let dir = Dir::new();
+    let mut rig = Rig::new(&dir);
+    for name in ["../evil", "..", "", "a/b"] {
+        rig.scribe.log(name, NOW, b"x\n");
+    }
+    rig.scribe.log("good", NOW, b"x\n");
+    rig.finish();
+    let logs: Vec<_> = fs::read_dir(dir.join("logs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(logs, ["good"]);
+    assert!(dir.named("evil").is_empty());
+}
+
+#[test]
+fn more_services_than_open_files_are_served() {
+    let dir = Dir::new();
+    let mut rig = Rig::new(&dir);
+    for round in 0..3 {
+        for n in 0..3 * limits::SCRIBE_OPEN_FILES {
+            rig.scribe
+                .log(&format!("s{n}"), NOW, format!("{round},").as_bytes());
+        }
+    }
+    rig.remember(1, "web", "stop");
+    rig.until_durable(1);
+    let held = fs::read_dir(format!("/proc/{}/fd", rig.pid())).unwrap();
+    assert!(held.count() <= limits::SCRIBE_OPEN_FILES + 8);
+    rig.finish();
+    for n in 0..3 * limits::SCRIBE_OPEN_FILES {
+        let expected = "2026-11-23T22:48:01.123Z 0,1,2,";
+        assert_eq!(log(&dir, &format!("s{n}")), expected);
+    }
+}
+
+#[test]
+fn words_beyond_the_bound_replace_older_ones_of_their_name() {
+    let dir = Dir::new();
+    let mut rig = Rig::new(&dir);
+    kill(rig.pid(), Signal::SIGKILL).unwrap();
+    rig.until_dead();
+    let bound = limits::SCRIBE_RECORD_BACKLOG as u64;
+    for seq in 1..=bound + 10 {
+        rig.remember(seq, &format!("s{}", seq % 100), "stop");
+    }
+    assert!(rig.scribe.waiting() <= limits::SCRIBE_RECORD_BACKLOG);
+    rig.scribe.restart().unwrap();
+    rig.until_durable(bound + 10);
+    assert_eq!(words(&dir).len(), 100);
+    // With as many names as there is room, one more is refused, and said so.
+    kill(rig.pid(), Signal::SIGKILL).unwrap();
+    rig.until_dead();
+    for n in 0..bound {
+        rig.remember(bound + 11 + n, &format!("n{n}"), "stop");
+    }
+    let refused = rig.scribe.remember(bound * 3, &wanted("more", "stop", 1));
+    assert!(refused.unwrap_err().contains("wait for the disk"));
+}
