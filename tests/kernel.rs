@@ -18,6 +18,7 @@ use vitald::exit::{Exit, Signal};
 use vitald::id::Pid;
 use vitald::reactor::child;
 use vitald::reactor::helper::{self, Helper};
+use vitald::reactor::procfs;
 use vitald::reactor::signals::Signals;
 use vitald::reactor::sys::{self, Origin};
 
@@ -74,7 +75,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 fn state(child: &Helper) -> u8 {
-    sys::proc_stat(child.pid).unwrap().state
+    procfs::proc_stat(child.pid).unwrap().state
 }
 
 struct Scratch(PathBuf);
@@ -248,13 +249,13 @@ fn the_list_of_children_is_whole() {
             .map(|number| fork(&[], move || if number % 2 == 0 { 0 } else { park() }))
             .collect();
         let mut wanted: Vec<Pid> = children.iter().map(|child| child.pid).collect();
-        assert_eq!(sys::Children::default().all().unwrap(), wanted);
+        assert_eq!(procfs::Children::default().all().unwrap(), wanted);
         for child in children.iter().step_by(2) {
             reap(child);
         }
         let mut keep = [false, true].into_iter().cycle();
         wanted.retain(|_| keep.next().unwrap());
-        assert_eq!(sys::Children::default().all().unwrap(), wanted);
+        assert_eq!(procfs::Children::default().all().unwrap(), wanted);
     });
 }
 
@@ -567,19 +568,19 @@ fn so_peercred_names_the_peer() {
 /// A pid and a start time name a process for ever; the clock of it is that of the boot.
 #[test]
 fn start_times_grow_and_are_counted_from_boot() {
-    let before = sys::boot_ticks();
+    let before = procfs::boot_ticks();
     let child = sleeper();
-    let started = sys::start_time(child.pid).unwrap();
-    assert!((before..=sys::boot_ticks()).contains(&started));
+    let started = procfs::start_time(child.pid).unwrap();
+    assert!((before..=procfs::boot_ticks()).contains(&started));
     kill(&child, libc::SIGKILL);
     wait(&child);
     assert_eq!(
-        sys::start_time(child.pid),
+        procfs::start_time(child.pid),
         Some(started),
         "a zombie keeps it"
     );
     reap(&child);
-    assert_ne!(sys::start_time(child.pid), Some(started));
+    assert_ne!(procfs::start_time(child.pid), Some(started));
 }
 
 /// A session's number is not given to anybody else while a member of it lives, though its leader
@@ -599,7 +600,7 @@ fn a_session_outlives_its_leader_under_the_same_number() {
     here.read_exact(&mut member).unwrap();
     let member = Pid(i32::from_ne_bytes(member));
     assert_eq!(reap(&leader), Exit::Code(0));
-    let stat = sys::proc_stat(member).unwrap();
+    let stat = procfs::proc_stat(member).unwrap();
     assert_eq!((stat.session, stat.group), (leader.pid, leader.pid));
     assert!(!child::group_is_empty(leader.pid));
     let pidfd = sys::pidfd_open(member).unwrap();

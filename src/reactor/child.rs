@@ -9,6 +9,7 @@
 
 use crate::exit::{Exit, Signal};
 use crate::id::Pid;
+use crate::reactor::procfs;
 use crate::reactor::{program, sys};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -66,7 +67,7 @@ pub fn reap(pidfd: BorrowedFd) -> Ended {
 /// so their numbers are their own; where there is no /proc that must do for all of them.
 pub fn adopt(pid: Pid, started: u64, in_place: bool) -> Option<OwnedFd> {
     let pidfd = sys::pidfd_open(pid).ok()?;
-    let same = match sys::start_time(pid) {
+    let same = match procfs::start_time(pid) {
         Some(found) => found == started,
         None => in_place && program::without_proc(),
     };
@@ -138,7 +139,7 @@ pub fn reap_orphans(known: &mut dyn FnMut(Pid) -> bool) -> Orphans {
 /// are subreaper and the main process was our child; for an adopted one look with `tree`.
 ///
 /// Whose a stranger is cannot be told here when several services have orphans.
-pub fn strangers(ours: &mut sys::Children, known: &mut dyn FnMut(Pid) -> bool) -> Vec<Pid> {
+pub fn strangers(ours: &mut procfs::Children, known: &mut dyn FnMut(Pid) -> bool) -> Vec<Pid> {
     let mut children = ours.all().unwrap_or_default();
     children.retain(|pid| !known(*pid));
     children
@@ -153,7 +154,7 @@ pub fn newest(strangers: &[Pid]) -> Option<u64> {
     if strangers.len() > MAX_LOOKED_AT {
         return Some(u64::MAX);
     }
-    let began = |pid: &Pid| sys::start_time(*pid).unwrap_or(u64::MAX);
+    let began = |pid: &Pid| procfs::start_time(*pid).unwrap_or(u64::MAX);
     strangers.iter().map(began).max()
 }
 

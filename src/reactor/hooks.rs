@@ -9,6 +9,7 @@
 use super::*;
 use crate::engine::{HookEnd, SpawnError};
 use crate::reactor::child::Ended;
+use crate::reactor::procfs;
 use crate::reactor::spawn::SpawnPlan;
 use crate::service::hook::{Hook, Purpose};
 use crate::service::state::Cause;
@@ -161,7 +162,8 @@ impl Reactor {
         if let Err(error) = self.register(&pidfd, token) {
             log::error!("{name}: cannot watch {hook} (process {pid}) again: {error}");
         }
-        let own = sys::proc_stat(pid).is_ok_and(|stat| stat.parent.0 as u32 == std::process::id());
+        let own =
+            procfs::proc_stat(pid).is_ok_and(|stat| stat.parent.0 as u32 == std::process::id());
         if own {
             self.children.insert(pid, Child::Service);
         }

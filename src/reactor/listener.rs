@@ -12,8 +12,8 @@ use crate::control::access::{Access, Rights};
 use crate::control::session::{Desk, Errand, Session};
 use crate::id::Pid;
 use crate::limits;
+use crate::reactor::procfs;
 use crate::reactor::reexec::{self, Socket as Handed};
-use crate::reactor::sys;
 use crate::time::Time;
 use mio::net::{UnixListener, UnixStream};
 use nix::errno::Errno;
@@ -305,7 +305,7 @@ fn listener_died(peer: &UnixStream) -> bool {
     // 0: it is not of our pid namespace.
     let pid = listened.pid();
     pid > 0
-        && match sys::proc_stat(Pid(pid)) {
+        && match procfs::proc_stat(Pid(pid)) {
             Ok(stat) => matches!(stat.state, b'Z' | b'X'),
             Err(_) => {
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) == Err(Errno::ESRCH)
@@ -527,7 +527,7 @@ pub fn victim<'a, K>(clients: impl Iterator<Item = (K, &'a Client)>) -> Option<K
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::{child, helper};
+    use crate::reactor::{child, helper, sys};
     use std::os::fd::AsFd;
 
     #[test]

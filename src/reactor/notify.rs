@@ -16,6 +16,7 @@ use crate::config::{NotifyAccess, Ready};
 use crate::engine::SpawnError;
 use crate::journal::Fault;
 use crate::reactor::known::Heard;
+use crate::reactor::procfs;
 use crate::service::notify::{self, Message, Notice};
 use std::collections::btree_map::Entry;
 
@@ -406,7 +407,7 @@ impl Reactor {
             if at == process.pid || at == process.leader {
                 return true;
             }
-            let Ok(stat) = sys::proc_stat(at) else {
+            let Ok(stat) = procfs::proc_stat(at) else {
                 return false;
             };
             if stat.started < begun {
@@ -426,7 +427,7 @@ impl Reactor {
         if process.pid == pid {
             return None;
         }
-        let started = sys::start_time(pid).filter(|_| self.is_of(process, pid));
+        let started = procfs::start_time(pid).filter(|_| self.is_of(process, pid));
         // The number could have changed hands until here, not from here on.
         let pidfd = started.and_then(|started| child::adopt(pid, started, false));
         let (Some(started), Some(pidfd)) = (started, pidfd) else {

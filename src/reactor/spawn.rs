@@ -22,6 +22,7 @@ use crate::reactor::child_setup::{
 };
 use crate::reactor::env_file;
 use crate::reactor::identity::{Accounts, Identity};
+use crate::reactor::procfs;
 use crate::reactor::sys::{self, Origin};
 use std::cell::Cell;
 use std::ffi::{CString, OsString, c_char};
@@ -132,7 +133,7 @@ impl Spawner {
         let mut setup = self.prepare(plan, identity, &strings, &arguments)?;
         setup.report = report.as_raw_fd();
         setup.pids = strings.0.places(plan.pid_env);
-        let before = sys::boot_ticks();
+        let before = procfs::boot_ticks();
         // SAFETY: the child goes straight to `child_setup`, which keeps to what is asked of it.
         let cloned = match unsafe { sys::clone_process() } {
             Ok(cloned) => cloned,
@@ -153,11 +154,11 @@ impl Spawner {
     /// The start time of a child that was cloned since `before`. When no tick has passed it is
     /// that tick, and /proc need not be read (7 µs); but only once both were seen to agree.
     fn start_time(&self, pid: Pid, before: u64) -> u64 {
-        let unambiguous = before == sys::boot_ticks();
+        let unambiguous = before == procfs::boot_ticks();
         if unambiguous && self.clock_agrees.get() == Some(true) {
             return before;
         }
-        let told = sys::start_time(pid).unwrap_or(0);
+        let told = procfs::start_time(pid).unwrap_or(0);
         if unambiguous && self.clock_agrees.get().is_none() {
             self.clock_agrees.set(Some(told == before));
         }

@@ -18,7 +18,8 @@ use crate::exit::{Exit, Signal};
 use crate::id::Pid;
 use crate::reactor::child::{self, Ended};
 use crate::reactor::helper;
-use crate::reactor::sys::{self, Origin, ProcStat};
+use crate::reactor::procfs::{self, ProcStat};
+use crate::reactor::sys::{self, Origin};
 use crate::service::hook::Hook;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -105,8 +106,8 @@ impl Search {
         let untouchable = [1, std::process::id(), std::os::unix::process::parent_id()];
         let mut all: Vec<(ProcStat, Says)> = Vec::new();
         let mut recycled = false;
-        for pid in sys::processes().unwrap_or_default() {
-            let Ok(stat) = sys::proc_stat(pid) else {
+        for pid in procfs::processes().unwrap_or_default() {
+            let Ok(stat) = procfs::proc_stat(pid) else {
                 continue;
             };
             recycled |= pid == job.main && stat.started != job.started;
@@ -201,7 +202,7 @@ fn add_new(targets: &mut Vec<Target>, members: Vec<ProcStat>) {
         let Ok(pidfd) = sys::pidfd_open(pid) else {
             continue;
         };
-        if sys::start_time(pid) == Some(started) {
+        if procfs::start_time(pid) == Some(started) {
             targets.push(Target {
                 pid,
                 started,
@@ -259,7 +260,7 @@ pub struct Lost {
 pub fn find_runs(socket: &str, from: &BTreeMap<Box<str>, u32>) -> Vec<Lost> {
     let mut search = Search { buffer: Vec::new() };
     let mut found: BTreeMap<(Box<str>, bool), Lost> = BTreeMap::new();
-    for pid in sys::processes().unwrap_or_default() {
+    for pid in procfs::processes().unwrap_or_default() {
         let Some((name, number, hook)) = run_of(search.environ(pid), socket) else {
             continue;
         };
@@ -268,7 +269,7 @@ pub fn find_runs(socket: &str, from: &BTreeMap<Box<str>, u32>) -> Vec<Lost> {
             started,
             state,
             ..
-        }) = sys::proc_stat(pid)
+        }) = procfs::proc_stat(pid)
         else {
             continue;
         };

@@ -11,6 +11,7 @@ use vitald::exit::{Exit, Signal};
 use vitald::id::Pid;
 use vitald::reactor::child::{self, Ended};
 use vitald::reactor::helper;
+use vitald::reactor::procfs;
 use vitald::reactor::spawn::{ExecReport, Spawner, exec_report};
 use vitald::reactor::sys::{self, Origin};
 use vitald::reactor::tree::{self, RunMark, TreeJob};
@@ -40,7 +41,7 @@ fn a_set_up_that_stalls_stalls_only_the_child_which_dies_with_us() {
     let pid = Pid(i32::from_ne_bytes(pid));
     let pidfd = sys::pidfd_open(pid).unwrap();
     until("the child waits in open", || {
-        sys::proc_stat(pid).is_ok_and(|stat| stat.state == b'S')
+        procfs::proc_stat(pid).is_ok_and(|stat| stat.state == b'S')
     });
     sys::pidfd_send_signal(daemon.pidfd.as_fd(), Signal::KILL).unwrap();
     assert!(
@@ -132,7 +133,7 @@ fn two_hundred_spawns_leak_no_descriptor_and_no_child() {
                 &Process::default()
             };
             let (spawned, _output) = start(&spawner, process, &["true"]).unwrap();
-            assert_eq!(Some(spawned.started), sys::start_time(spawned.pid));
+            assert_eq!(Some(spawned.started), procfs::start_time(spawned.pid));
             let wanted = if round % 4 == 0 { 127 } else { 0 };
             assert_eq!(ended(&spawned.pidfd), Exit::Code(wanted));
         }
@@ -142,7 +143,7 @@ fn two_hundred_spawns_leak_no_descriptor_and_no_child() {
         };
         assert!(start(&spawner, &unknown, &["true"]).is_err());
         assert_eq!(open(), before);
-        assert_eq!(sys::Children::default().all().unwrap(), []);
+        assert_eq!(procfs::Children::default().all().unwrap(), []);
     });
 }
 
@@ -221,7 +222,7 @@ fn a_stopped_process_gets_its_signal_and_a_group_gets_it_once() {
     let stop = Signal(libc::SIGSTOP as u8);
     child::signal(spawned.pidfd.as_fd(), spawned.pid, stop, true).unwrap();
     until("stopped", || {
-        sys::proc_stat(spawned.pid).unwrap().state == b'T'
+        procfs::proc_stat(spawned.pid).unwrap().state == b'T'
     });
     child::signal(spawned.pidfd.as_fd(), spawned.pid, Signal::TERM, true).unwrap();
     child::signal(spawned.pidfd.as_fd(), spawned.pid, Signal::CONT, true).unwrap();

@@ -13,8 +13,9 @@ use vitald::exit::Exit;
 use vitald::id::Pid;
 use vitald::reactor::child::{self, Ended};
 use vitald::reactor::helper;
+use vitald::reactor::procfs;
 use vitald::reactor::spawn::{ExecReport, SpawnPlan, Spawned, Spawner, exec_report};
-use vitald::reactor::sys::{self, Origin};
+use vitald::reactor::sys::Origin;
 
 pub const SOON: Duration = Duration::from_secs(20);
 
@@ -154,5 +155,5 @@ pub fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 pub fn alive(pid: Pid) -> bool {
-    sys::proc_stat(pid).is_ok_and(|stat| stat.state != b'Z')
+    procfs::proc_stat(pid).is_ok_and(|stat| stat.state != b'Z')
 }

@@ -11,6 +11,7 @@ use vitald::exit::{Exit, Signal};
 use vitald::id::Pid;
 use vitald::reactor::child;
 use vitald::reactor::helper;
+use vitald::reactor::procfs;
 use vitald::reactor::spawn::{ExecReport, SpawnPlan, Spawned};
 use vitald::reactor::sys::{self, Origin};
 use vitald::reactor::tree::{self, RunMark, TreeJob};
@@ -28,7 +29,7 @@ fn orphans_are_reaped_and_no_known_childs_status_is_stolen() {
         let wanted: Vec<Pid> = vec![first.pid, second.pid];
         assert!(child::wait_ended(&first.pidfd, SOON) && child::wait_ended(&second.pidfd, SOON));
         let mut known = |pid: Pid| wanted.contains(&pid);
-        let mut kin = sys::Children::default();
+        let mut kin = procfs::Children::default();
         until("the orphan is dead", || {
             let strangers = child::strangers(&mut kin, &mut known);
             strangers.len() == 1 && !alive(strangers[0])
@@ -57,7 +58,7 @@ fn a_run_that_left_something_is_told_from_one_that_did_not() {
             child::reap_orphans(&mut |_| false);
             let left = (
                 !child::group_is_empty(spawned.pid),
-                child::strangers(&mut sys::Children::default(), &mut |_| false).len(),
+                child::strangers(&mut procfs::Children::default(), &mut |_| false).len(),
             );
             (spawned, output, left)
         };
@@ -156,7 +157,7 @@ fn a_stopped_leftover_is_continued_and_ends_within_its_grace() {
     let (spawned, pids) = family("stopped", script, 1);
     ended(&spawned.pidfd);
     until("stopped", || {
-        sys::proc_stat(pids[0]).is_ok_and(|stat| stat.state == b'T')
+        procfs::proc_stat(pids[0]).is_ok_and(|stat| stat.state == b'T')
     });
     let begun = Instant::now();
     end(&spawned, "stopped", Signal::TERM, SOON);

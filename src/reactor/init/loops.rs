@@ -10,6 +10,7 @@ use crate::engine::{Accepted, Command, Refusal};
 use crate::exit::Signal;
 use crate::id::{Pid, Ticket};
 use crate::reactor::child::{self, Ended};
+use crate::reactor::procfs;
 use crate::reactor::sources::timer_key;
 use crate::reactor::{Child, Reactor, reexec, sys};
 use std::os::fd::{AsFd, OwnedFd};
@@ -88,7 +89,7 @@ impl Reactor {
         let Some(pid) = pid.map(Pid).filter(|_| role() == Role::Host) else {
             return;
         };
-        let ours = sys::proc_stat(pid).is_ok_and(|stat| stat.parent.0 == 1);
+        let ours = procfs::proc_stat(pid).is_ok_and(|stat| stat.parent.0 == 1);
         if ours && let Ok(pidfd) = sys::pidfd_open(pid) {
             super::SHELL.store(pid.0, std::sync::atomic::Ordering::Relaxed);
             self.watch_shell(pid, pidfd);

@@ -16,13 +16,16 @@
 //! believed only if it is an open descriptor, and closed if nobody wants it; only the daemon's own
 //! process executes, never a helper that has inherited the panic hook.
 
+mod panic;
+mod taken;
+
+pub use panic::{Kept, arm, ends_in, keep, shutting_down};
+pub use taken::{claim, claim_copy, claim_open, fall_back, taken_over};
+
 use crate::control::power::Ending;
 use crate::control::session::{Carried, Text};
 use crate::journal::runtime::Identity;
-use crate::reactor::clock::Clock;
-use crate::reactor::init;
-use crate::reactor::known::{self, Heard};
-use crate::reactor::messages::Messages;
+use crate::reactor::known::Heard;
 use crate::reactor::program::{self, Program};
 use crate::reactor::sys::Origin;
 use crate::time::Time;
@@ -38,8 +41,6 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// Names the memory file to the next execution.
@@ -200,7 +201,7 @@ impl Handover {
                 return None;
             }
         };
-        let mut taken = Taken::default();
+        let mut taken = taken::Taken::default();
         for number in handover.descriptors() {
             if let Some(fd) = inherited(number) {
                 taken.unclaimed.insert(number, fd);
@@ -215,7 +216,7 @@ impl Handover {
         let of_ours = executed.and_then(|it| Some((taken.unclaimed.remove(&it.fd)?, &it.path)));
         program::remember(of_ours.map(|(fd, path)| (fd, path.into())));
         program::bear_own_name();
-        if let Ok(mut slot) = TAKEN.lock() {
+        if let Ok(mut slot) = taken::TAKEN.lock() {
             *slot = Some(taken);
         }
         Some(handover)
@@ -311,7 +312,7 @@ pub fn execute(program: &Program, handover: Handover) -> io::Error {
 /// The same program once more, as if it had not run before, but for what it found the host like.
 /// Returns only if that fails.
 pub fn execute_afresh() -> io::Error {
-    let armed = ARMED.get().map(|armed| armed.origin);
+    let armed = panic::ARMED.get().map(|armed| armed.origin);
     let handover = Handover {
         origin: armed.unwrap_or_else(|| Origin::take(None)),
         ..Handover::default()
@@ -404,204 +405,6 @@ fn c_strings(strings: impl Iterator<Item = OsString>) -> io::Result<Vec<CString>
     strings
         .map(|text| CString::new(text.into_vec()).map_err(io::Error::other))
         .collect()
-}
-
-// --- what was handed over, until it is taken over
-
-/// Descriptors of the execution before.
-#[derive(Default)]
-struct Taken {
-    unclaimed: BTreeMap<RawFd, OwnedFd>,
-    /// Claimed, and open under their numbers until nothing can fail any more.
-    held: Vec<OwnedFd>,
-    /// What the program before us gets if we fail.
-    before: Option<Box<Handover>>,
-}
-
-static TAKEN: Mutex<Option<Taken>> = Mutex::new(None);
-
-/// Of the descriptor of this number; None: it was not handed over, or is closed.
-fn claimed<T>(number: RawFd, of: impl FnOnce(&mut Taken, OwnedFd) -> Option<T>) -> Option<T> {
-    let mut taken = TAKEN.lock().ok()?;
-    let taken = taken.as_mut()?;
-    let fd = taken.unclaimed.remove(&number)?;
-    of(taken, fd)
-}
-
-/// A descriptor that was handed over, itself. Whoever closes it before all is taken over takes it
-/// away from the program before us.
-pub fn claim(number: RawFd) -> Option<OwnedFd> {
-    claimed(number, |_, fd| Some(fd))
-}
-
-/// A copy of a descriptor that was handed over.
-pub fn claim_copy(number: RawFd) -> Option<OwnedFd> {
-    claimed(number, |taken, fd| {
-        let copy = fd.try_clone().ok();
-        taken.held.push(fd);
-        copy
-    })
-}
-
-/// A descriptor that was handed over stays open until all is taken over.
-pub fn claim_open(number: RawFd) {
-    claimed(number, |taken, fd| {
-        taken.held.push(fd);
-        Some(())
-    });
-}
-
-/// From now on there is no way back, and none is needed: what nobody claimed is closed.
-pub fn taken_over() {
-    let taken = TAKEN.lock().ok().and_then(|mut taken| taken.take());
-    let unclaimed = taken.map(|taken| taken.unclaimed).unwrap_or_default();
-    if !unclaimed.is_empty() {
-        let numbers: Vec<String> = unclaimed.keys().map(ToString::to_string).collect();
-        log::warn!(
-            "descriptors that were handed over and that nothing here knows are closed: {}",
-            numbers.join(", ")
-        );
-    }
-}
-
-/// We cannot take over: the program before us is executed again, with what it left. Returns if
-/// there is none, or that is not possible either.
-pub fn fall_back(message: &str) {
-    let before = match TAKEN.try_lock() {
-        Ok(mut taken) => taken.as_mut().and_then(|taken| taken.before.take()),
-        Err(_) => None,
-    };
-    let Some(mut handover) = before else { return };
-    let Some(program) = handover.before.take() else {
-        return;
-    };
-    let run = Run {
-        arguments: parted(&program.arguments),
-        environment: parted(&program.environment),
-    };
-    handover.cause = Cause::FellBack {
-        to: program::path().map_or_else(
-            || env!("CARGO_PKG_VERSION").to_owned(),
-            |path| format!("{} ({})", path.display(), env!("CARGO_PKG_VERSION")),
-        ),
-        message: message.to_owned(),
-    };
-    handover.jobs = known::jobs();
-    tell(&format!(
-        "vitald: error: {message}; executing {}, which ran before, again\n",
-        program.path
-    ));
-    let open = Program::Open(program.fd);
-    handover.program = Some(program);
-    let Err(error) = try_execute(&open, run, *handover);
-    tell(&format!("vitald: error: cannot execute it: {error}\n"));
-}
-
-// --- panics
-
-/// What the hook needs and cannot ask for when it is needed.
-struct Armed {
-    process: u32,
-    origin: Origin,
-    panics: Vec<Time>,
-}
-
-static ARMED: OnceLock<Armed> = OnceLock::new();
-
-/// What is open for as long as the daemon lives.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    pub runtime_lock: RawFd,
-    pub state_lock: Option<RawFd>,
-    pub socket: Socket,
-    pub identity: Identity,
-}
-
-static KEPT: OnceLock<Kept> = OnceLock::new();
-
-/// From now on these go along over a panic: nobody is refused at the door, nobody else takes the
-/// lock.
-pub fn keep(kept: Kept) {
-    // Once in a process's execution; a second daemon in one process is a test's.
-    let _ = KEPT.set(kept);
-}
-
-/// All services are being stopped.
-static SHUTTING_DOWN: AtomicBool = AtomicBool::new(false);
-
-/// What comes after it.
-static ENDING: Mutex<Ending> = Mutex::new(Ending::Exit);
-
-/// What the execution after a panic does when all services are stopped.
-pub fn ends_in(ending: Ending) {
-    if let Ok(mut kept) = ENDING.lock() {
-        *kept = ending;
-    }
-}
-
-/// From now on the execution after a panic goes on with stopping all services.
-pub fn shutting_down() {
-    SHUTTING_DOWN.store(true, Ordering::Relaxed);
-}
-
-/// From now on a panic executes the daemon anew. `panics`: those that count already.
-pub fn arm(origin: Origin, panics: Vec<Time>) {
-    let process = std::process::id();
-    let armed = Armed {
-        process,
-        origin,
-        panics,
-    };
-    if ARMED.set(armed).is_ok() {
-        std::panic::set_hook(Box::new(|panic| on_panic(&panic.to_string())));
-    }
-}
-
-fn on_panic(panic: &str) {
-    let Some(armed) = ARMED.get() else { return };
-    if std::process::id() != armed.process {
-        return;
-    }
-    let message = panic.lines().collect::<Vec<_>>().join(" ");
-    let line = format!("vitald: error: {message}\n");
-    tell(&line);
-    fall_back(&message);
-    let now = Clock::new().read().0;
-    let kept = KEPT.get();
-    let mut handover = Handover {
-        cause: Cause::Panic { message },
-        origin: armed.origin,
-        panics: armed.panics.clone(),
-        jobs: known::jobs(),
-        runtime_lock: kept.map(|kept| kept.runtime_lock),
-        state_lock: kept.and_then(|kept| kept.state_lock),
-        socket: kept.map(|kept| kept.socket),
-        identity: kept.map(|kept| kept.identity.clone()),
-        execs: known::execs(),
-        heard: known::all_heard(),
-        shutting_down: SHUTTING_DOWN.load(Ordering::Relaxed),
-        ending: ENDING.try_lock().map(|ending| *ending).unwrap_or_default(),
-        shell: init::shell(),
-        ..Handover::default()
-    };
-    handover.panics.push(now);
-    handover.panics = handover.recent_panics(now);
-    if handover.panics.len() > 2 * PANICS {
-        if armed.process != 1 {
-            std::process::abort();
-        }
-        std::thread::sleep(LAST_RESORT_PAUSE);
-    }
-    let error = execute_own(&handover);
-    tell(&format!(
-        "vitald: error: cannot execute itself anew: {error}\n"
-    ));
-    init::go_on_or(|| std::process::abort());
-}
-
-/// Not by the logger, which may be what panicked; and waiting for nobody who does not read.
-fn tell(line: &str) {
-    let _ = Messages::new(io::stderr()).write_all(line.as_bytes());
 }
 
 #[cfg(test)]
