@@ -48,6 +48,8 @@ mod reactor;
 mod recording;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/servers.rs"]
+mod servers;
 #[path = "daemon/shutdown.rs"]
 mod shutdown;
 #[path = "daemon/simulate.rs"]
