@@ -40,6 +40,8 @@ mod logs;
 mod many;
 #[path = "daemon/notify.rs"]
 mod notify;
+#[path = "daemon/parents.rs"]
+mod parents;
 #[path = "daemon/processes.rs"]
 mod processes;
 #[path = "daemon/reactor.rs"]
