@@ -32,6 +32,8 @@ mod faults;
 mod health;
 #[path = "daemon/host.rs"]
 mod host;
+#[path = "daemon/image.rs"]
+mod image;
 #[path = "daemon/init.rs"]
 mod init;
 #[path = "daemon/logs.rs"]
