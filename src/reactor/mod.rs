@@ -408,10 +408,9 @@ impl Reactor {
         if redefines {
             self.hear_all_living();
         }
-        if self.engine.is_shutting_down() && self.exit.is_none() {
-            if reexec::shutting_down() {
-                parent::stopping();
-            }
+        let ending = self.engine.is_shutting_down() && self.exit.is_none();
+        if ending && reexec::shutting_down() {
+            parent::stopping();
         }
     }
 
