@@ -34,12 +34,16 @@ mod health;
 mod host;
 #[path = "daemon/init.rs"]
 mod init;
+#[path = "daemon/loggers.rs"]
+mod loggers;
 #[path = "daemon/logs.rs"]
 mod logs;
 #[path = "daemon/many.rs"]
 mod many;
 #[path = "daemon/notify.rs"]
 mod notify;
+#[path = "daemon/output.rs"]
+mod output;
 #[path = "daemon/processes.rs"]
 mod processes;
 #[path = "daemon/reactor.rs"]

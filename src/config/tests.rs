@@ -475,7 +475,10 @@ fn defaults_in_the_key_tables_are_valid_values() {
     for (table, head) in tables {
         // What a service says of its output beats vitald.toml, also where it says the default.
         let of_log = |key: &&&keys::Key| keys::log::ALL.iter().any(|log| log.name == key.name);
-        for key in table.iter().filter(|key| key.is_for("http") && !of_log(key)) {
+        for key in table
+            .iter()
+            .filter(|key| key.is_for("http") && !of_log(key))
+        {
             let value = match key.default {
                 keys::Preset::Integer(n) => n.to_string(),
                 keys::Preset::Fraction(n) => n.to_string(),
@@ -494,8 +497,17 @@ fn defaults_of_output_are_what_nothing_said_means() {
     let nothing = Log::default();
     let style = |log: &Log| {
         let choices = (log.to.unwrap_or_default(), log.time.unwrap_or_default());
-        let more = (log.prefix.unwrap_or_default(), log.is_apart(), log.priority());
-        let numbers = (log.file_bytes(), log.files(), log.line_bytes(), log.facility());
+        let more = (
+            log.prefix.unwrap_or_default(),
+            log.is_apart(),
+            log.priority(),
+        );
+        let numbers = (
+            log.file_bytes(),
+            log.files(),
+            log.line_bytes(),
+            log.facility(),
+        );
         (choices, more, numbers, log.long_lines.unwrap_or_default())
     };
     for key in keys::log::ALL {
