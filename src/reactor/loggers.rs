@@ -22,8 +22,11 @@ use crate::reactor::spawn::{ExecReport, SpawnPlan, exec_report};
 use std::fs;
 use std::time::Instant;
 
+/// Program and arguments.
+type Argv = Box<[Box<str>]>;
+
 pub(super) struct Logger {
-    argv: Box<[Box<str>]>,
+    argv: Argv,
     /// Of its pidfd, and of its timer.
     token: Token,
     process: Option<LoggerProcess>,
@@ -114,9 +117,7 @@ impl Reactor {
         if let Some((pid, argv, pidfd)) = self.find_logger(&name) {
             log::info!("{name}: its logger (process {pid}) is there still");
             let own = sys::is_child(pidfd.as_fd());
-            if let Some(logger) = self.loggers.get_mut(&id)
-                && let Some(argv) = argv
-            {
+            if let Some(logger) = self.loggers.get_mut(&id) {
                 logger.argv = argv;
             }
             self.watch_logger(id, pid, pidfd, None, own);
@@ -131,7 +132,7 @@ impl Reactor {
     }
 
     /// The process in the note, if it is that still, and the command it was made by.
-    fn find_logger(&self, name: &str) -> Option<(Pid, Option<Box<[Box<str>]>>, OwnedFd)> {
+    fn find_logger(&self, name: &str) -> Option<(Pid, Argv, OwnedFd)> {
         let note = fs::read_to_string(self.log_dir.logger_note(name)).ok()?;
         let (numbers, argv) = note.split_once('\n')?;
         let (pid, started) = numbers.split_once(' ')?;
@@ -139,9 +140,7 @@ impl Reactor {
         let argv: Vec<Box<str>> = argv.split('\0').map(Into::into).collect();
         let in_place = self.life.began.is_some();
         if pid.0 > 0 {
-            return Some((
-                pid,
-                Some(argv.into()),
+            return Some((pid, argv.into(),
                 child::adopt(pid, started, in_place)?,
             ));
         }
@@ -154,9 +153,7 @@ impl Reactor {
                 && procfs::proc_stat(*pid).is_ok_and(|stat| stat.session == *pid)
         })?;
         let started = procfs::start_time(pid)?;
-        Some((
-            pid,
-            Some(argv.into()),
+        Some((pid, argv.into(),
             child::adopt(pid, started, in_place)?,
         ))
     }
@@ -395,11 +392,9 @@ impl Reactor {
                     .process
                     .as_ref()
                     .is_none_or(|process| child::wait_ended(&process.pidfd, left));
-                if ended {
-                    if let Some(process) = logger.process.take() {
+                if ended && let Some(process) = logger.process.take() {
                         let _ = child::reap(process.pidfd.as_fd());
                         let _ = fs::remove_file(self.log_dir.logger_note(self.engine.name(*id)));
-                    }
                 }
             }
         }

@@ -175,7 +175,7 @@ impl LogFilter {
 
     /// Says it, if it is time, in the first stream.
     pub fn on_time(&mut self, now: Time, out: &mut Vec<u8>) {
-        if !self.due().is_some_and(|due| due <= now) {
+        if self.due().is_none_or(|due| due > now) {
             return;
         }
         if let [at @ At::Passing(1..), _] = &mut self.streams {

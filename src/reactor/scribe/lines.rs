@@ -30,7 +30,9 @@ impl Lines {
         let mut open = self.open.remove(&key);
         if head.stream == Stream::Joined && !head.style.to_syslog() {
             // Kept from before the style changed.
-            open.map(|open| open.out(sink));
+            if let Some(open) = open {
+                open.out(sink);
+            }
             return sink(head, data);
         }
         let plain = LogHead {
@@ -40,7 +42,9 @@ impl Lines {
         };
         // What was dropped came before these bytes, and after those that are kept.
         if head.dropped > 0 {
-            open.take().map(|open| open.out(sink));
+            if let Some(open) = open.take() {
+                open.out(sink);
+            }
             let dropped = head.dropped;
             sink(LogHead { dropped, ..plain }, b"");
         }
@@ -51,8 +55,8 @@ impl Lines {
             open.bytes.extend_from_slice(part);
             rest = more;
         }
-        if open.as_ref().is_some_and(Open::is_whole) {
-            open.take().map(|open| open.out(sink));
+        if let Some(open) = open.take_if(|open| open.is_whole()) {
+            open.out(sink);
         }
         let whole = rest.iter().rposition(|byte| *byte == b'\n');
         let (lines, part) = rest.split_at(whole.map_or(0, |at| at + 1));

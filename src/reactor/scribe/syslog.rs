@@ -125,8 +125,8 @@ impl Syslog {
     /// Tries that, if it is time; and whether syslog takes messages now, if that changed.
     pub fn news(&mut self) -> Option<Result<(), String>> {
         if self.due().is_some_and(|at| Instant::now() >= at) {
-            let of = |(name, lost): (&Box<str>, &Lost)| (name.clone(), lost.wall_ms);
-            let services: Vec<(Box<str>, u64)> = self.lost.iter().map(of).collect();
+            let lost = self.lost.iter();
+            let services: Vec<_> = lost.map(|(name, lost)| (name.clone(), lost.wall_ms)).collect();
             for (service, wall_ms) in services {
                 if self.say_lost(&service, wall_ms).is_err() {
                     break;
