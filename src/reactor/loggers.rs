@@ -140,9 +140,7 @@ impl Reactor {
         let argv: Vec<Box<str>> = argv.split('\0').map(Into::into).collect();
         let in_place = self.life.began.is_some();
         if pid.0 > 0 {
-            return Some((pid, argv.into(),
-                child::adopt(pid, started, in_place)?,
-            ));
+            return Some((pid, argv.into(), child::adopt(pid, started, in_place)?));
         }
         // It was about to be made.
         let stdin = self.log_dir.fifo(name, Which::Main);
@@ -153,9 +151,7 @@ impl Reactor {
                 && procfs::proc_stat(*pid).is_ok_and(|stat| stat.session == *pid)
         })?;
         let started = procfs::start_time(pid)?;
-        Some((pid, argv.into(),
-            child::adopt(pid, started, in_place)?,
-        ))
+        Some((pid, argv.into(), child::adopt(pid, started, in_place)?))
     }
 
     fn try_logger(&mut self, id: ServiceId, name: &str) -> Result<(), SpawnError> {
@@ -393,8 +389,8 @@ impl Reactor {
                     .as_ref()
                     .is_none_or(|process| child::wait_ended(&process.pidfd, left));
                 if ended && let Some(process) = logger.process.take() {
-                        let _ = child::reap(process.pidfd.as_fd());
-                        let _ = fs::remove_file(self.log_dir.logger_note(self.engine.name(*id)));
+                    let _ = child::reap(process.pidfd.as_fd());
+                    let _ = fs::remove_file(self.log_dir.logger_note(self.engine.name(*id)));
                 }
             }
         }

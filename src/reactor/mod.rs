@@ -33,6 +33,7 @@ mod loggers;
 pub mod logs;
 pub mod messages;
 mod notify;
+pub mod parent;
 mod parts;
 mod perform;
 mod pipes;
@@ -421,7 +422,9 @@ impl Reactor {
             self.mind_log_rules();
         }
         if self.engine.is_shutting_down() && self.exit.is_none() {
-            reexec::shutting_down();
+            if reexec::shutting_down() {
+                parent::stopping();
+            }
         }
     }
 

@@ -126,7 +126,9 @@ impl Syslog {
     pub fn news(&mut self) -> Option<Result<(), String>> {
         if self.due().is_some_and(|at| Instant::now() >= at) {
             let lost = self.lost.iter();
-            let services: Vec<_> = lost.map(|(name, lost)| (name.clone(), lost.wall_ms)).collect();
+            let services: Vec<_> = lost
+                .map(|(name, lost)| (name.clone(), lost.wall_ms))
+                .collect();
             for (service, wall_ms) in services {
                 if self.say_lost(&service, wall_ms).is_err() {
                     break;
