@@ -75,6 +75,7 @@ impl Engine {
         self.service_mut(id).given = Some(text);
         let wanted = self.service(id).wanted;
         self.remember(id, wanted.word());
+        self.stays_given(id);
         self.defined(&changed);
         Ok((format!("{note}{}", self.unwanted(id)), id))
     }
@@ -122,6 +123,7 @@ impl Engine {
         service.wanted = Wanted::Stop;
         service.wanted_by = "".into();
         self.remember(id, "");
+        self.stays_given(id);
         self.defined(&BTreeMap::new());
         Ok(note)
     }

@@ -28,6 +28,7 @@ impl Watcher {
         }
         match effect {
             Effect::Record(Record::Service(snapshot)) => self.recorded(now, snapshot),
+            Effect::Record(Record::Reload(_)) => {}
             Effect::Record(Record::Hold(_)) => {
                 self.step.hold_performed = true;
                 self.step.moved = true;
@@ -93,6 +94,7 @@ impl Watcher {
             Effect::Hook { .. }
             | Effect::HookSignal { .. }
             | Effect::Remember { .. }
+            | Effect::Keep { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::Exit { .. } => {}
@@ -494,8 +496,11 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
             "{}: the gate says {} {}",
             d.service, d.verdict, d.reason
         )),
-        Effect::Record(Record::Transition(_) | Record::Service(_) | Record::Hold(_))
+        Effect::Record(
+            Record::Transition(_) | Record::Service(_) | Record::Hold(_) | Record::Reload(_),
+        )
         | Effect::Remember { .. }
+        | Effect::Keep { .. }
         | Effect::Check { .. }
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }

@@ -604,7 +604,12 @@ pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
         | Command::Signal { service, .. }
         | Command::Delete { service }
         | Command::ProbeRun { service, .. } => Some(*service),
-        Command::Hold { .. } | Command::Release | Command::Shutdown { .. } | Command::Set(_) => {
+        Command::Hold { .. }
+        | Command::Release
+        | Command::Confirm
+        | Command::Revert
+        | Command::Shutdown { .. }
+        | Command::Set(_) => {
             None
         }
     }
