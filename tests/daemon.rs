@@ -42,6 +42,8 @@ mod many;
 mod notify;
 #[path = "daemon/processes.rs"]
 mod processes;
+#[path = "daemon/provisional.rs"]
+mod provisional;
 #[path = "daemon/reactor.rs"]
 mod reactor;
 #[path = "daemon/recording.rs"]

@@ -72,7 +72,9 @@ fn env(
     new: &BTreeMap<Box<str>, Box<str>>,
     all: &mut Vec<KeyChange>,
 ) {
-    let names = old.keys().chain(new.keys().filter(|n| !old.contains_key(*n)));
+    let names = old
+        .keys()
+        .chain(new.keys().filter(|n| !old.contains_key(*n)));
     for name in names.filter(|name| old.get(*name) != new.get(*name)) {
         let known = |of: &BTreeMap<Box<str>, Box<str>>| of.contains_key(name);
         all.push(hidden(format!("env.{name}"), known(old), known(new)));
@@ -210,7 +212,12 @@ fn target(ask: &Ask) -> String {
     match ask {
         Ask::Http(http) | Ask::Https(http) => match &http.address {
             Address::Unix { path } => quoted(&format!("unix:{path}:{}", http.path)),
-            address => quoted(&format!("{}://{}{}", ask.type_name(), at(address), http.path)),
+            address => quoted(&format!(
+                "{}://{}{}",
+                ask.type_name(),
+                at(address),
+                http.path
+            )),
         },
         Ask::Tcp { address, .. } => quoted(&at(address)),
         Ask::Unix { path, .. } => quoted(path),
@@ -413,7 +420,10 @@ mod tests {
     #[test]
     fn a_long_value_is_cut() {
         let told = told("exec = 'a'", &format!("exec = '{}'", "x".repeat(300)));
-        assert!(told[0].chars().count() < 110 && told[0].ends_with('…'), "{told:?}");
+        assert!(
+            told[0].chars().count() < 110 && told[0].ends_with('…'),
+            "{told:?}"
+        );
     }
 
     /// A key that is new in the table wants its value shown here as well.
@@ -435,8 +445,12 @@ mod tests {
              health_stop_timeout_ms = 7\nwatchdog_ms = 7000\npre_start = 'x'\nstop_exec = 'x'\n\
              post_stop = 'x'\nreload_exec = 'x'\n",
         );
-        for key in service::ALL.iter().filter(|key| !keyless.contains(&key.name)) {
-            let shown = value(&written, key.name).or_else(|| value(&one(&other(key.name)), key.name));
+        for key in service::ALL
+            .iter()
+            .filter(|key| !keyless.contains(&key.name))
+        {
+            let shown =
+                value(&written, key.name).or_else(|| value(&one(&other(key.name)), key.name));
             assert!(shown.is_some(), "{} shows nothing", key.name);
         }
         for key in crate::config::keys::retry_policy::ALL {

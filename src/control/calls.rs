@@ -348,7 +348,9 @@ pub fn reload(call: &Call<'_>) -> Result<Act, Fault> {
     };
     if call.values.text("name").is_some() {
         if terms != Terms::default() {
-            return refuse("--dry-run, --strict and --confirm are for all definitions: leave the name out");
+            return refuse(
+                "--dry-run, --strict and --confirm are for all definitions: leave the name out",
+            );
         }
         let service = call.service()?;
         return call.command(Command::Reload { service });

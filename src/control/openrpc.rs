@@ -14,8 +14,8 @@ use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::config::show::KeyChange;
 use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, ReloadStatus, Status, StoryLine, WatchdogStatus,
-    Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, ReloadStatus, Status, StoryLine,
+    WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;

@@ -397,7 +397,9 @@ fn left_reload(
         false => journal.reload.as_deref().cloned(),
         true => on_disk,
     };
-    let same_files = record.as_ref().is_some_and(|record| record.digest == digest);
+    let same_files = record
+        .as_ref()
+        .is_some_and(|record| record.digest == digest);
     (known || record.is_some()).then(|| {
         Box::new(Left {
             record,

@@ -105,6 +105,7 @@ impl Engine {
                 self.service_mut(id).given = None;
                 let wanted = self.service(id).wanted;
                 self.remember(id, wanted.word());
+                self.stays_given(id);
                 return Ok(format!(
                     "the definition that was set is forgotten; {name} is defined by {source} and goes on"
                 ));

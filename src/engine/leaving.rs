@@ -77,7 +77,10 @@ impl Engine {
     pub(super) fn leaves_after(&self, id: ServiceId) -> Vec<Box<str>> {
         let of = |(who, waits): &(ServiceId, Vec<ServiceId>)| (*who == id).then(|| waits.clone());
         let waits = self.leaving.iter().find_map(of).unwrap_or_default();
-        waits.iter().map(|who| (&*self.service(*who).name).into()).collect()
+        waits
+            .iter()
+            .map(|who| (&*self.service(*who).name).into())
+            .collect()
     }
 
     /// It was leaving when the daemon before this one died.

@@ -49,9 +49,7 @@ pub mod table;
 pub mod timers;
 
 pub use effect::{Accepted, Answer, Effect, Record, Refusal};
-pub use event::{
-    Boot, Command, Event, Found, Given, Left, Loaded, Request, SpawnError, Terms,
-};
+pub use event::{Boot, Command, Event, Found, Given, Left, Loaded, Request, SpawnError, Terms};
 pub use hooks::HookEnd;
 
 use crate::graph::Graph;
@@ -187,7 +185,11 @@ impl Engine {
                 ticket,
                 files,
                 terms,
-            } => self.reloaded(ticket, files, terms.map_or_else(Terms::default, |terms| *terms)),
+            } => self.reloaded(
+                ticket,
+                files,
+                terms.map_or_else(Terms::default, |terms| *terms),
+            ),
         }
         self.settle();
         if self.mind_reload() {

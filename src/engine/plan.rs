@@ -203,9 +203,7 @@ impl Engine {
 }
 
 /// Whom it names, and how.
-pub(super) fn relations(
-    definition: &crate::config::Definition,
-) -> [(&[Box<str>], Edge); 3] {
+pub(super) fn relations(definition: &crate::config::Definition) -> [(&[Box<str>], Edge); 3] {
     [
         (&definition.requires, Edge::Requires),
         (&definition.wants, Edge::Wants),

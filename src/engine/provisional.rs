@@ -71,7 +71,10 @@ impl Engine {
 
     /// Whose definitions were well before they are touched.
     pub(super) fn well_before(&self, plan: &Plan) -> Vec<bool> {
-        let well = |name: &str| self.find(name).is_some_and(|id| self.service(id).is_satisfied());
+        let well = |name: &str| {
+            self.find(name)
+                .is_some_and(|id| self.service(id).is_satisfied())
+        };
         plan.steps.iter().map(|step| well(&step.service)).collect()
     }
 
@@ -80,7 +83,10 @@ impl Engine {
         let Some(open) = self.open_reload() else {
             return;
         };
-        let (by, within) = (open.by.clone(), spoken(Duration::from_millis(open.length_ms)));
+        let (by, within) = (
+            open.by.clone(),
+            spoken(Duration::from_millis(open.length_ms)),
+        );
         let mut watched = open.watched.clone();
         for (step, well) in plan.steps.iter().zip(well) {
             let Some(id) = self.find(&step.service) else {
@@ -89,7 +95,9 @@ impl Engine {
             let until = match step.action {
                 Action::Live => {
                     let limit = self.service(id).definition.as_ref();
-                    limit.and_then(|d| d.start_timeout).map(|limit| self.now + limit)
+                    limit
+                        .and_then(|d| d.start_timeout)
+                        .map(|limit| self.now + limit)
                 }
                 Action::Add | Action::Restart => None,
                 Action::Remove => {
@@ -162,7 +170,10 @@ impl Engine {
 
     fn nothing_open(&self, verb: &str) -> Refusal {
         let words = match self.reload.as_ref().and_then(|r| r.went_back.as_ref()) {
-            Some(back) => format!("nothing to {verb}: the reload went back already: {}", back.why),
+            Some(back) => format!(
+                "nothing to {verb}: the reload went back already: {}",
+                back.why
+            ),
             None => format!("nothing to {verb}: no reload waits to be confirmed"),
         };
         refuse(code::UNCONFIRMED, &words)
@@ -195,12 +206,12 @@ impl Engine {
         let now = self.now;
         let over = |w: &Watched| w.until.is_some_and(|until| until <= now);
         if open.watched.iter().any(over) {
+            // Not written down: the next daemon would find them well, too.
             self.change_reload(|record| {
                 for watched in &mut record.watched {
                     watched.until = watched.until.filter(|until| *until > now);
                 }
             });
-            self.records.push(Record::Reload(self.reload.clone()));
             self.time_reload();
         }
         false
@@ -231,7 +242,10 @@ impl Engine {
             return Some(format!("does not work: {words}"));
         }
         let late = until.is_some_and(|until| until <= self.now);
-        if late && service.state == State::Running && !service.is_satisfied() && !self.is_unasked(id)
+        if late
+            && service.state == State::Running
+            && !service.is_satisfied()
+            && !self.is_unasked(id)
         {
             return Some("is not healthy within its start timeout after the change".to_owned());
         }
@@ -393,7 +407,12 @@ impl Engine {
         };
         self.reload_unit = Some(unit);
         self.timers.set(Key::confirm(unit), open.until);
-        match open.watched.iter().filter_map(|watched| watched.until).min() {
+        match open
+            .watched
+            .iter()
+            .filter_map(|watched| watched.until)
+            .min()
+        {
             Some(until) => self.timers.set(Key::limit(unit), until),
             None => self.timers.cancel(Key::limit(unit)),
         }
@@ -408,12 +427,16 @@ impl Engine {
     /// An operator has defined or deleted this service meanwhile: that is what comes back.
     pub(super) fn stays_given(&mut self, id: ServiceId) {
         let service = self.service(id);
-        let now = Before {
+        let mut now = Before {
             name: (&*service.name).into(),
             source: service.source.clone(),
             definition: service.definition.clone(),
             problem: service.problem.clone(),
         };
+        if service.given.is_none() {
+            // What a file defines now was given before, and that is deleted.
+            (now.definition, now.problem) = (None, None);
+        }
         let touched = |reload: &Rc<ReloadRecord>| reload.before.iter().any(|b| b.name == now.name);
         if !self.reload.as_ref().is_some_and(touched) {
             return;
@@ -472,11 +495,12 @@ impl Engine {
         }
         definitions.sort_by(|a, b| a.name.cmp(&b.name));
         let record = Rc::new(record);
-        self.records.push(Record::Reload(Some(record.clone())));
-        match left.same_boot {
-            true => self.reload = Some(record),
-            false => self.keep_reload(Some(record)),
+        if left.same_boot {
+            self.reload = Some(record);
+            return;
         }
+        self.records.push(Record::Reload(Some(record.clone())));
+        self.keep_reload(Some(record));
     }
 
     /// How the definition of a service stands, where it is not simply its file's.

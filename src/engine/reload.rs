@@ -125,6 +125,7 @@ impl Engine {
     ) {
         let Some(ticket) = ticket else { return };
         let broken = plan.problems().count();
+        let nothing = refused.is_some() || terms.dry_run;
         let mut refusal = match (refused, broken, terms.dry_run) {
             (Some(refusal), ..) => refusal,
             (None, 0, _) => {
@@ -161,6 +162,9 @@ impl Engine {
                 ),
                 None => problem.clone(),
             });
+        }
+        if nothing {
+            words.push("what would have been done:".to_owned());
         }
         words.extend(plan.lines());
         refusal.message = words.join("\n").into();

@@ -12,8 +12,8 @@ use crate::control::rpc::code;
 use crate::control::session::{Carried, Desk, Errand, client_of};
 use crate::control::stream::Publication;
 use crate::control::verbs::Shape;
-use crate::engine::snapshot::ReloadRecord;
 use crate::engine::query::{decision_line, transition_line};
+use crate::engine::snapshot::ReloadRecord;
 use crate::engine::status::{DaemonStatus, Status, StoryLine, Why};
 use crate::engine::{Accepted, Answer, Record, Refusal};
 use crate::reactor::listener::{Client, Listener, Next, victim};
@@ -524,7 +524,10 @@ fn log_own(answer: &Answer) {
             accepted.note.lines().for_each(|line| log::info!("{line}"));
         }
         Ok(_) => {}
-        Err(refusal) => refusal.message.lines().for_each(|line| log::error!("{line}")),
+        Err(refusal) => refusal
+            .message
+            .lines()
+            .for_each(|line| log::error!("{line}")),
     }
 }
 

@@ -609,9 +609,7 @@ pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
         | Command::Confirm
         | Command::Revert
         | Command::Shutdown { .. }
-        | Command::Set(_) => {
-            None
-        }
+        | Command::Set(_) => None,
     }
 }
 
