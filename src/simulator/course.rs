@@ -150,6 +150,7 @@ impl World {
         self.mend_files(plan);
         let patience = PATIENCE * plan.pace;
         let end = self.now + patience;
+        let _ = self.command("confirm");
         self.reload(Terms::default());
         // What was already on its way, a shutdown among it, is over first.
         let begun = self.now + LOOK * 3 * plan.pace;
@@ -161,6 +162,7 @@ impl World {
         }
         // A definition that was given and never written is lost with the daemon that ended.
         self.mend_files(plan);
+        let _ = self.command("confirm");
         self.reload(Terms::default());
         let _ = self.command("release");
         while self.now < end {
