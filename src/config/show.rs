@@ -409,6 +409,7 @@ mod tests {
                 "start_timeout_ms: 30000 -> 5000",
                 "probe.http.target: \"http://[::1]:80/x\" -> \"http://[::1]:80/y\"",
                 "probe.http.interval_ms: 10000 -> 1000",
+                "probe.http.timeout_ms: 5000 -> 1000",
                 "probe.http.headers: changed",
                 "probe.tcp.send: changed",
                 "probe.exec: none -> exec [\"true\"]",

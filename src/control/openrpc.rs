@@ -187,6 +187,7 @@ fn samples() -> Vec<Sample> {
         gate: Some(gate.clone()),
         next: text(),
         next_in_ms: Some(0),
+        definition: text(),
         problem: text(),
         ..Status::default()
     };
