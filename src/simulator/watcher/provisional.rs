@@ -3,7 +3,7 @@
 
 use super::Watcher;
 use crate::config::{Definition, names};
-use crate::engine::snapshot::ReloadRecord;
+use crate::engine::snapshot::{Before, ReloadRecord};
 use crate::engine::{Answer, Boot, Effect, Engine, Left, Loaded, Record, Terms};
 use crate::id::Ticket;
 use crate::time::Time;
@@ -103,8 +103,13 @@ impl Watcher {
                 definition,
             });
         }
+        let differs = |before: &&Before| {
+            let book = self.books.get(&*before.name);
+            book.is_some_and(|book| book.definition != before.definition)
+        };
+        let changed: Vec<Before> = reload.before.iter().filter(differs).cloned().collect();
         self.reloaded(now, &files, false);
-        for before in &reload.before {
+        for before in &changed {
             let Some(book) = self.books.get_mut(&*before.name) else {
                 continue;
             };
@@ -113,8 +118,10 @@ impl Watcher {
                 book.present = before.problem.is_some();
             }
             book.by_file = book.present && !names::is_given(&before.source);
-            // It was well before, and is to be so at once.
-            book.bidden();
+            if before.definition.is_some() {
+                // It was well before, and is to be so at once.
+                book.bidden();
+            }
         }
     }
 
