@@ -251,8 +251,8 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         "env_file" => return text(&p.env_file),
         "inherit_env" => p.inherit_env.to_string(),
         "limits" => {
-            let one = |(name, limit): (&Box<str>, &Limit)| format!("{name} = {}", bound(limit));
-            let all: Vec<String> = p.limits.iter().map(one).collect();
+            let one = |name: &str, limit: &Limit| format!("{name} = {}", bound(limit));
+            let all: Vec<String> = p.limits.iter().map(|(n, l)| one(n, l)).collect();
             return (!all.is_empty()).then(|| format!("{{ {} }}", all.join(", ")));
         }
         "nice" => return p.nice.map(|nice| nice.to_string()),
@@ -455,8 +455,8 @@ mod tests {
             assert!(shown.is_some(), "{} shows nothing", key.name);
         }
         for key in crate::config::keys::retry_policy::ALL {
-            let set = format!("exec = 'a'\n[retry_policy]\non_exhausted_exec = 'x'\n");
-            assert!(value(&one(&set), key.name).is_some(), "{}", key.name);
+            let set = "exec = 'a'\n[retry_policy]\non_exhausted_exec = 'x'\n";
+            assert!(value(&one(set), key.name).is_some(), "{}", key.name);
         }
     }
 }

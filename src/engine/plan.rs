@@ -17,7 +17,11 @@ use std::collections::BTreeSet;
 pub struct Plan {
     /// Nothing was touched: this is what would be done.
     pub dry_run: bool,
+    /// Those that are not touched are left out where there are more than
+    /// [`limits::PLAN_UNTOUCHED`].
     pub steps: Vec<Step>,
+    /// How many are not touched.
+    pub untouched: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -80,11 +84,9 @@ impl Plan {
     /// As people read it, a line a service; without those that are broken.
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        let mut same = 0;
         for step in &self.steps {
             match step.action {
-                Action::None => same += 1,
-                Action::Broken => {}
+                Action::None | Action::Broken => {}
                 Action::Add | Action::Remove | Action::Restart | Action::Live => {
                     let (word, name) = (step.action.word(), &step.service);
                     let line = format!("{word:<8} {name}  {}", step.differs());
@@ -92,7 +94,7 @@ impl Plan {
                 }
             }
         }
-        match (lines.is_empty(), same) {
+        match (lines.is_empty(), self.untouched) {
             (true, _) => lines.push("nothing changed".to_owned()),
             (false, 0) => {}
             (false, 1) => lines.push("1 other service is not touched".to_owned()),
@@ -143,9 +145,15 @@ impl Engine {
             }
         }
         steps.sort_by(|a, b| a.service.cmp(&b.service));
+        let same = |step: &Step| step.action == Action::None;
+        let untouched = steps.iter().filter(|step| same(step)).count();
+        if untouched > limits::PLAN_UNTOUCHED {
+            steps.retain(|step| !same(step));
+        }
         Plan {
             dry_run: false,
             steps,
+            untouched: untouched as u32,
         }
     }
 

@@ -163,10 +163,12 @@ impl Engine {
                 None => problem.clone(),
             });
         }
-        if nothing {
+        if nothing && !plan.changes_nothing() {
             words.push("what would have been done:".to_owned());
         }
-        words.extend(plan.lines());
+        if !nothing || !plan.changes_nothing() {
+            words.extend(plan.lines());
+        }
         refusal.message = words.join("\n").into();
         refusal.plan = Some(Box::new(plan));
         self.answer(ticket, Err(refusal));

@@ -26,6 +26,12 @@ pub struct Kept {
     went_back: bool,
 }
 
+impl Kept {
+    pub fn has_gone_back(&self) -> bool {
+        self.went_back
+    }
+}
+
 impl Watcher {
     /// The effects tell whether it was done.
     pub(super) fn read_and_done(&mut self, now: Time, read: &Read, effects: &[Effect]) {
@@ -118,7 +124,7 @@ impl Watcher {
                 book.present = before.problem.is_some();
             }
             book.by_file = book.present && !names::is_given(&before.source);
-            if before.definition.is_some() {
+            if before.definition.is_some() && book.run.is_none() {
                 // It was well before, and is to be so at once.
                 book.bidden();
             }
