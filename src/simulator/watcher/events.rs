@@ -600,9 +600,8 @@ impl Watcher {
             return By::Operator;
         }
         // A reload may go back because of that, in the same event.
-        let went_back = self.kept.as_ref().is_some_and(|kept| kept.has_gone_back());
-        let ruled = went_back && matches!(cause, "unhealthy" | "start_timeout" | "watchdog");
-        if ruled && self.step.reload {
+        let ruled = matches!(cause, "unhealthy" | "start_timeout" | "watchdog");
+        if ruled && self.goes_back() {
             return By::Health;
         }
         if undefined {

@@ -79,6 +79,10 @@ impl Watcher {
             return;
         }
         let Some(kept) = &mut self.kept else {
+            if reload.before.iter().all(|b| b.definition.is_none()) {
+                // Broken files come and go: nothing was in force.
+                return self.back(now, reload);
+            }
             return self.breach(now, "a reload went back, and none could".to_owned());
         };
         kept.went_back = true;
@@ -140,6 +144,11 @@ impl Watcher {
         if let Some(before) = before {
             *before = given.map(|definition| Rc::new(definition.clone()));
         }
+    }
+
+    /// A reload goes back in this event: what was decided in it before was by other definitions.
+    pub(super) fn goes_back(&self) -> bool {
+        self.step.reload && self.kept.as_ref().is_some_and(Kept::has_gone_back)
     }
 
     /// The definitions that a daemon which starts goes by.
