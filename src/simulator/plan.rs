@@ -150,9 +150,8 @@ pub enum When {
 pub enum What {
     /// A command of the scenarios' language.
     Command(String),
-    /// These files anew (None: it is gone), and a reload when it is time; to be confirmed within so
-    /// long.
-    Reload(Vec<(String, Option<Shape>)>, Option<Duration>),
+    /// These files anew (None: it is gone), and a reload when it is time.
+    Reload(Vec<(String, Option<Shape>)>),
     /// An operator gives this definition.
     Set(String, Shape),
 }
@@ -190,7 +189,7 @@ impl Plan {
         plan.deeds
             .retain(|deed| deed.service.as_deref() != Some(name));
         for deed in &mut plan.deeds {
-            if let What::Reload(files, _) = &mut deed.what {
+            if let What::Reload(files) = &mut deed.what {
                 files.retain(|(file, _)| file != name);
             }
         }
@@ -297,7 +296,7 @@ impl World {
             What::Command(command) => {
                 self.command_when(deed.when, command);
             }
-            What::Reload(files, confirm) => {
+            What::Reload(files) => {
                 for (name, shape) in files {
                     match shape {
                         Some(shape) => {
@@ -312,13 +311,7 @@ impl World {
                         }
                     }
                 }
-                match confirm {
-                    Some(length) => {
-                        let line = format!("reload --confirm {}s", length.as_secs());
-                        self.command_when(deed.when, &line);
-                    }
-                    None => self.command_when(deed.when, "reload"),
-                }
+                self.command_when(deed.when, "reload");
             }
             What::Set(name, shape) => {
                 let text = shape.text(name, present);
