@@ -75,6 +75,7 @@ impl Engine {
         self.service_mut(id).given = Some(text);
         let wanted = self.service(id).wanted;
         self.remember(id, wanted.word());
+        self.stays_given(id);
         self.defined(&changed);
         Ok((format!("{note}{}", self.unwanted(id)), id))
     }
@@ -104,6 +105,7 @@ impl Engine {
                 self.service_mut(id).given = None;
                 let wanted = self.service(id).wanted;
                 self.remember(id, wanted.word());
+                self.stays_given(id);
                 return Ok(format!(
                     "the definition that was set is forgotten; {name} is defined by {source} and goes on"
                 ));
@@ -122,6 +124,7 @@ impl Engine {
         service.wanted = Wanted::Stop;
         service.wanted_by = "".into();
         self.remember(id, "");
+        self.stays_given(id);
         self.defined(&BTreeMap::new());
         Ok(note)
     }

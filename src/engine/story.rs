@@ -42,6 +42,9 @@ const WORDS: &[&str] = &[
     "observe",
     "answered",
     "supervisor",
+    "in force",
+    "provisional",
+    "previous",
 ];
 
 impl Word {
@@ -99,6 +102,8 @@ pub enum TransitionKind {
     Health,
     Wanted,
     Probe,
+    /// Which definition is in force, where a reload can go back.
+    Definition,
 }
 
 impl TransitionKind {
@@ -108,6 +113,7 @@ impl TransitionKind {
             TransitionKind::Health => "health",
             TransitionKind::Wanted => "wanted",
             TransitionKind::Probe => "probe",
+            TransitionKind::Definition => "definition",
         }
     }
 }

@@ -94,6 +94,7 @@ impl Watcher {
                 wrong.push(format!("{name}: blocked, though nothing is in its way"));
             }
         }
+        wrong.extend(self.reload_stands(now, engine));
         if self.step.timers {
             for (name, book) in &mut self.books {
                 owes(book, now, self.late);
