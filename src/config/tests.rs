@@ -34,6 +34,7 @@ fn all_defaults() {
         description: None,
         exec: Box::new(["a".into()]),
         kind: Kind::Process,
+        pid_file: None,
         after: Box::new([]),
         requires: Box::new([]),
         wants: Box::new([]),

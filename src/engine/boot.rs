@@ -79,6 +79,7 @@ impl Engine {
             }
         }
         for id in self.ids() {
+            self.mind_target(id);
             let state = self.service(id).state;
             let fresh = !known[id.index()] || state == State::Inactive;
             let unbroken = state == State::Failed
@@ -127,6 +128,8 @@ impl Engine {
             wanted: Wanted::Stop,
             wanted_by: "".into(),
             wanted_at_ms: 0,
+            once: false,
+            at_boot: None,
             state: State::Inactive,
             cause: Cause::Boot,
             since: self.now,
@@ -212,6 +215,7 @@ pub(super) fn fallback_definition() -> Definition {
         description: None,
         exec: Box::new([]),
         kind: Kind::Process,
+        pid_file: None,
         after: Box::new([]),
         requires: Box::new([]),
         wants: Box::new([]),

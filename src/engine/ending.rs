@@ -147,6 +147,17 @@ impl Engine {
             self.stale += 1;
             return;
         }
+        if run.seek.is_some() && run.pid.is_some() && run.stop.is_none() {
+            // Its first process has ended already.
+            self.stale += 1;
+            return;
+        }
+        if self.first_ended(id, exit) {
+            return;
+        }
+        let Some(run) = self.service_mut(id).run.as_mut() else {
+            return;
+        };
         run.exit = Some(exit);
         run.hooks.leftovers |= !tree_gone;
         self.cancel_checks(id);

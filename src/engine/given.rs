@@ -73,8 +73,7 @@ impl Engine {
             }
         };
         self.service_mut(id).given = Some(text);
-        let wanted = self.service(id).wanted;
-        self.remember(id, wanted.word());
+        self.remember_will(id);
         self.defined(&changed);
         Ok((format!("{note}{}", self.unwanted(id)), id))
     }
@@ -102,8 +101,7 @@ impl Engine {
             }
             (Some(_), true) => {
                 self.service_mut(id).given = None;
-                let wanted = self.service(id).wanted;
-                self.remember(id, wanted.word());
+                self.remember_will(id);
                 return Ok(format!(
                     "the definition that was set is forgotten; {name} is defined by {source} and goes on"
                 ));

@@ -11,8 +11,8 @@
 //!
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
 //! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `checks` asking
-//! probes; `judgement` the gate and its deferrals; `settle` dependencies; `operator` requests,
-//! `answers` and `manual` what they wait for; `boot` the first
+//! probes; `forking` the main process of daemons that fork; `targets` groups; `judgement` the gate and its deferrals; `settle` dependencies; `operator` requests,
+//! `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the first
 //! event, `restore` what the daemon before left; `reload` new definitions; `shutdown`; `query`
 //! what is shown; `plain` all of it, written down and read back.
 
@@ -25,6 +25,7 @@ pub mod code;
 pub mod effect;
 mod ending;
 pub mod event;
+mod forking;
 mod given;
 pub mod hooks;
 mod judgement;
@@ -33,6 +34,7 @@ mod manual;
 mod notify;
 mod operator;
 mod outlook;
+mod passing;
 pub mod plain;
 pub mod query;
 mod reload;
@@ -43,10 +45,12 @@ pub mod snapshot;
 pub mod status;
 pub mod story;
 pub mod table;
+mod targets;
 pub mod timers;
 
 pub use effect::{Accepted, Answer, Effect, Record, Refusal};
 pub use event::{Boot, Command, Event, Found, Given, Loaded, Request, SpawnError};
+pub use forking::Sought;
 pub use hooks::HookEnd;
 
 use crate::graph::Graph;
@@ -155,6 +159,7 @@ impl Engine {
             } => self.exited(run, exit, tree_gone),
             Event::TreeEnded { run, left } => self.tree_ended(run, left),
             Event::ProbeFinished { check, report } => self.probe_finished(check, report),
+            Event::MainSought { run, sought } => self.main_sought(run, sought),
             Event::Notified { run, says } => self.notified(run, says),
             Event::Stored { service, held } => self.stored(service, held),
             Event::HookSpawned {

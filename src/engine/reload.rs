@@ -101,6 +101,7 @@ impl Engine {
             }
         }
         for id in self.ids() {
+            self.mind_target(id);
             self.start_by_definition(id, changed.get(&id) == Some(&true));
         }
     }
@@ -117,7 +118,7 @@ impl Engine {
             State::Inactive | State::Blocked => true,
             // It failed by what it was; and what could not be started as it was defined.
             State::Backoff => anew,
-            State::Failed => anew || undefined,
+            State::Failed => (anew && !service.once) || undefined,
             State::Starting | State::Running | State::Stopping | State::Exited => false,
         };
         // What is blocked goes on waiting for the cause for which it was to start.
@@ -170,7 +171,8 @@ impl Engine {
         let live = matches!(self.service(id).state, State::Starting | State::Running);
         // What runs is ended as it was defined, what is stopping goes on as it does; what is still
         // to be spawned is so later, as it is then.
-        if restart && !self.waits_to_spawn(id) {
+        let group = self.service(id).is_target();
+        if restart && !group && !self.waits_to_spawn(id) {
             self.cue(id, Cue::Cycle, Cause::Config, note.clone().into());
         }
         self.service_mut(id).definition = Some(new.clone());
@@ -178,6 +180,10 @@ impl Engine {
             self.redefine_run(id, new);
         } else {
             self.allot_probes(id);
+        }
+        if restart && group {
+            // Nothing ran by what it was: what it is now is begun.
+            self.cue(id, Cue::Cycle, Cause::Config, note.clone().into());
         }
         let note = match (restart, live) {
             (true, true) => format!("restarting, changed: {note}"),
@@ -269,6 +275,9 @@ impl Engine {
 
     /// The file is gone: the service is stopped, what the operator wanted is remembered.
     pub(super) fn remove(&mut self, id: ServiceId) {
+        let words = "its definition was removed";
+        // By the definition that it had.
+        self.cue_undo(id, Cause::Config, words);
         let service = self.service_mut(id);
         service.definition = None;
         service.problem = None;
@@ -279,7 +288,7 @@ impl Engine {
             id,
             Cue::Stop,
             Cause::Config,
-            "its definition was removed".into(),
+            words.into(),
         );
         self.mark(id);
     }

@@ -76,6 +76,8 @@ impl Moment {
             | Effect::Remember { .. }
             | Effect::CheckCancelled { .. }
             | Effect::TellExhausted { .. }
+            | Effect::FindMain { .. }
+            | Effect::RemoveDirectories { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::Exit { .. } => false,

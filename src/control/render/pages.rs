@@ -172,6 +172,7 @@ fn wanted(status: &Status, style: &Style) -> String {
     let mut text = match status.wanted.as_str() {
         "start" => "started".to_owned(),
         "stop" => "stopped".to_owned(),
+        "once" => "started once".to_owned(),
         other => clean(other),
     };
     if let Some(by) = &status.wanted_by {
@@ -179,6 +180,13 @@ fn wanted(status: &Status, style: &Style) -> String {
     }
     if let Some(at) = &status.wanted_at {
         text.push_str(&format!(" {}", style.ago(at)));
+    }
+    if let Some(at_boot) = &status.at_boot {
+        let word = match at_boot.as_str() {
+            "start" => "started",
+            _ => "stopped",
+        };
+        text.push_str(&format!("; from the next boot on {word}"));
     }
     text
 }

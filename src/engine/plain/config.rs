@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Address, Ask, Backoff, Definition, Hooks, Http, KillMode, Kind, Limit, Notify, NotifyAccess,
-    OnExhausted, OnUnhealthy, Probe, Process, Ready, Restart, RetryPolicy,
+    Address, Ask, Backoff, Definition, Directories, Hooks, Http, KillMode, Kind, Limit, Notify, NotifyAccess,
+    OnExhausted, OnUnhealthy, Preserve, Probe, Process, Ready, Restart, RetryPolicy,
 };
 use std::ops::RangeInclusive;
 
@@ -11,17 +11,24 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks
+    hooks pid_file
 } }
 
 fields! { Hooks {
     pre_start pre_start_timeout stop_exec post_stop post_stop_timeout reload_signal reload_exec
     reload_timeout
+} may {
+    undo undo_timeout
 } }
 
 fields! { Process {
     user group groups umask working_dir env env_file inherit_env limits nice oom_score_adj
+} may {
+    directories
 } }
+
+fields! { Directories { runtime mode preserve } }
+variants! { Preserve { No Restart Yes;; } }
 
 fields! { Limit { soft hard } }
 
@@ -43,7 +50,7 @@ fields! { Http {
     address path method headers expect_status expect_body follow_redirects keep_alive verify
 } }
 
-variants! { Kind { Process Oneshot;; } }
+variants! { Kind { Process Oneshot Forking Target;; } }
 variants! { Restart { Always OnFailure Never;; } }
 variants! { KillMode { Tree Mixed Process;; } }
 variants! { Backoff { Fixed Linear Exponential;; } }

@@ -5,7 +5,7 @@ use crate::engine::snapshot::{HoldRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
     Accepted, Boot, Command, Effect, Event, Found, Given, HookEnd, Loaded, Record, Refusal,
-    Request, SpawnError,
+    Request, Sought, SpawnError,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -29,6 +29,7 @@ variants! { Event {
     SpawnFailed { run error }
     Exited { run exit tree_gone }
     TreeEnded { run left }
+    MainSought { run sought }
     Notified { run says }
     Stored { service held }
     HookSpawned { run hook pid started }
@@ -37,6 +38,12 @@ variants! { Event {
     ProbeFinished { check report }
     Durable { seq error }
     Reloaded { ticket files }
+} }
+
+variants! { Sought {
+    ;
+    NotYet Wrong Gone;
+    Main { pid started }
 } }
 
 fields! { HookEnd { exit error tree_gone output } }
@@ -68,6 +75,8 @@ variants! { Command {
     Set;
     Start { service with_requires }
     Stop { service }
+    StopForNow { service }
+    Once { service }
     Restart { service }
     Reset { service }
     Reload { service }
@@ -87,6 +96,8 @@ variants! { put Effect {;
     Record;
     Remember { seq wanted }
     Spawn { run, skips definition }
+    FindMain { run, skips definition }
+    RemoveDirectories { service, skips definition }
     Signal { run pid signal group }
     Hook { run hook main end, skips definition }
     HookSignal { run hook signal }

@@ -5,7 +5,7 @@ use super::{Promise, Step, Watcher};
 use crate::config::Ready;
 use crate::config::diff::{Change, diff};
 use crate::config::names;
-use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Loaded};
+use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Loaded, Sought};
 use crate::id::{CheckId, RunId, Ticket};
 use crate::limits;
 use crate::probe::Report;
@@ -123,9 +123,27 @@ impl Watcher {
                 let may = self.may(run);
                 let Some(book) = self.book(*run) else { return };
                 let Some(known) = &mut book.run else { return };
+                if known.forks(*exit) {
+                    return;
+                }
                 known.exit = Some(*exit);
                 if *tree_gone || !known.kills_tree() {
                     book.gone(now, may);
+                }
+            }
+            Event::MainSought { run, sought } => {
+                let late = self.late;
+                let Some(run) = self.run(*run) else { return };
+                match sought {
+                    Sought::Main { .. } => {
+                        run.main = true;
+                        if run.is_judged() && run.is_ready() {
+                            run.becomes_ready(now, late);
+                        }
+                    }
+                    // All there is of it is ended.
+                    Sought::Gone(_) => run.exit = Some(crate::exit::Exit::Unknown),
+                    Sought::NotYet(_) | Sought::Wrong(_) => {}
                 }
             }
             Event::TreeEnded { run, left } => {
@@ -152,6 +170,9 @@ impl Watcher {
             match effect {
                 Effect::Record(crate::engine::Record::Service(snapshot)) => {
                     self.step.recorded.insert(snapshot.name.to_string());
+                    let wanted = snapshot.wanted.as_ref();
+                    let wanted = wanted.is_some_and(|record| &*record.wanted == "start");
+                    self.step.wills.insert(snapshot.name.to_string(), wanted);
                 }
                 Effect::Record(crate::engine::Record::Hold(hold)) => {
                     self.step.hold_recorded = true;
@@ -210,6 +231,8 @@ impl Watcher {
                 // Its spawn was written down, and never came to be.
                 book.retry.get_or_insert((!book.excused, book.restarting));
             }
+            // What a oneshot did is being undone.
+            book.excused |= book.run.is_none() && &*snapshot.state == "stopping";
             let Some(run) = &mut book.run else { continue };
             if run.number != snapshot.number {
                 continue;
@@ -247,6 +270,7 @@ impl Watcher {
             let may = book.definition.is_some() && wanted;
             match found {
                 Found::Alive { pid, .. } => {
+                    run.main = old.told.as_ref().is_some_and(|told| told.main.is_some());
                     run.pid = Some(*pid);
                     run.executed = true;
                     (run.late, run.taken_up) = (self.late, Some(now));
@@ -270,7 +294,16 @@ impl Watcher {
                         Found::Ended(exit) => Some(*exit),
                         _ => old.exit,
                     };
-                    run.exit = Some(end.unwrap_or(crate::exit::Exit::Unknown));
+                    let end = end.unwrap_or(crate::exit::Exit::Unknown);
+                    let sought = run.forked && run.is_forking() && run.is_judged();
+                    let unseen = end == crate::exit::Exit::Unknown && run.is_judged();
+                    run.forked |= unseen && run.is_forking();
+                    if sought || unseen && run.is_forking() || run.forks(end) {
+                        run.executed = true;
+                        (run.late, run.taken_up) = (self.late, Some(now));
+                        continue;
+                    }
+                    run.exit = Some(end);
                     if !run.kills_tree() {
                         book.gone(now, may);
                     }
@@ -314,8 +347,7 @@ impl Watcher {
                         run.mended(now, late);
                         run.fed = run.ready.map(|_| (now, late));
                     }
-                    Some(_) => book.excused = true,
-                    None => {}
+                    Some(_) | None => book.excused = true,
                 }
                 continue;
             };
@@ -433,7 +465,22 @@ impl Watcher {
                 book.durable = None;
                 self.promises.insert(ticket, Promise::Will(name, false));
             }
+            (Command::StopForNow { .. }, Some(book), Some(_)) => {
+                book.stopped();
+                book.passing = true;
+            }
+            (Command::Once { .. }, Some(book), Some(name)) => {
+                book.wanted = Some(true);
+                (book.once, book.passing) = (true, true);
+                book.said = true;
+                book.refund();
+                if !live || book.run.is_none() {
+                    book.bidden();
+                }
+                self.bid_needed(&name, false);
+            }
             (Command::Start { with_requires, .. }, Some(book), Some(name)) => {
+                (book.once, book.passing) = (false, false);
                 book.wanted = Some(true);
                 book.said = true;
                 book.durable = None;
@@ -447,10 +494,11 @@ impl Watcher {
             }
             (Command::Restart { .. }, Some(book), Some(name)) => {
                 // What is wanted anyway goes on being wanted by whom it was.
-                if book.wanted != Some(true) {
+                if book.wanted != Some(true) || book.passing {
                     book.said = true;
                     book.durable = None;
                 }
+                (book.once, book.passing) = (false, false);
                 book.wanted = Some(true);
                 book.refund();
                 book.bidden();
@@ -458,7 +506,7 @@ impl Watcher {
             }
             (Command::Reset { .. }, Some(book), _) => {
                 book.refund();
-                if state == "failed" && book.wanted == Some(true) {
+                if state == "failed" && book.wanted == Some(true) && !book.once {
                     book.bidden();
                 }
             }
@@ -470,6 +518,7 @@ impl Watcher {
             (Command::Shutdown { .. }, ..) => self.shutting = true,
             _ => {}
         }
+        self.group_asked(command);
     }
 
     /// `start X` starts what X requires and wants as well, unless an operator stopped it.
@@ -488,18 +537,20 @@ impl Watcher {
                 }
             }
         }
+        let members = self.members(name);
         for other in &seen[1..] {
             let startable = self.has_all_it_requires(other);
             let Some(book) = self.books.get_mut(other) else {
                 continue;
             };
-            let unwilling = book.said && book.wanted == Some(false) && !with_requires;
+            let with_it = with_requires || members.contains(other);
+            let unwilling = book.said && book.wanted == Some(false) && !with_it;
             if unwilling || !book.present {
                 continue;
             }
             if book.wanted != Some(true) {
                 book.wanted = None;
-                book.said = true;
+                (book.said, book.passing) = (true, true);
                 book.durable = None;
             }
             if startable && book.run.is_none() && book.retry.is_none() && !book.satisfied {
@@ -582,10 +633,14 @@ impl Watcher {
             return By::Config;
         }
         let asked = self.step.asked.as_ref().filter(|(_, command, _)| {
-            matches!(command, Command::Stop { .. } | Command::Restart { .. })
+            let stops = matches!(
+                command,
+                Command::Stop { .. } | Command::StopForNow { .. } | Command::Restart { .. }
+            );
+            stops
                 && service_of(command)
                     .and_then(|id| self.ids.get(&id))
-                    .is_some_and(|n| n == name)
+                    .is_some_and(|n| n == name || self.members(n).contains(name))
         });
         match asked {
             Some(_) => By::Operator,
@@ -598,6 +653,8 @@ pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
     match command {
         Command::Start { service, .. }
         | Command::Stop { service }
+        | Command::StopForNow { service }
+        | Command::Once { service }
         | Command::Restart { service }
         | Command::Reset { service }
         | Command::Reload { service }
@@ -623,6 +680,7 @@ fn words(event: &Event, engine: &Engine) -> String {
         Event::SpawnFailed { .. } => "spawn failed",
         Event::Exited { .. } => "exited",
         Event::TreeEnded { .. } => "tree ended",
+        Event::MainSought { .. } => "main process sought",
         Event::HookSpawned { .. } => "command spawned",
         Event::HookEnded { .. } => "command ended",
         Event::ProbeFinished { .. } => "probe finished",
