@@ -28,12 +28,16 @@ mod exec_probes;
 mod exhausted;
 #[path = "daemon/faults.rs"]
 mod faults;
+#[path = "daemon/forking.rs"]
+mod forking;
 #[path = "daemon/health.rs"]
 mod health;
 #[path = "daemon/host.rs"]
 mod host;
 #[path = "daemon/init.rs"]
 mod init;
+#[path = "daemon/kinds.rs"]
+mod kinds;
 #[path = "daemon/logs.rs"]
 mod logs;
 #[path = "daemon/many.rs"]

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Definition {
     pub description: Option<Box<str>>,
-    /// Program and arguments; never empty.
+    /// Program and arguments; empty for a target only.
     pub exec: Box<[Box<str>]>,
     pub kind: Kind,
     /// Where a forking daemon writes the number of its main process.

@@ -44,7 +44,10 @@ pub fn kind(t: &Table<'_>, p: &mut Problems) -> Kind {
         p.error(entry.key_at, words);
     }
     if kind == Kind::Target {
-        for key in service::ALL.iter().filter(|k| !OF_A_TARGET.contains(&k.name)) {
+        for key in service::ALL
+            .iter()
+            .filter(|k| !OF_A_TARGET.contains(&k.name))
+        {
             if let Some(entry) = t.entry(key) {
                 let words = format!(
                     "a target has no process of its own, `{}` is for one: remove it, or make a \
@@ -87,7 +90,10 @@ pub fn pid_file(t: &Table<'_>, kind: Kind, p: &mut Problems) -> Option<Box<str>>
         );
         p.error(entry.key_at, words);
     }
-    let ends_well = path.rsplit('/').next().is_some_and(|name| !matches!(name, "" | "." | ".."));
+    let ends_well = path
+        .rsplit('/')
+        .next()
+        .is_some_and(|name| !matches!(name, "" | "." | ".."));
     if !path.starts_with('/') || !ends_well {
         let words = format!(
             "`pid_file` is `{}`; it must be the absolute path of a file, as in {}",
@@ -141,7 +147,10 @@ fn names(t: &Table<'_>, p: &mut Problems) -> Box<[Box<str>]> {
     for item in items {
         let Value::String(name) = &item.value else {
             let what = item.value.what();
-            p.error(item.at, format!("`{}` must hold names, not {what}", entry.key));
+            p.error(
+                item.at,
+                format!("`{}` must hold names, not {what}", entry.key),
+            );
             continue;
         };
         match check(name) {

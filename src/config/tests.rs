@@ -236,6 +236,7 @@ fn every_key_is_read() {
     assert_eq!(*d.requires, [word("db"), word("cache")]);
     let limit = |soft, hard| Limit { soft, hard };
     let expected = Process {
+        directories: Directories::default(),
         user: Some(word("www-data")),
         group: Some(word("33")),
         groups: Some(Box::new([word("adm"), word("4")])),

@@ -51,7 +51,9 @@ impl Engine {
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;
         };
-        let Some(seek) = run.seek.as_mut() else { return };
+        let Some(seek) = run.seek.as_mut() else {
+            return;
+        };
         seek.looks = seek.looks.saturating_add(1);
         let (run, definition) = (run.id, run.definition.clone());
         self.mark(id);
@@ -84,11 +86,19 @@ impl Engine {
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;
         };
+        let overdue = run.overdue;
         let Some(seek) = run.seek.as_mut() else {
             self.stale += 1;
             return;
         };
-        let again = |seek: &Seek| limits::SEEK_PACE * 2u32.saturating_pow(seek.looks.min(10));
+        let most = match overdue {
+            true => limits::SEEK_PACE_OVERDUE,
+            false => limits::SEEK_PACE_MAX,
+        };
+        let again = |seek: &Seek| {
+            let pace = limits::SEEK_PACE * 2u32.saturating_pow(seek.looks.min(10));
+            now + pace.min(most)
+        };
         match sought {
             Sought::Main { pid, started } => {
                 run.seek = None;
@@ -98,18 +108,22 @@ impl Engine {
             }
             Sought::NotYet(words) => {
                 (seek.wrong, seek.words) = (0, words);
-                let due = now + again(seek).min(limits::SEEK_PACE_MAX);
+                let due = again(seek);
                 self.timers.set(key, due);
                 self.mark(id);
             }
             Sought::Wrong(words) => {
                 let same = seek.words == words;
-                seek.wrong = if same { seek.wrong.saturating_add(1) } else { 1 };
+                seek.wrong = if same {
+                    seek.wrong.saturating_add(1)
+                } else {
+                    1
+                };
                 if seek.wrong >= BELIEVED {
                     return self.not_forked(id, words, true);
                 }
                 seek.words = words;
-                let due = now + again(seek).min(limits::SEEK_PACE_MAX);
+                let due = again(seek);
                 self.timers.set(key, due);
                 self.mark(id);
             }
@@ -174,9 +188,11 @@ impl Engine {
         Some(match &run.seek {
             Some(seek) if seek.words.is_empty() => "its main process is looked for".into(),
             Some(seek) => seek.words.clone(),
-            None => "its first process has not ended, it does not fork: write kind = \"process\", or \
+            None => {
+                "its first process has not ended, it does not fork: write kind = \"process\", or \
                      start it with the option that makes it a daemon"
-                .into(),
+                    .into()
+            }
         })
     }
 }

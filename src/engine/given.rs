@@ -118,6 +118,7 @@ impl Engine {
         let service = self.service_mut(id);
         service.given = None;
         service.wanted = Wanted::Stop;
+        (service.once, service.at_boot) = (false, None);
         service.wanted_by = "".into();
         self.remember(id, "");
         self.defined(&BTreeMap::new());

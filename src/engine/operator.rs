@@ -271,7 +271,7 @@ impl Engine {
         };
         let mut note = self.stop_one(id, for_good, actor);
         if !for_good {
-            note.push_str(&format!(" {}", self.at_boot_words(id)));
+            note.push_str(self.at_boot_words(id));
         }
         note.push_str(&members);
         note.push_str(&self.running_on(id));
@@ -321,18 +321,27 @@ impl Engine {
     fn verb_restart(&mut self, id: ServiceId, actor: &Actor) -> Result<String, Refusal> {
         self.startable(id)?;
         let group = self.service(id).is_target();
-        let members = match group {
-            true => self.restart_members(id, actor),
-            false => String::new(),
+        if !group {
+            return self.restart_one(id, actor);
+        }
+        if self.service(id).wanted != Wanted::Start || self.service(id).at_boot.is_some() {
+            self.set_wanted(id, Wanted::Start, actor);
+        }
+        let members = self.restart_members(id, actor);
+        let note = match self.service(id).state {
+            State::Running => "restarting its members".to_owned(),
+            State::Inactive
+            | State::Blocked
+            | State::Starting
+            | State::Stopping
+            | State::Backoff
+            | State::Exited
+            | State::Failed => self.bring_up(id, actor),
         };
-        Ok(self.restart_one(id, actor)? + &members)
+        Ok(note + &members)
     }
 
-    pub(super) fn restart_one(
-        &mut self,
-        id: ServiceId,
-        actor: &Actor,
-    ) -> Result<String, Refusal> {
+    pub(super) fn restart_one(&mut self, id: ServiceId, actor: &Actor) -> Result<String, Refusal> {
         self.startable(id)?;
         let service = self.service(id);
         if service.wanted != Wanted::Start || service.at_boot.is_some() {
@@ -385,8 +394,8 @@ impl Engine {
 
     fn verb_signal(&mut self, id: ServiceId, signal: Signal) -> Result<String, Refusal> {
         let service = self.service(id);
-        let here = |run: &&Box<table::Run>| run.exit.is_none() && run.seek.is_none();
-        let live = service.run.as_ref().filter(here);
+        let here = |run: &&table::Run| run.exit.is_none() && run.seek.is_none();
+        let live = service.run.as_deref().filter(here);
         let Some((run, pid)) = live.and_then(|run| Some((run.id, run.main()?))) else {
             let words = format!("{} has no process: it is {}", service.name, service.state);
             return Err(refuse(code::IS_DOWN, &words));
@@ -469,14 +478,7 @@ impl Engine {
             self.mark(id);
         } else {
             let by = format!("by {by}").into();
-            self.tell(
-                id,
-                TransitionKind::Wanted,
-                from,
-                to.word(),
-                "operator",
-                by,
-            );
+            self.tell(id, TransitionKind::Wanted, from, to.word(), "operator", by);
         }
     }
 

@@ -141,7 +141,9 @@ impl Engine {
                 "nothing by itself: mend its dependencies, then `reload`".to_owned()
             }
             State::Failed if service.once => {
-                format!("nothing by itself: it was wanted once; `once {name}` or `start {name}` tries again")
+                format!(
+                    "nothing by itself: it was wanted once; `once {name}` or `start {name}` tries again"
+                )
             }
             State::Failed => format!("nothing by itself; `start {name}` tries again"),
             State::Exited | State::Inactive if service.wanted == Wanted::Stop => {
@@ -164,7 +166,8 @@ impl Engine {
             return "nothing is due: all that it requires is there".to_owned();
         };
         if service.once {
-            return "nothing is due: it is wanted once, and not started again when it has ended".into();
+            return "nothing is due: it is wanted once, and not started again when it has ended"
+                .into();
         }
         let restarting = || {
             run.watched()

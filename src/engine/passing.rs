@@ -47,18 +47,21 @@ impl Engine {
         self.want_for_now(id, Wanted::Start, true, actor);
         let live = matches!(self.service(id).state, State::Starting | State::Running);
         let note = self.bring_up(id, actor);
-        notes.insert(0, match live {
-            true => format!("{note}; when it has ended it is not started again"),
-            false => format!("{note}; once: when it has ended it is not started again"),
-        });
+        notes.insert(
+            0,
+            match live {
+                true => format!("{note}; when it has ended it is not started again"),
+                false => format!("{note}; once: when it has ended it is not started again"),
+            },
+        );
         Ok(notes.join("\n"))
     }
 
     /// What comes of an until-boot stop when that is over.
     pub(super) fn at_boot_words(&self, id: ServiceId) -> &'static str {
         match self.service(id).at_boot {
-            Some(Wanted::Start) => "until the next boot",
-            Some(Wanted::Stop) => "and it was wanted stopped anyway: so it is at the next boot",
+            Some(Wanted::Start) => " until the next boot",
+            Some(Wanted::Stop) => "; it was wanted stopped anyway, and is so at the next boot",
             None => "",
         }
     }

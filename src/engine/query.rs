@@ -178,7 +178,8 @@ impl Engine {
                 let run = service.run.as_deref();
                 let seeks = run.filter(|run| run.seek.is_some());
                 let seeks = seeks.and_then(|run| self.forking_words(run));
-                seeks.map(String::from)
+                seeks
+                    .map(String::from)
                     .or_else(|| run.and_then(|run| no_verdict(run, wall)))
                     .unwrap_or_default()
             }

@@ -284,12 +284,7 @@ impl Engine {
         if service.state == State::Inactive {
             self.effects.push(Effect::Forget { service: id });
         }
-        self.cue(
-            id,
-            Cue::Stop,
-            Cause::Config,
-            words.into(),
-        );
+        self.cue(id, Cue::Stop, Cause::Config, words.into());
         self.mark(id);
     }
 }

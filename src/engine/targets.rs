@@ -85,9 +85,9 @@ impl Engine {
         leaving.push(id);
         // Who stays may need another of them.
         let needed = loop {
-            let stays = leaving.iter().position(|who| {
-                *who != id && self.is_needed_by_others(*who, &leaving)
-            });
+            let stays = leaving
+                .iter()
+                .position(|who| *who != id && self.is_needed_by_others(*who, &leaving));
             match stays {
                 Some(at) => leaving.remove(at),
                 None => break self.members(id),
@@ -119,7 +119,12 @@ impl Engine {
     pub(super) fn restart_members(&mut self, id: ServiceId, actor: &Actor) -> String {
         let mut notes = String::new();
         for other in self.members(id) {
-            let name = self.service(other).name.clone();
+            let service = self.service(other);
+            if service.is_target() && service.state == State::Running {
+                // It goes by its own.
+                continue;
+            }
+            let name = service.name.clone();
             let note = match self.restart_one(other, actor) {
                 Ok(note) => note,
                 Err(refusal) => refusal.message.into(),

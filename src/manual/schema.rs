@@ -11,7 +11,8 @@ pub fn service() -> String {
     let mut schema = document("a service of vitald", keys::service::ALL);
     if let Value::Object(members) = &mut schema {
         // Only a group runs nothing.
-        let target = json!({ "properties": { "kind": { "const": "target" } }, "required": ["kind"] });
+        let target =
+            json!({ "properties": { "kind": { "const": "target" } }, "required": ["kind"] });
         members.insert("anyOf".into(), json!([{ "required": ["exec"] }, target]));
     }
     format!("{schema:#}\n")

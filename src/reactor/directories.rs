@@ -37,7 +37,9 @@ pub fn base() -> Result<PathBuf, SpawnError> {
 pub fn variable(directories: &Directories) -> Option<String> {
     let base = base().ok().filter(|_| !directories.runtime.is_empty())?;
     let paths = directories.runtime.iter();
-    let paths: Vec<String> = paths.map(|name| base.join(&**name).display().to_string()).collect();
+    let paths: Vec<String> = paths
+        .map(|name| base.join(&**name).display().to_string())
+        .collect();
     Some(paths.join(":"))
 }
 
@@ -144,7 +146,13 @@ impl Reactor {
     pub(super) fn remove_directories(&mut self, id: ServiceId, definition: &Definition) {
         let Ok(base) = base() else { return };
         // Those within others first.
-        let mut names: Vec<&str> = definition.process.directories.runtime.iter().map(|n| &**n).collect();
+        let mut names: Vec<&str> = definition
+            .process
+            .directories
+            .runtime
+            .iter()
+            .map(|n| &**n)
+            .collect();
         names.sort_unstable_by(|a, b| b.cmp(a));
         let mut aside = Vec::new();
         for name in names {
@@ -180,6 +188,7 @@ impl Reactor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reactor::pid_file::tests::Dir;
     use std::os::unix::fs::{MetadataExt, symlink};
 
     fn of(names: &[&str]) -> Directories {
@@ -191,12 +200,15 @@ mod tests {
     }
 
     fn own() -> (u32, u32) {
-        (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+        (
+            nix::unistd::geteuid().as_raw(),
+            nix::unistd::getegid().as_raw(),
+        )
     }
 
     #[test]
     fn they_are_made_with_mode_and_parents() {
-        let base = tempfile::tempdir().expect("a directory");
+        let base = Dir::new("directories");
         let (uid, gid) = own();
         make(base.path(), &of(&["web", "a/b"]), uid, gid).expect("made");
         let mode = |name: &str| base.path().join(name).metadata().expect(name).mode() & 0o7777;
@@ -208,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_link_in_the_way_is_not_followed() {
-        let base = tempfile::tempdir().expect("a directory");
+        let base = Dir::new("directories");
         let (uid, gid) = own();
         let secret = base.path().join("secret");
         std::fs::create_dir(&secret).expect("made");
@@ -227,7 +239,7 @@ mod tests {
 
     #[test]
     fn one_with_something_in_it_is_moved_aside_at_once() {
-        let base = tempfile::tempdir().expect("a directory");
+        let base = Dir::new("directories");
         let (uid, gid) = own();
         make(base.path(), &of(&["web"]), uid, gid).expect("made");
         std::fs::write(base.path().join("web/sock"), "x").expect("written");

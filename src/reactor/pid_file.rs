@@ -60,7 +60,9 @@ pub fn find(job: &MainJob) -> Sought {
 fn candidates(job: &MainJob) -> Vec<Candidate> {
     let daemon = Pid(std::os::unix::process::parent_id() as i32);
     let strangers = tree::unmarked_children(&job.tree, daemon);
-    let strangers = strangers.into_iter().filter(|s| !job.known.contains(&s.pid));
+    let strangers = strangers
+        .into_iter()
+        .filter(|s| !job.known.contains(&s.pid));
     let mut all: Vec<Candidate> = Vec::new();
     for stat in tree::members(&job.tree).into_iter().chain(strangers) {
         let dead = matches!(stat.state, b'Z' | b'X');
@@ -139,11 +141,21 @@ fn read(path: &str, uid: u32) -> Result<Pid, Sought> {
                 "pid_file {path} is a symbolic link, which is not followed: name the file itself"
             ));
         }
-        Err(error) => return wrong(format!("pid_file {path}: cannot read it: {}", about(&error))),
+        Err(error) => {
+            return wrong(format!(
+                "pid_file {path}: cannot read it: {}",
+                about(&error)
+            ));
+        }
     };
     let meta = match file.metadata() {
         Ok(meta) => meta,
-        Err(error) => return wrong(format!("pid_file {path}: cannot read it: {}", about(&error))),
+        Err(error) => {
+            return wrong(format!(
+                "pid_file {path}: cannot read it: {}",
+                about(&error)
+            ));
+        }
     };
     trusted_file(path, &meta, uid)?;
     content(path, file)
@@ -285,12 +297,37 @@ pub fn decode(line: &str) -> Option<Sought> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use crate::exit::Signal;
     use crate::reactor::tree::RunMark;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
+
+    /// A directory that goes with its test.
+    pub struct Dir(PathBuf);
+
+    impl Dir {
+        pub fn new(test: &str) -> Dir {
+            static NUMBER: AtomicU32 = AtomicU32::new(0);
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("vitald-{}-{test}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir(&path).expect("a directory");
+            Dir(path)
+        }
+        pub fn path(&self) -> &Path {
+            &self.0
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
 
     fn job(path: &str) -> MainJob {
         MainJob {
@@ -313,7 +350,7 @@ mod tests {
 
     /// What is said of a file with this content.
     fn said(content: &str) -> String {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = Dir::new("pid-file");
         let path = dir.path().join("x.pid");
         std::fs::write(&path, content).expect("written");
         encode(&find(&job(path.to_str().expect("a name"))))
@@ -345,14 +382,17 @@ mod tests {
 
     #[test]
     fn files_that_others_can_write_are_not_believed() {
-        let dir = tempfile::tempdir().expect("a directory");
+        let dir = Dir::new("pid-file");
         let path = dir.path().join("x.pid");
         let path = path.to_str().expect("a name");
         let missing = encode(&find(&job(path)));
         assert!(missing.contains("is not there"), "{missing}");
         std::os::unix::fs::symlink("/etc/hostname", path).expect("linked");
         let link = encode(&find(&job(path)));
-        assert!(link.starts_with("wrong ") && link.contains("symbolic link"), "{link}");
+        assert!(
+            link.starts_with("wrong ") && link.contains("symbolic link"),
+            "{link}"
+        );
         std::fs::remove_file(path).expect("removed");
         std::fs::create_dir(path).expect("made");
         let other = encode(&find(&job(path)));
@@ -362,7 +402,10 @@ mod tests {
         let open = std::fs::Permissions::from_mode(0o1777);
         std::fs::set_permissions(dir.path(), open).expect("changed");
         let open = encode(&find(&job(path)));
-        assert!(open.contains("anybody may write") && open.contains("1777"), "{open}");
+        assert!(
+            open.contains("anybody may write") && open.contains("1777"),
+            "{open}"
+        );
         if nix::unistd::geteuid().is_root() {
             let closed = std::fs::Permissions::from_mode(0o755);
             std::fs::set_permissions(dir.path(), closed).expect("changed");

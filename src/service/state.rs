@@ -170,16 +170,10 @@ pub fn next(wanted: Wanted, state: State, cue: Cue) -> Act {
             Wanted::Stop => Stay,
             Wanted::Start => Rest(Blocked),
         },
-        (
-            Inactive | Blocked | Starting | Stopping | Backoff | Exited | Failed,
-            Cue::Unmet,
-        ) => Stay,
+        (Inactive | Blocked | Starting | Stopping | Backoff | Exited | Failed, Cue::Unmet) => Stay,
 
         (Exited, Cue::Undo) => Undo,
-        (
-            Inactive | Blocked | Starting | Running | Stopping | Backoff | Failed,
-            Cue::Undo,
-        ) => Stay,
+        (Inactive | Blocked | Starting | Running | Stopping | Backoff | Failed, Cue::Undo) => Stay,
     }
 }
 

@@ -52,9 +52,9 @@ impl Kernel {
         };
         let sought = match (in_trouble, process.exit, file) {
             (true, _, _) => Sought::NotYet("cannot look for it: fork: no memory".into()),
-            (false, Some(_), _) => {
-                Sought::Gone(format!("pid_file {path} is not there; and no process of it is left").into())
-            }
+            (false, Some(_), _) => Sought::Gone(
+                format!("pid_file {path} is not there; and no process of it is left").into(),
+            ),
             (false, None, PidFile::Missing) => {
                 Sought::NotYet(format!("pid_file {path} is not there").into())
             }

@@ -165,10 +165,7 @@ pub enum Happening {
     /// The daemon is started.
     Boots,
     /// The first process of a forking daemon ends.
-    Forks {
-        service: String,
-        number: u32,
-    },
+    Forks { service: String, number: u32 },
     /// A process says of itself what it has to say, whoever hears it.
     Says {
         service: String,

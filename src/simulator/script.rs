@@ -165,8 +165,8 @@ impl World {
                 };
                 self.retry_writing();
             }
-            "start" | "stop" | "once" | "restart" | "reset" | "reload-service" | "signal" | "delete"
-            | "probe" | "hold" | "release" | "shutdown" => self.verb(&words)?,
+            "start" | "stop" | "once" | "restart" | "reset" | "reload-service" | "signal"
+            | "delete" | "probe" | "hold" | "release" | "shutdown" => self.verb(&words)?,
             _ => self.behave(&words)?,
         }
         Ok(())

@@ -112,9 +112,9 @@ impl Engine {
                 return self.kill_hook(id);
             }
             // Their ends are waited for, within their time.
-            Some(
-                Purpose::PreStart | Purpose::StopExec | Purpose::PostStop | Purpose::Undo,
-            ) => return,
+            Some(Purpose::PreStart | Purpose::StopExec | Purpose::PostStop | Purpose::Undo) => {
+                return;
+            }
             None => {}
         }
         let number = run.pid.or(run.hooks.last);

@@ -59,16 +59,21 @@ impl Engine {
         live: &Live,
         failure: Option<Box<str>>,
     ) {
-        self.tell_hook(id, failure.clone());
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;
         };
         let limit = run.definition.hooks.undo_timeout();
         let late = || format!("undo: not done within {}", spoken(limit)).into();
-        run.hooks.failed = failure.or(live.killed.then(late));
+        let failed = failure.or(live.killed.then(late));
+        run.hooks.failed = failed.clone();
         run.hooks.done(hook);
+        self.tell_hook(id, failed);
         let next = self.next_hook(id, Purpose::Undo);
-        let failed = self.service(id).run.as_ref().is_some_and(|run| run.hooks.failed.is_some());
+        let failed = self
+            .service(id)
+            .run
+            .as_ref()
+            .is_some_and(|run| run.hooks.failed.is_some());
         match next.filter(|_| !failed) {
             Some(next) => self.begin_hook(id, next, live.until),
             None => self.clear_up(id),

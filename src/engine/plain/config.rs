@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Address, Ask, Backoff, Definition, Directories, Hooks, Http, KillMode, Kind, Limit, Notify, NotifyAccess,
-    OnExhausted, OnUnhealthy, Preserve, Probe, Process, Ready, Restart, RetryPolicy,
+    Address, Ask, Backoff, Definition, Directories, Hooks, Http, KillMode, Kind, Limit, Notify,
+    NotifyAccess, OnExhausted, OnUnhealthy, Preserve, Probe, Process, Ready, Restart, RetryPolicy,
 };
 use std::ops::RangeInclusive;
 

@@ -1,10 +1,10 @@
-//! Groups: what an operator's word on a target means for its members.
+//! Who is meant beside whom a verb names: what that needs, and the members of a target.
 //!
 //! Whether a member is stopped depends on who else needs it: that is read from what is recorded;
 //! what follows from it is worked out here.
 
 use super::Watcher;
-use super::book::RunBook;
+use super::book::{By, RunBook};
 use super::events::service_of;
 use crate::config::Kind;
 use crate::engine::Command;
@@ -30,6 +30,62 @@ impl Watcher {
             all.extend(new);
         }
         all.into_iter().skip(1).collect()
+    }
+
+    /// `start X` starts what X requires and wants as well, unless an operator stopped it.
+    pub(super) fn bid_needed(&mut self, name: &str, with_requires: bool) {
+        let mut seen = vec![name.to_owned()];
+        let mut at = 0;
+        while let Some(of) = seen.get(at) {
+            at += 1;
+            let definition = self.books.get(of).and_then(|book| book.definition.clone());
+            let Some(definition) = definition else {
+                continue;
+            };
+            for other in definition.requires.iter().chain(&definition.wants) {
+                if !seen.iter().any(|known| **known == **other) {
+                    seen.push(other.to_string());
+                }
+            }
+        }
+        let members = self.members(name);
+        for other in &seen[1..] {
+            let startable = self.has_all_it_requires(other);
+            let Some(book) = self.books.get_mut(other) else {
+                continue;
+            };
+            let with_it = with_requires || members.contains(other);
+            let unwilling = book.said && book.wanted == Some(false) && !with_it;
+            if unwilling || !book.present {
+                continue;
+            }
+            if book.wanted != Some(true) {
+                book.wanted = None;
+                (book.said, book.passing) = (true, true);
+                book.durable = None;
+            }
+            if startable && book.run.is_none() && book.retry.is_none() && !book.satisfied {
+                book.refund();
+            }
+            // What lives goes on; what was being stopped comes again.
+            let by = book
+                .run
+                .as_ref()
+                .map(|run| run.stop.as_ref().map(|stop| stop.by));
+            if by.is_none_or(|by| matches!(by, Some(By::Operator | By::Config))) {
+                book.charged = false;
+                book.excused = true;
+            }
+            // Its stop was to be followed by a start before an operator said no.
+            book.excused |= by == Some(Some(By::Health)) && !book.charged;
+        }
+    }
+
+    /// Nothing in its definition keeps it from being started.
+    fn has_all_it_requires(&self, name: &str) -> bool {
+        let present = |other: &str| self.books.get(other).is_some_and(|book| book.present);
+        let definition = self.books.get(name).and_then(|b| b.definition.as_ref());
+        definition.is_some_and(|d| d.requires.iter().all(|other| present(other)))
     }
 
     /// A verb on a target that was not refused.
