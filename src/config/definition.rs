@@ -27,7 +27,7 @@ pub struct Definition {
     pub restart: Restart,
     pub autostart: bool,
     pub kill_mode: KillMode,
-    pub hooks: Hooks,
+    pub hooks: Box<Hooks>,
     pub retry_policy: RetryPolicy,
     /// None: it tells us nothing by itself.
     pub notify: Option<Box<Notify>>,

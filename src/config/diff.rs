@@ -241,7 +241,7 @@ mod tests {
             "undo" => "'x'\nkind = 'oneshot'",
             "runtime_directory" => "['x']",
             "runtime_directory_mode" => "'700'\nruntime_directory = ['x']",
-            "runtime_directory_preserve" => "'yes'\nruntime_directory = ['x']",
+            "runtime_directory_preserve" => "'yes'",
             "after" | "requires" | "wants" | "groups" => "['x']",
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",

@@ -114,18 +114,16 @@ pub fn directories(t: &Table<'_>, p: &mut Problems) -> Directories {
         mode: mode.filter(|mode| *mode != 0o755),
         preserve: preserve.unwrap_or(Preserve::No),
     };
-    for key in [
-        &service::RUNTIME_DIRECTORY_MODE,
-        &service::RUNTIME_DIRECTORY_PRESERVE,
-    ] {
-        if let (Some(entry), false) = (t.entry(key), t.has(&service::RUNTIME_DIRECTORY)) {
-            let advice = p.assign("runtime_directory", "[\"web\"]");
-            let words = format!(
-                "`{}` is nothing without a directory: write {advice}",
-                entry.key
-            );
-            p.error(entry.key_at, words);
-        }
+    if let (Some(entry), true) = (
+        t.entry(&service::RUNTIME_DIRECTORY_MODE),
+        !t.has(&service::RUNTIME_DIRECTORY),
+    ) {
+        let advice = p.assign("runtime_directory", "[\"web\"]");
+        let words = format!(
+            "`{}` is nothing without a directory: write {advice}",
+            entry.key
+        );
+        p.error(entry.key_at, words);
     }
     directories
 }

@@ -120,7 +120,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
             KillMode::Tree,
             p,
         ),
-        hooks,
+        hooks: Box::new(hooks),
         retry_policy,
         notify,
         probes: probes.into_iter().map(|(probe, _)| probe).collect(),

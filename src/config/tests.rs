@@ -30,7 +30,7 @@ fn said(outcome: &load::Outcome) -> Vec<String> {
 fn all_defaults() {
     let d = clean("web.toml", "exec = 'a'");
     let expected = Definition {
-        hooks: Hooks::default(),
+        hooks: Box::default(),
         description: None,
         exec: Box::new(["a".into()]),
         kind: Kind::Process,

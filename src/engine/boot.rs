@@ -6,7 +6,7 @@
 use super::table::Exhausted;
 use super::*;
 use crate::config::{
-    Backoff, Definition, Hooks, KillMode, Kind, OnExhausted, Process, Restart, RetryPolicy,
+    Backoff, Definition, KillMode, Kind, OnExhausted, Process, Restart, RetryPolicy,
 };
 use crate::exit::Signal;
 use crate::service::state::{Cause, State, Wanted};
@@ -227,7 +227,7 @@ pub(super) fn fallback_definition() -> Definition {
         restart: Restart::Never,
         autostart: false,
         kill_mode: KillMode::Tree,
-        hooks: Hooks::default(),
+        hooks: Box::default(),
         retry_policy: RetryPolicy {
             max_attempts: Some(0),
             delay: Duration::from_secs(1),

@@ -176,6 +176,12 @@ impl Engine {
         if self.service(id).state != State::Starting || !self.first_ended(id, exit) {
             return false;
         }
+        // Nobody looked for it while there was no daemon: it has its whole time again.
+        let (now, late) = (self.now, self.lateness.total);
+        if let Some(run) = self.service_mut(id).run.as_mut() {
+            run.begin_start_limit(now, late);
+            run.overdue = false;
+        }
         self.set_start_limit(id);
         true
     }

@@ -74,9 +74,7 @@ impl Kernel {
 
     /// What is searched for by its mark is ended, whoever it is.
     pub(super) fn end_unknown_main(&mut self, service: &str, number: u32) {
-        if self.is_unwatched(service, number)
-            && let Some(process) = self.forking(service, number)
-        {
+        if let Some(process) = self.forking(service, number).filter(|p| p.forked) {
             process.exit.get_or_insert(Exit::Signal(Signal::TERM));
         }
     }
