@@ -11,6 +11,7 @@
 use super::operator::Actor;
 use super::*;
 use crate::graph::Edge;
+use crate::service::health::Health;
 use crate::service::state::{Cause, Cue, State, Wanted};
 use std::collections::BTreeSet;
 
@@ -30,7 +31,11 @@ impl Engine {
             return;
         }
         let lacks = |&(other, edge): &(ServiceId, Edge)| {
-            edge == Edge::Requires && !self.service(other).is_satisfied()
+            let other = self.service(other);
+            // That we cannot ask it is no fault of its.
+            let unknown = other.health() == Some(Health::Unknown);
+            let doubtful = other.state == State::Running && unknown;
+            edge == Edge::Requires && !other.is_satisfied() && !doubtful
         };
         let lacks = self.graph.needs(id).iter().any(lacks);
         if lacks || self.held_back.contains_key(&id) {

@@ -158,8 +158,10 @@ impl Lot {
         let shape = self.shape(names, at, oneshot);
         let requires = shape.relations.iter().filter(|(key, _)| *key == "requires");
         for (_, other) in requires {
-            let oneshot = |role: &Role| role.name == *other && role.script.works.is_some();
-            if self.chance(400) && !before.iter().any(oneshot) {
+            let mute = |role: &Role| {
+                role.name == *other && (role.script.works.is_some() || role.shape.target)
+            };
+            if self.chance(400) && !before.iter().any(mute) {
                 script.leans_on.push(other.clone());
             }
         }
