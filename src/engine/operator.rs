@@ -308,7 +308,9 @@ impl Engine {
             .needed_by(id)
             .iter()
             .filter(|(who, edge)| {
-                *edge == crate::graph::Edge::Requires && self.service(*who).state.is_live()
+                let who = self.service(*who);
+                let runs = who.state.is_live() && !who.is_target();
+                *edge == crate::graph::Edge::Requires && runs
             })
             .map(|(who, _)| &*self.service(*who).name)
             .collect();

@@ -100,7 +100,9 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
     }
     if which == Facts::All {
         put("kind", clean(&status.kind));
-        put("tree", clean(&status.tree));
+        if status.kind != "target" {
+            put("tree", clean(&status.tree));
+        }
         put("source", clean(&status.source));
     }
     grid
@@ -162,6 +164,8 @@ fn because(status: &Status) -> String {
 /// `1 of 3 used`
 fn attempts_words(status: &Status) -> String {
     match status.max_attempts {
+        // Nothing of its own is ever restarted.
+        _ if status.kind == "target" => String::new(),
         Some(0) => "no automatic restarts".to_owned(),
         Some(most) => format!("{} of {most} used", status.attempts),
         None => format!("{} used, of any number", status.attempts),
