@@ -40,12 +40,16 @@ struct Candidate {
     pid: Pid,
     parent: Pid,
     started: u64,
+    /// Known to be of the run; else it only may be.
+    marked: bool,
 }
 
 pub fn find(job: &MainJob) -> Sought {
     let all = candidates(job);
     let Some(path) = &job.pid_file else {
-        return only_one(&all);
+        // Whose the others are nobody knows, as long as there are some that say so.
+        let marked: Vec<Candidate> = all.iter().copied().filter(|one| one.marked).collect();
+        return only_one(if marked.is_empty() { &all } else { &marked });
     };
     let found = read(path, job.uid).and_then(|pid| judge(path, pid, job, &all));
     match found {
@@ -64,13 +68,17 @@ fn candidates(job: &MainJob) -> Vec<Candidate> {
         .into_iter()
         .filter(|s| !job.known.contains(&s.pid));
     let mut all: Vec<Candidate> = Vec::new();
-    for stat in tree::members(&job.tree).into_iter().chain(strangers) {
+    let members = tree::members(&job.tree)
+        .into_iter()
+        .map(|stat| (stat, true));
+    for (stat, marked) in members.chain(strangers.map(|stat| (stat, false))) {
         let dead = matches!(stat.state, b'Z' | b'X');
         if !dead && all.iter().all(|known| known.pid != stat.pid) {
             all.push(Candidate {
                 pid: stat.pid,
                 parent: stat.parent,
                 started: stat.started,
+                marked,
             });
         }
     }

@@ -150,15 +150,28 @@ pub fn members(job: &TreeJob) -> Vec<ProcStat> {
 }
 
 /// Children of the daemon that began no earlier than the run and say nothing of whose they are:
-/// orphans that cleared or overwrote their environment. Blocking.
+/// orphans that cleared or overwrote their environment. Not what the daemon itself has just made: a
+/// helper or a child before its program, which runs the daemon's; a probe's command, which knows
+/// the socket. Blocking.
 pub fn unmarked_children(job: &TreeJob, daemon: Pid) -> Vec<ProcStat> {
     let mut search = Search { buffer: Vec::new() };
     let own = Pid(std::process::id() as i32);
+    let own_exe = std::fs::read_link(format!("/proc/{daemon}/exe")).ok();
     let all = procfs::processes().unwrap_or_default();
     let children = all.into_iter().filter(|pid| *pid != own).filter_map(|pid| {
         let stat = procfs::proc_stat(pid).ok()?;
-        let ours = stat.parent == daemon && stat.started >= job.started;
-        (ours && job.mark.judge(search.environ(pid)) != Says::Foreign).then_some(stat)
+        if stat.parent != daemon || stat.started < job.started {
+            return None;
+        }
+        // First: what it executes after that has an environment of its own.
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        if exe.is_some() && exe == own_exe {
+            return None;
+        }
+        let environ = search.environ(pid);
+        let mut entries = environ.split(|byte| *byte == 0);
+        let marked = entries.any(|entry| entry.starts_with(b"VITALD_SOCKET="));
+        (!marked || job.mark.judge(environ) == Says::OurRun).then_some(stat)
     });
     children.collect()
 }
