@@ -40,12 +40,16 @@ mod image;
 mod init;
 #[path = "daemon/kinds.rs"]
 mod kinds;
+#[path = "daemon/loggers.rs"]
+mod loggers;
 #[path = "daemon/logs.rs"]
 mod logs;
 #[path = "daemon/many.rs"]
 mod many;
 #[path = "daemon/notify.rs"]
 mod notify;
+#[path = "daemon/output.rs"]
+mod output;
 #[path = "daemon/parents.rs"]
 mod parents;
 #[path = "daemon/processes.rs"]

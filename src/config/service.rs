@@ -5,6 +5,7 @@
 
 use crate::config::definition::*;
 use crate::config::keys::{retry_policy, service};
+use crate::config::log::{self, Log};
 use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::tree::{Entry, Span, Value};
@@ -81,6 +82,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
     }
     let start_timeout = start_timeout(&t, kind, &probes, p);
     let notify = notify(&t, kind, p);
+    let log = log::read(&t, p);
     let restarts = [Restart::Always, Restart::OnFailure, Restart::Never];
     let restart = t
         .choice_given(&service::RESTART, &restarts, p)
@@ -124,6 +126,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         retry_policy,
         notify,
         probes: probes.into_iter().map(|(probe, _)| probe).collect(),
+        log: (log != Log::default()).then(|| Box::new(log)),
     };
     let whole = kind == Kind::Target || !definition.exec.is_empty();
     whole.then_some(Built {

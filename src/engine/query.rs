@@ -88,6 +88,8 @@ impl Engine {
         let live = run.filter(|r| r.exit.is_none());
         let alive = live.filter(|run| run.seek.is_none());
         Status {
+            // The loop knows.
+            log: None,
             name: service.name.to_string(),
             description: definition
                 .and_then(|d| d.description.as_deref())
