@@ -28,6 +28,8 @@ mod exec_probes;
 mod exhausted;
 #[path = "daemon/faults.rs"]
 mod faults;
+#[path = "daemon/forking.rs"]
+mod forking;
 #[path = "daemon/health.rs"]
 mod health;
 #[path = "daemon/host.rs"]
@@ -36,6 +38,8 @@ mod host;
 mod image;
 #[path = "daemon/init.rs"]
 mod init;
+#[path = "daemon/kinds.rs"]
+mod kinds;
 #[path = "daemon/loggers.rs"]
 mod loggers;
 #[path = "daemon/logs.rs"]

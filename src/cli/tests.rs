@@ -65,7 +65,7 @@ fn wrong_arguments_are_told_the_right_ones() {
     );
     assert_eq!(
         asked("stop"),
-        "stop needs `name`: the service; usage: stop NAME [--wait]"
+        "stop needs `name`: the service; usage: stop NAME [--until-boot] [--wait]"
     );
     assert!(asked("--frob status").contains("--frob"));
     assert!(asked("run --frob").contains("usage: run [--config-dir DIR]"));

@@ -12,6 +12,7 @@ mod from_json;
 mod from_toml;
 pub mod hints;
 pub mod keys;
+mod kinds;
 mod lint;
 pub mod load;
 mod log;

@@ -6,7 +6,7 @@
 
 use crate::config::definition::{
     Address, Ask, Backoff, Commands, Definition, Http, KillMode, Kind, Limit, NotifyAccess,
-    OnExhausted, OnUnhealthy, Probe, Ready, Restart,
+    OnExhausted, OnUnhealthy, Preserve, Probe, Ready, Restart,
 };
 use crate::config::diff::{Change, diff};
 use crate::config::log::{FACILITIES, Log, SEVERITIES};
@@ -240,6 +240,8 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         "kind" => quoted(match d.kind {
             Kind::Process => "process",
             Kind::Oneshot => "oneshot",
+            Kind::Forking => "forking",
+            Kind::Target => "target",
         }),
         "after" => return list(&d.after),
         "requires" => return list(&d.requires),
@@ -258,6 +260,19 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         }
         "nice" => return p.nice.map(|nice| nice.to_string()),
         "oom_score_adj" => return p.oom_score_adj.map(|adj| adj.to_string()),
+        "pid_file" => return text(&d.pid_file),
+        "runtime_directory" => return list(&p.directories.runtime),
+        "runtime_directory_mode" => {
+            let mode = p.directories.mode;
+            return mode.map(|mode| quoted(&format!("{mode:04o}")));
+        }
+        "runtime_directory_preserve" => quoted(match p.directories.preserve {
+            Preserve::No => "no",
+            Preserve::Restart => "restart",
+            Preserve::Yes => "yes",
+        }),
+        "undo" => return commands(&h.undo),
+        "undo_timeout_ms" => ms(h.undo_timeout()),
         "stop_signal" => signal(d.stop_signal),
         "stop_timeout_ms" => ms(d.stop_timeout),
         "health_stop_timeout_ms" => return d.health_stop_timeout.map(ms),
@@ -462,6 +477,8 @@ mod tests {
                 format!("exec = 'a'\n{name} = '/x'")
             }
             "reload_signal" => "exec = 'a'\nreload_signal = 'HUP'".to_owned(),
+            "pid_file" => "exec = 'a'\nkind = 'forking'\npid_file = '/run/x'".to_owned(),
+            "undo" => "exec = 'a'\nkind = 'oneshot'\nundo = 'x'".to_owned(),
             "notify_fd" => "exec = 'a'\nnotify_fd = 7\nready = 'fd'".to_owned(),
             _ => "exec = 'a'".to_owned(),
         };
@@ -470,6 +487,7 @@ mod tests {
              umask = '077'\nlimits = { nofile = 7 }\nnice = 7\noom_score_adj = 7\n\
              health_stop_timeout_ms = 7\nwatchdog_ms = 7000\npre_start = 'x'\nstop_exec = 'x'\n\
              post_stop = 'x'\nreload_exec = 'x'\n\
+             runtime_directory = ['x']\nruntime_directory_mode = '0755'\n\
              log_to = 'file'\nlog_time = 'iso'\nlog_prefix = 'name'\nlog_file_bytes = 9999999\n\
              log_files = 2\nlog_stderr = 'apart'\nlog_priority = 'info'\nlog_facility = 'daemon'\n\
              log_tag = 'x'\nlog_line_bytes = 1000\nlog_long_lines = 'split'\n\

@@ -216,7 +216,15 @@ pub fn start(call: &Call<'_>) -> Result<Act, Fault> {
 
 pub fn stop(call: &Call<'_>) -> Result<Act, Fault> {
     let service = call.service()?;
-    call.command(Command::Stop { service })
+    call.command(match call.values.flag("until_boot") {
+        true => Command::StopForNow { service },
+        false => Command::Stop { service },
+    })
+}
+
+pub fn once(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    call.command(Command::Once { service })
 }
 
 pub fn restart(call: &Call<'_>) -> Result<Act, Fault> {

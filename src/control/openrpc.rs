@@ -182,6 +182,7 @@ fn samples() -> Vec<Sample> {
         description: text(),
         wanted_by: text(),
         phase: text(),
+        at_boot: text(),
         wanted_at: text(),
         health: text(),
         detail: text(),

@@ -367,7 +367,7 @@ mod tests {
         );
         assert_eq!(
             say("service.stop", r#"{"nam": "web"}"#),
-            "service.stop has no param `nam`; it takes name, wait"
+            "service.stop has no param `nam`; it takes name, until_boot, wait"
         );
         assert_eq!(
             say("system.ping", "[1]"),

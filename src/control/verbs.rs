@@ -264,13 +264,36 @@ pub static VERBS: &[Verb] = &[
     Verb {
         words: "stop",
         method: "service.stop",
-        args: &[NAME, WAIT],
+        args: &[
+            NAME,
+            option(
+                "until_boot",
+                Kind::Flag,
+                "until-boot",
+                None,
+                "only until the next boot, which starts it again if it was wanted",
+            ),
+            WAIT,
+        ],
         access: Level::Act,
         summary: "stop a service, and want it stopped from now on",
         help: "Remembered over a restart of the daemon and of the machine; nothing starts the \
-               service again but an operator. With --wait until its last process is gone.",
+               service again but an operator. A target is stopped with all it requires and wants, \
+               but for what others need. With --wait until its last process is gone.",
         shape: Shape::Done,
         run: calls::stop,
+    },
+    Verb {
+        words: "once",
+        method: "service.once",
+        args: &[NAME, WAIT],
+        access: Level::Act,
+        summary: "run a service now, one time: when it has ended it is not started again",
+        help: "Nothing restarts it, whatever its policy says; a run that is there already becomes \
+               its last. Until the next boot, which does what was wanted before. With --wait until \
+               it is ready, or, of a oneshot, done.",
+        shape: Shape::Done,
+        run: calls::once,
     },
     Verb {
         words: "restart",

@@ -6,7 +6,7 @@
 use super::table::Exhausted;
 use super::*;
 use crate::config::{
-    Backoff, Definition, Hooks, KillMode, Kind, OnExhausted, Process, Restart, RetryPolicy,
+    Backoff, Definition, KillMode, Kind, OnExhausted, Process, Restart, RetryPolicy,
 };
 use crate::exit::Signal;
 use crate::service::state::{Cause, State, Wanted};
@@ -92,6 +92,7 @@ impl Engine {
             }
         }
         for id in self.ids() {
+            self.mind_target(id);
             let state = self.service(id).state;
             let fresh = !known[id.index()] || state == State::Inactive;
             let unbroken = state == State::Failed
@@ -140,6 +141,8 @@ impl Engine {
             wanted: Wanted::Stop,
             wanted_by: "".into(),
             wanted_at_ms: 0,
+            once: false,
+            at_boot: None,
             state: State::Inactive,
             cause: Cause::Boot,
             since: self.now,
@@ -225,6 +228,7 @@ pub(super) fn fallback_definition() -> Definition {
         description: None,
         exec: Box::new([]),
         kind: Kind::Process,
+        pid_file: None,
         after: Box::new([]),
         requires: Box::new([]),
         wants: Box::new([]),
@@ -236,7 +240,7 @@ pub(super) fn fallback_definition() -> Definition {
         restart: Restart::Never,
         autostart: false,
         kill_mode: KillMode::Tree,
-        hooks: Hooks::default(),
+        hooks: Box::default(),
         retry_policy: RetryPolicy {
             max_attempts: Some(0),
             delay: Duration::from_secs(1),

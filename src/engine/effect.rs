@@ -51,6 +51,12 @@ pub enum Effect {
         hook: Hook,
         signal: Signal,
     },
+    /// The first process of a forking daemon has ended: find its main one, and watch it. `MainSought`
+    /// answers.
+    FindMain {
+        run: RunId,
+        definition: Rc<Definition>,
+    },
     /// Signal a run's process; with `group`, its whole process group.
     Signal {
         run: RunId,
@@ -95,6 +101,11 @@ pub enum Effect {
         definition: Rc<Definition>,
         /// What happened, in words.
         reason: Box<str>,
+    },
+    /// Of a run that is over: remove the directories that were made for it.
+    RemoveDirectories {
+        service: ServiceId,
+        definition: Rc<Definition>,
     },
     /// No run of its comes by itself: close the descriptors that are kept for it.
     Unstore {

@@ -1,6 +1,7 @@
 //! What can happen to the engine. Everything it knows of the world came through here.
 
 use crate::config::Definition;
+use crate::engine::Sought;
 use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
@@ -36,6 +37,8 @@ pub enum Event {
         exit: Exit,
         tree_gone: bool,
     },
+    /// The answer to `FindMain`.
+    MainSought { run: RunId, sought: Sought },
     /// The answer to `EndTree`: `left` processes could not be ended (D state).
     TreeEnded { run: RunId, left: u32 },
 
@@ -207,6 +210,14 @@ pub enum Command {
         with_requires: bool,
     },
     Stop {
+        service: ServiceId,
+    },
+    /// Until the next boot.
+    StopForNow {
+        service: ServiceId,
+    },
+    /// One run, which none follows.
+    Once {
         service: ServiceId,
     },
     Restart {

@@ -6,6 +6,8 @@
 use super::*;
 use crate::service::state::{Cause, Cue, State};
 
+const REMOVED: &str = "its definition was removed";
+
 impl Engine {
     /// Their files are gone, all at once. Whoever needs another one of them is stopped before it.
     /// Before the graph is made anew.
@@ -32,6 +34,8 @@ impl Engine {
 
     /// The definition is gone: the service is stopped, what the operator wanted is remembered.
     pub(super) fn remove(&mut self, id: ServiceId) {
+        // By the definition that it had.
+        self.cue_undo(id, Cause::Config, REMOVED);
         let service = self.service_mut(id);
         service.definition = None;
         service.problem = None;
@@ -43,8 +47,7 @@ impl Engine {
 
     fn leave(&mut self, id: ServiceId) {
         self.leaving.retain(|(who, _)| *who != id);
-        let words = "its definition was removed".into();
-        self.cue(id, Cue::Stop, Cause::Config, words);
+        self.cue(id, Cue::Stop, Cause::Config, REMOVED.into());
         self.mark(id);
     }
 

@@ -11,10 +11,12 @@
 //!
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
 //! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `checks` asking
-//! probes; `judgement` the gate and its deferrals; `settle` dependencies; `operator` requests,
-//! `answers` and `manual` what they wait for; `boot` the first
-//! event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes of them,
-//! `provisional` until they are confirmed, `leaving` whose are gone; `shutdown`; `query` what is shown; `plain` all of it, written down and read back.
+//! probes; `forking` the main process of daemons that fork; `targets` groups; `judgement` the gate
+//! and its deferrals; `settle` dependencies; `operator` requests, `answers` and `manual` what they
+//! wait for, `passing` what is wanted for now; `boot` the first event, `restore` what the daemon
+//! before left; `reload` new definitions, `plan` what comes of them, `provisional` until they are
+//! confirmed, `leaving` whose are gone; `shutdown`; `query` what is shown; `plain` all of it,
+//! written down and read back.
 
 mod aftermath;
 mod answers;
@@ -25,6 +27,7 @@ pub mod code;
 pub mod effect;
 mod ending;
 pub mod event;
+mod forking;
 mod given;
 pub mod hooks;
 mod judgement;
@@ -34,6 +37,7 @@ mod manual;
 mod notify;
 mod operator;
 mod outlook;
+mod passing;
 pub mod plain;
 pub mod plan;
 mod provisional;
@@ -46,10 +50,12 @@ pub mod snapshot;
 pub mod status;
 pub mod story;
 pub mod table;
+mod targets;
 pub mod timers;
 
 pub use effect::{Accepted, Answer, Effect, Record, Refusal};
 pub use event::{Boot, Command, Event, Found, Given, Left, Loaded, Request, SpawnError, Terms};
+pub use forking::Sought;
 pub use hooks::HookEnd;
 
 use crate::graph::Graph;
@@ -169,6 +175,7 @@ impl Engine {
             } => self.exited(run, exit, tree_gone),
             Event::TreeEnded { run, left } => self.tree_ended(run, left),
             Event::ProbeFinished { check, report } => self.probe_finished(check, report),
+            Event::MainSought { run, sought } => self.main_sought(run, sought),
             Event::Notified { run, says } => self.notified(run, says),
             Event::Stored { service, held } => self.stored(service, held),
             Event::HookSpawned {

@@ -209,6 +209,7 @@ impl Engine {
             }
         }
         for id in self.ids() {
+            self.mind_target(id);
             self.start_by_definition(id, changed.get(&id) == Some(&true));
         }
     }
@@ -225,7 +226,7 @@ impl Engine {
             State::Inactive | State::Blocked => true,
             // It failed by what it was; and what could not be started as it was defined.
             State::Backoff => anew,
-            State::Failed => anew || undefined,
+            State::Failed => (anew && !service.once) || undefined,
             State::Starting | State::Running | State::Stopping | State::Exited => false,
         };
         // What is blocked goes on waiting for the cause for which it was to start.
@@ -289,7 +290,8 @@ impl Engine {
         let live = matches!(self.service(id).state, State::Starting | State::Running);
         // What runs is ended as it was defined, what is stopping goes on as it does; what is still
         // to be spawned is so later, as it is then.
-        if restart && !self.waits_to_spawn(id) {
+        let group = self.service(id).is_target();
+        if restart && !group && !self.waits_to_spawn(id) {
             let detail = match why {
                 "" => note.clone(),
                 why => format!("{note}; {why}"),
@@ -301,6 +303,10 @@ impl Engine {
             self.redefine_run(id, new);
         } else {
             self.allot_probes(id);
+        }
+        if restart && group {
+            // Nothing ran by what it was: what it is now is begun.
+            self.cue(id, Cue::Cycle, Cause::Config, note.clone().into());
         }
         let note = match (restart, live) {
             (true, true) => format!("restarting, changed: {note}"),

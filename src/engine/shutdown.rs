@@ -45,7 +45,7 @@ impl Engine {
         self.hurry();
         let live = self
             .ids()
-            .filter(|id| self.service(*id).state.is_live())
+            .filter(|id| self.service(*id).state.is_live() || self.is_undoable(*id))
             .count();
         for id in self.ids() {
             if matches!(self.service(id).state, State::Backoff | State::Blocked) {
@@ -157,7 +157,7 @@ impl Engine {
         let stop = service.run.as_ref().and_then(|run| run.stop.as_ref());
         let unkillable =
             stop.is_some_and(|s| s.killed && self.now >= s.deadline + limits::UNKILLABLE);
-        service.state.is_live() && !unkillable
+        (service.state.is_live() || self.is_undoable(id)) && !unkillable
     }
 
     /// Stops whom nobody alive needs any more; when nobody is left, asks for the exit.

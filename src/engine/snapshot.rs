@@ -9,9 +9,15 @@ use crate::exit::Exit;
 use crate::id::Pid;
 use crate::probe::Outcome;
 use crate::service::hook::Progress;
+use crate::service::state::Wanted;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
 
 /// One service in the runtime journal. Fields are added, never renamed; missing ones default.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -41,6 +47,12 @@ pub struct ServiceSnapshot {
     /// Its definition is gone; it is stopped when these are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leaves_after: Vec<Box<str>>,
+    /// Wanted once.
+    #[serde(skip_serializing_if = "is_false")]
+    pub once: bool,
+    /// What is wanted from the next boot on, where that is something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_boot: Option<Wanted>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -64,6 +76,9 @@ pub struct RunSnapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excused_since: Option<Time>,
     pub exit: Option<Exit>,
+    /// The first process of a forking daemon has ended well, its main one is not known.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub seeking: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<ToldSnapshot>,
     /// The commands around it.

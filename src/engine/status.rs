@@ -10,15 +10,17 @@ pub struct Status {
     pub name: String,
     pub description: Option<String>,
     pub kind: String,
-    /// `start` or `stop`.
+    /// `start`, `stop`, or `once`: one run, which none follows.
     pub wanted: String,
+    /// What is wanted from the next boot on, where `wanted` is so for now only: `start`, `stop`.
+    pub at_boot: Option<String>,
     /// Who said so last, when (RFC 3339); null when nobody did (autostart).
     pub wanted_by: Option<String>,
     pub wanted_at: Option<String>,
     /// `inactive` `blocked` `starting` `running` `stopping` `backoff` `exited` `failed`.
     pub state: String,
-    /// The command of it that is under way: `pre_start` `stop_exec` `post_stop` `reload_exec`;
-    /// null: none.
+    /// The command of it that is under way: `pre_start` `stop_exec` `post_stop` `reload_exec`
+    /// `undo`; null: none.
     pub phase: Option<String>,
     /// Why it is in that state: `operator`, `exit`, `unhealthy` …
     pub cause: String,

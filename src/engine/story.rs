@@ -28,6 +28,7 @@ const WORDS: &[&str] = &[
     "unhealthy",
     "start",
     "stop",
+    "once",
     "operator",
     "exit",
     "start_timeout",

@@ -36,6 +36,14 @@ pub(super) enum Work {
     Tree {
         run: RunId,
     },
+    /// Looks for the main process of a daemon that forks.
+    Main {
+        run: RunId,
+    },
+    /// Empties runtime directories.
+    Remove {
+        service: ServiceId,
+    },
     Resolve {
         host: Box<str>,
         check: CheckId,
@@ -81,6 +89,8 @@ impl Work {
             | Work::Https { check, .. }
             | Work::Command { check, .. } => Some(*check),
             Work::Tree { .. }
+            | Work::Main { .. }
+            | Work::Remove { .. }
             | Work::Exhausted { .. }
             | Work::Definitions { .. }
             | Work::Trial(_)
@@ -260,6 +270,8 @@ impl Reactor {
                         tail.push(&buffer[..length]);
                     }
                     Work::Tree { .. }
+                    | Work::Main { .. }
+                    | Work::Remove { .. }
                     | Work::Resolve { .. }
                     | Work::Https { .. }
                     | Work::Definitions { .. }
@@ -305,6 +317,15 @@ impl Reactor {
                 let left = text.trim().parse().unwrap_or(1);
                 self.caused.push_back(Event::TreeEnded { run, left });
             }
+            Work::Main { run } => {
+                let line = String::from_utf8_lossy(&job.output).into_owned();
+                self.main_found(run, &line);
+            }
+            Work::Remove { service } if exit != Exit::Code(0) => {
+                let name = self.name(service);
+                log::warn!("{name}: not all of its runtime directories could be removed");
+            }
+            Work::Remove { .. } => {}
             Work::Resolve {
                 host,
                 check,
@@ -401,6 +422,8 @@ impl Reactor {
         let output = match &job.work {
             Work::Command { tail, .. } | Work::Exhausted { tail, .. } => tail.output(),
             Work::Tree { .. }
+            | Work::Main { .. }
+            | Work::Remove { .. }
             | Work::Resolve { .. }
             | Work::Https { .. }
             | Work::Definitions { .. }
@@ -421,6 +444,8 @@ impl Reactor {
                 Outcome::Inconclusive(Trouble::CannotExecute(libc::ETIMEDOUT))
             }
             Work::Tree { .. }
+            | Work::Main { .. }
+            | Work::Remove { .. }
             | Work::Https { .. }
             | Work::Command { .. }
             | Work::Exhausted { .. }

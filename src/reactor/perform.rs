@@ -86,6 +86,14 @@ impl Reactor {
                 self.flush_records();
                 self.tell_exhausted(service, &definition, &reason);
             }
+            Effect::FindMain { run, definition } => {
+                self.flush_records();
+                self.find_main(run, &definition);
+            }
+            Effect::RemoveDirectories {
+                service,
+                definition,
+            } => self.remove_directories(service, &definition),
             Effect::Unstore { service } => self.unstore(service),
             Effect::Forget { service } => self.forget(service),
             Effect::Exit { code } => self.exit = Some(code),

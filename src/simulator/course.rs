@@ -227,7 +227,10 @@ impl World {
                 let health = status.health.as_deref();
                 let alive = self.kernel.alive(name);
                 match status.state.as_str() {
-                    "running" => health.is_none_or(|h| h == "healthy") && alive == 1,
+                    "running" => {
+                        let group = status.kind == "target";
+                        health.is_none_or(|h| h == "healthy") && alive == usize::from(!group)
+                    }
                     "exited" => {
                         let code = status.last_end.as_ref().and_then(|end| end.code);
                         status.kind == "oneshot" && alive == 0 && code == Some(0)

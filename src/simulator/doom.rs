@@ -77,6 +77,8 @@ impl Moment {
             | Effect::Keep { .. }
             | Effect::CheckCancelled { .. }
             | Effect::TellExhausted { .. }
+            | Effect::FindMain { .. }
+            | Effect::RemoveDirectories { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::Exit { .. } => false,

@@ -19,6 +19,7 @@ mod calm;
 pub mod course;
 mod doom;
 pub mod forecast;
+mod forking;
 mod hooks;
 mod kernel;
 mod lot;
@@ -239,6 +240,10 @@ impl World {
         let told = self.mischief.as_mut().is_some_and(Mischief::tells_ends);
         match self.kernel.process(&snapshot.name, snapshot.number) {
             Some(_) if ended => Found::Gone,
+            Some(_) if self.kernel.is_unnamed(snapshot) => match told {
+                true => Found::Ended(Exit::Code(0)),
+                false => Found::Gone,
+            },
             Some(process) => match process.exit {
                 None => Found::Alive {
                     pid: process.pid,
@@ -485,6 +490,20 @@ impl World {
                 number,
                 pid,
             } => self.says(service, number, pid),
+            Happening::Forks { service, number } => {
+                let known = self.engine.as_ref().and_then(|e| e.find(&service));
+                if let (true, Some(id)) = (self.kernel.forks(&service, number), known) {
+                    let event = Event::Exited {
+                        run: RunId {
+                            service: id,
+                            number,
+                        },
+                        exit: Exit::Code(0),
+                        tree_gone: false,
+                    };
+                    self.answers(vec![(Duration::ZERO, Happening::Told(event))]);
+                }
+            }
             Happening::Dies {
                 service,
                 number,
@@ -498,6 +517,9 @@ impl World {
                 let Some(leaves) = self.kernel.end(&service, number, exit) else {
                     return;
                 };
+                if self.kernel.is_unwatched(&service, number) {
+                    return;
+                }
                 let known = self.engine.as_ref().and_then(|e| e.find(&service));
                 if let Some(service) = known {
                     let event = Event::Exited {
@@ -554,7 +576,7 @@ impl World {
                     self.happens(Duration::from_secs(5), Happening::Boots);
                 }
             }
-            Effect::Forget { .. } | Effect::Unstore { .. } => {}
+            Effect::Forget { .. } | Effect::Unstore { .. } | Effect::RemoveDirectories { .. } => {}
             Effect::CheckExpired { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {
@@ -571,6 +593,7 @@ impl World {
             | Effect::HookSignal { .. }
             | Effect::EndTree { .. }
             | Effect::KillTree { .. }
+            | Effect::FindMain { .. }
             | Effect::TellExhausted { .. }
             | Effect::Check { .. }
             | Effect::CheckCancelled { .. } => {

@@ -12,7 +12,7 @@
 use super::World;
 use super::doom::{Armed, Doom, Moment};
 use super::hooks::HookScript;
-use super::kernel::{Disk, Mood, dies, finished};
+use super::kernel::{Disk, Mood, PidFile, dies, finished};
 use crate::config::{self, names};
 use crate::engine::{Command, Event, Given, Loaded, SpawnError, Terms};
 use crate::exit::{Exit, Signal};
@@ -174,8 +174,8 @@ impl World {
                 };
                 self.retry_writing();
             }
-            "start" | "stop" | "restart" | "reset" | "reload-service" | "signal" | "delete"
-            | "probe" | "hold" | "release" | "confirm" | "revert" | "shutdown" => {
+            "start" | "stop" | "once" | "restart" | "reset" | "reload-service" | "signal"
+            | "delete" | "probe" | "hold" | "release" | "confirm" | "revert" | "shutdown" => {
                 self.verb(&words)?;
             }
             _ => self.behave(&words)?,
@@ -216,7 +216,13 @@ impl World {
                 service: service(self)?,
                 with_requires: flags.contains(&"--with-requires"),
             },
+            "stop" if flags.contains(&"--until-boot") => Command::StopForNow {
+                service: service(self)?,
+            },
             "stop" => Command::Stop {
+                service: service(self)?,
+            },
+            "once" => Command::Once {
                 service: service(self)?,
             },
             "restart" => Command::Restart {
@@ -278,6 +284,15 @@ impl World {
             "stuck" => {
                 let until = self.now + duration(rest[0])?;
                 self.kernel.stick(service, until);
+            }
+            "forks-after" => self.kernel.script(service).forks_after = duration(rest[0])?,
+            "pid-file" => {
+                self.kernel.script(service).pid_file = match rest {
+                    ["good"] => PidFile::Good,
+                    ["missing"] => PidFile::Missing,
+                    ["wrong"] => PidFile::Wrong,
+                    _ => return Err("a pid-file is good, missing or wrong".to_owned()),
+                };
             }
             "silent" => self.kernel.script(service).silent = true,
             "says" => self.speaks(service, rest)?,
@@ -467,6 +482,9 @@ impl World {
             ", wanted {}, run {}, attempts {}/{max}",
             status.wanted, status.run, status.attempts
         ));
+        if let Some(at_boot) = &status.at_boot {
+            line.push_str(&format!(", at boot {at_boot}"));
+        }
         if let Some(detail) = &status.detail {
             line.push_str(&format!(", {detail}"));
         }

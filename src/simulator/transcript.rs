@@ -82,6 +82,12 @@ impl World {
                 let whom = if *group { " to its group" } else { "" };
                 format!("{} {signal}{whom}", engine.name(run.service))
             }
+            Effect::FindMain { run, .. } => {
+                format!("{} find its main process", engine.name(run.service))
+            }
+            Effect::RemoveDirectories { service, .. } => {
+                format!("{} remove its directories", engine.name(*service))
+            }
             Effect::Hook { run, hook, end, .. } => {
                 let end = match end {
                     Some((cause, exit)) => format!(" after {cause}, {exit}"),

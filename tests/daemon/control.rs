@@ -224,7 +224,7 @@ fn every_verb_works_in_every_way() {
             "list" | "status" | "history" | "info" | "ping" | "discover" => &[],
             "release" | "reload" => &[],
             "why" | "logs" | "probe run" => &["web"],
-            "start" | "stop" | "restart" => &["db", "--wait"],
+            "start" | "stop" | "once" | "restart" => &["db", "--wait"],
             "reset" => &["db"],
             // Nothing hears it.
             "signal" => &["web", "CONT"],

@@ -102,7 +102,9 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
     }
     if which == Facts::All {
         put("kind", clean(&status.kind));
-        put("tree", clean(&status.tree));
+        if status.kind != "target" {
+            put("tree", clean(&status.tree));
+        }
         put("source", clean(&status.source));
     }
     grid
@@ -180,6 +182,8 @@ fn because(status: &Status) -> String {
 /// `1 of 3 used`
 fn attempts_words(status: &Status) -> String {
     match status.max_attempts {
+        // Nothing of its own is ever restarted.
+        _ if status.kind == "target" => String::new(),
         Some(0) => "no automatic restarts".to_owned(),
         Some(most) => format!("{} of {most} used", status.attempts),
         None => format!("{} used, of any number", status.attempts),
@@ -190,6 +194,7 @@ fn wanted(status: &Status, style: &Style) -> String {
     let mut text = match status.wanted.as_str() {
         "start" => "started".to_owned(),
         "stop" => "stopped".to_owned(),
+        "once" => "started once".to_owned(),
         other => clean(other),
     };
     if let Some(by) = &status.wanted_by {
@@ -197,6 +202,13 @@ fn wanted(status: &Status, style: &Style) -> String {
     }
     if let Some(at) = &status.wanted_at {
         text.push_str(&format!(" {}", style.ago(at)));
+    }
+    if let Some(at_boot) = &status.at_boot {
+        let word = match at_boot.as_str() {
+            "start" => "started",
+            _ => "stopped",
+        };
+        text.push_str(&format!("; from the next boot on {word}"));
     }
     text
 }

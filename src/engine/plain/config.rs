@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::config::{
-    Address, Ask, Backoff, Definition, Hooks, Http, KillMode, Kind, Limit, Log, LogPrefix,
-    LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess, OnExhausted, OnUnhealthy, Probe,
-    Process, RateLimit, Ready, Restart, RetryPolicy, Severity,
+    Address, Ask, Backoff, Definition, Directories, Hooks, Http, KillMode, Kind, Limit, Log,
+    LogPrefix, LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess, OnExhausted,
+    OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Restart, RetryPolicy, Severity,
 };
 use std::ops::RangeInclusive;
 
@@ -12,17 +12,24 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks log
+    hooks pid_file log
 } }
 
 fields! { Hooks {
     pre_start pre_start_timeout stop_exec post_stop post_stop_timeout reload_signal reload_exec
     reload_timeout
+} may {
+    undo undo_timeout
 } }
 
 fields! { Process {
     user group groups umask working_dir env env_file inherit_env limits nice oom_score_adj
+} may {
+    directories
 } }
+
+fields! { Directories { runtime mode preserve } }
+variants! { Preserve { No Restart Yes;; } }
 
 fields! { Limit { soft hard } }
 
@@ -56,7 +63,7 @@ fields! { Http {
     address path method headers expect_status expect_body follow_redirects keep_alive verify
 } }
 
-variants! { Kind { Process Oneshot;; } }
+variants! { Kind { Process Oneshot Forking Target;; } }
 variants! { Restart { Always OnFailure Never;; } }
 variants! { KillMode { Tree Mixed Process;; } }
 variants! { Backoff { Fixed Linear Exponential;; } }

@@ -8,7 +8,7 @@ use crate::engine::snapshot::{
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
     Accepted, Boot, Command, Effect, Event, Found, Given, HookEnd, Left, Loaded, Record, Refusal,
-    Request, SpawnError, Terms,
+    Request, Sought, SpawnError, Terms,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -34,6 +34,7 @@ variants! { Event {
     SpawnFailed { run error }
     Exited { run exit tree_gone }
     TreeEnded { run left }
+    MainSought { run sought }
     Notified { run says }
     Stored { service held }
     HookSpawned { run hook pid started }
@@ -42,6 +43,12 @@ variants! { Event {
     ProbeFinished { check report }
     Durable { seq error }
     Reloaded { ticket files terms }
+} }
+
+variants! { Sought {
+    ;
+    NotYet Wrong Gone;
+    Main { pid started }
 } }
 
 fields! { HookEnd { exit error tree_gone output } }
@@ -83,6 +90,8 @@ variants! { Command {
     Set;
     Start { service with_requires }
     Stop { service }
+    StopForNow { service }
+    Once { service }
     Restart { service }
     Reset { service }
     Reload { service }
@@ -103,6 +112,8 @@ variants! { put Effect {;
     Remember { seq wanted }
     Keep { seq reload }
     Spawn { run, skips definition }
+    FindMain { run, skips definition }
+    RemoveDirectories { service, skips definition }
     Signal { run pid signal group }
     Hook { run hook main end, skips definition }
     HookSignal { run hook signal }

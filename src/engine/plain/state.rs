@@ -7,7 +7,7 @@ use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
-    Cure, Exhausted, InFlight, Last, Queue, Run, Service, Standing, Stop, Told, Watch,
+    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Standing, Stop, Told, Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
@@ -19,7 +19,7 @@ use crate::service::hook::Progress;
 use crate::service::state::{Cause, State, Wanted};
 use crate::wheel::Wheel;
 
-serde! { EndRecord Prng Progress Wheel }
+serde! { EndRecord Prng Progress Seek Wheel }
 
 words! { State Wanted Cause }
 variants! { Health { Unknown Healthy Unhealthy;; } }
@@ -49,6 +49,8 @@ fields! { Service {
     trouble restarting backoff_until respawns standing cure asked_until unit watchdog_unit stored
     probe_units
     transitions decisions dirty
+} may {
+    once at_boot
 } skips {
     definition: None,
     given: None,
@@ -64,7 +66,7 @@ fields! { Run {
     id pid started spawned_at executed ready_at begun_by restarted adopted overdue exit stop
     late_mark extended start_until excused excused_since excused_until probes told health
 } may {
-    hooks
+    hooks seek
 } skips {
     definition: no_definition(),
 } }
@@ -94,7 +96,7 @@ variants! { Ruling {;;
 } }
 
 variants! { Reason {
-    WantedStop RestartNever Hold Stability;
+    WantedStop RestartNever Once Hold Stability;
     Already Asking Dependency Budget;
 } }
 

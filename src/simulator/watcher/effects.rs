@@ -55,7 +55,12 @@ impl Watcher {
             Effect::Signal { run, signal, .. } => self.signalled(now, *run, *signal, engine, store),
             Effect::EndTree { run, .. } | Effect::KillTree { run, .. } => {
                 let name = engine.name(run.service);
-                let ended = self.run(*run).is_some_and(|run| run.exit.is_some());
+                let ended = self.run(*run).is_some_and(|run| {
+                    if run.is_forking() && run.forked {
+                        run.exit.get_or_insert(crate::exit::Exit::Unknown);
+                    }
+                    run.exit.is_some()
+                });
                 if !ended {
                     self.breach(now, format!("{name}: its tree is ended while it lives"));
                 }
@@ -93,6 +98,8 @@ impl Watcher {
             }
             Effect::Hook { .. }
             | Effect::HookSignal { .. }
+            | Effect::FindMain { .. }
+            | Effect::RemoveDirectories { .. }
             | Effect::Remember { .. }
             | Effect::Keep { .. }
             | Effect::Unstore { .. }
@@ -233,6 +240,9 @@ impl Watcher {
         let mut wrong = Vec::new();
         if book.wanted == Some(false) {
             wrong.push("wanted stop".to_owned());
+        }
+        if book.once {
+            wrong.push("wanted once".to_owned());
         }
         if run.definition.restart == crate::config::Restart::Never {
             wrong.push("restart never".to_owned());
@@ -382,6 +392,8 @@ impl Watcher {
             fed_last: None,
             missed: false,
             missed_since: None,
+            forked: false,
+            main: false,
         });
         // It may have been stopped again in the same event.
         if let Some(snapshot) = store.snapshot(&name).cloned() {
@@ -506,6 +518,8 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }
         | Effect::Answer { .. }
+        | Effect::FindMain { .. }
+        | Effect::RemoveDirectories { .. }
         | Effect::Unstore { .. }
         | Effect::Forget { .. }
         | Effect::Exit { .. } => None,

@@ -9,6 +9,7 @@
 mod book;
 mod effects;
 mod events;
+mod groups;
 mod provisional;
 mod rules;
 
@@ -84,6 +85,8 @@ struct Step {
     /// Whose snapshots are among its effects; which of them are performed.
     recorded: BTreeSet<String>,
     performed: BTreeSet<String>,
+    /// What is wanted of whom, by the snapshots among its effects.
+    wills: BTreeMap<String, bool>,
     hold_recorded: bool,
     hold_performed: bool,
     decided: BTreeSet<String>,
@@ -154,7 +157,10 @@ impl Watcher {
             | Event::Notified { run, .. }
             | Event::Executed { run }
             | Event::SpawnFailed { run, .. } => of(run).is_none(),
-            Event::Exited { run, .. } => of(run).is_none_or(|run| run.exit.is_some()),
+            Event::Exited { run, .. } => {
+                of(run).is_none_or(|run| run.exit.is_some() || run.is_seeking())
+            }
+            Event::MainSought { run, .. } => of(run).is_none_or(|run| !run.is_seeking()),
             Event::HookSpawned { .. } | Event::HookEnded { .. } => false,
             Event::TreeEnded { run, .. } => of(run).is_none_or(|run| run.exit.is_none()),
             Event::ProbeFinished { check, .. } => {

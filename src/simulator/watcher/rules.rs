@@ -130,7 +130,11 @@ impl Watcher {
         let state = status.state.as_str();
         let stopping = state == "stopping";
         if let Some(wanted) = book.wanted {
-            let word = if wanted { "start" } else { "stop" };
+            let word = match (wanted, book.once) {
+                (true, true) => "once",
+                (true, false) => "start",
+                (false, _) => "stop",
+            };
             unless(
                 status.wanted == word,
                 format!("wanted {}, but the operator said {word}", status.wanted),
@@ -208,7 +212,8 @@ impl Watcher {
 fn see(book: &mut Book, status: &Status) {
     let state = status.state.as_str();
     if book.wanted.is_none() {
-        book.wanted = Some(status.wanted == "start");
+        book.wanted = Some(status.wanted != "stop");
+        book.once = status.wanted == "once";
     }
     book.satisfied = satisfied(status);
     book.rests(state);
