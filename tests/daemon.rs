@@ -38,6 +38,8 @@ mod host;
 mod image;
 #[path = "daemon/init.rs"]
 mod init;
+#[path = "daemon/instances.rs"]
+mod instances;
 #[path = "daemon/kinds.rs"]
 mod kinds;
 #[path = "daemon/loggers.rs"]

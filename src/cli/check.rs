@@ -80,12 +80,18 @@ fn whole(dir: &Path) -> Result<Found, String> {
         )
     })?;
     checked += files.len();
-    let (loaded, wrong) = definitions::join(files, std::iter::empty());
-    problems.extend(wrong);
+    let joined = definitions::join(files, std::iter::empty(), &[]);
+    let loaded = joined.services;
+    problems.extend(joined.problems);
     problems.extend(cycles(&loaded));
-    for service in &loaded {
+    for service in loaded.iter().chain(&joined.examples) {
         if let Ok(definition) = &service.definition {
-            problems.extend(host::missing(&service.source, definition));
+            for missing in host::missing(&service.source, definition) {
+                // Instances of one template miss the same.
+                if !problems.contains(&missing) {
+                    problems.push(missing);
+                }
+            }
         }
     }
     Ok((checked, problems))

@@ -47,6 +47,8 @@ pub enum Takes {
     Commands,
     /// An array of service names.
     Services,
+    /// An array of what stands behind the `@` in services' names.
+    Instances,
     Bool,
     /// Whole milliseconds, from `min` to a year.
     Millis {
@@ -160,6 +162,11 @@ pub mod service {
         REQUIRES "requires": Takes::Services, Words("none"), Live;
         /// Services to start too; it carries on without them.
         WANTS "wants": Takes::Services, Words("none"), Live;
+        /// Of a template, a file like `worker@.toml`: which of its instances are there by
+        /// themselves, as in ["1", "2"]. Others are when a definition requires or wants them, or
+        /// when they are started. In all other strings of a template `%i` is the instance, `%n`
+        /// its whole name (`worker@1`), and `%%` a percent sign.
+        INSTANCES "instances": Takes::Instances, Words("none"), Live;
         /// The user it runs as, by name or number.
         USER "user": Takes::Account, Words("the daemon's own"), Restart;
         /// Its primary group, by name or number.

@@ -4,7 +4,7 @@ use crate::config::definition::Definition;
 use crate::config::problem::{Problem, Problems, Syntax};
 use crate::config::service::{self, Relation};
 use crate::config::tree::{Lines, Node, Place, Span, Value};
-use crate::config::{from_json, from_toml, lint, names};
+use crate::config::{from_json, from_toml, lint, names, templates};
 use crate::limits::MAX_DEFINITION_BYTES;
 
 /// What came of one file.
@@ -16,6 +16,8 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// The services it names, for checks over all files. May be dropped after those.
     pub dependencies: Box<[Dependency]>,
+    /// Of a template: which instances it wants to be there; None: that cannot be told.
+    pub instances: Option<Box<[Box<str>]>>,
 }
 
 /// A service that a definition names, and where.
@@ -38,15 +40,31 @@ impl Outcome {
 }
 
 /// Reads the definition of `name` from the bytes of `file`: JSON when its name ends in `.json`,
-/// else TOML.
+/// else TOML. A template is read as an example of it.
 pub fn read(name: &str, file: &str, bytes: &[u8]) -> Outcome {
+    match names::is_template(name) {
+        true => {
+            let example = templates::EXAMPLE;
+            read_instance(&format!("{name}{example}"), example, file, bytes)
+        }
+        false => read_as(name, None, file, bytes),
+    }
+}
+
+/// Reads the definition of `name`, an instance of the template that is in `file`.
+pub fn read_instance(name: &str, instance: &str, file: &str, bytes: &[u8]) -> Outcome {
+    read_as(name, Some(instance), file, bytes)
+}
+
+fn read_as(name: &str, instance: Option<&str>, file: &str, bytes: &[u8]) -> Outcome {
+    let mut listed = None;
     let mut p = Problems::new(syntax_of(file));
     if let Err(problem) = names::check(name) {
         p.error(Span::default(), format!("{problem}; rename the file"));
     }
     let built = text_of(bytes, &mut p).and_then(|text| {
-        let root = parse(text, &mut p)?;
-        let Value::Table(entries) = &root.value else {
+        let mut root = parse(text, &mut p)?;
+        let Value::Table(entries) = &mut root.value else {
             let what = root.value.what();
             p.error(
                 root.at,
@@ -54,13 +72,20 @@ pub fn read(name: &str, file: &str, bytes: &[u8]) -> Outcome {
             );
             return None;
         };
-        let built = service::build(name, entries, &mut p)?;
+        if let Some(instance) = instance {
+            listed = templates::listed(entries);
+            templates::fill(entries, name, instance, &mut p);
+        }
+        let built = service::build(name, instance.is_some(), entries, &mut p)?;
         if !p.has_errors() {
             lint::check(&built.definition, &built.places, &mut p);
         }
         Some(built)
     });
-    finish(built, file, bytes, p)
+    Outcome {
+        instances: listed,
+        ..finish(built, file, bytes, p)
+    }
 }
 
 fn finish(built: Option<service::Built>, file: &str, bytes: &[u8], p: Problems) -> Outcome {
@@ -94,6 +119,7 @@ fn finish(built: Option<service::Built>, file: &str, bytes: &[u8], p: Problems) 
         definition: definition.filter(|_| !broken),
         problems: p.finish(file, &lines),
         dependencies,
+        instances: None,
     }
 }
 

@@ -26,6 +26,7 @@ pub mod set;
 pub mod settings;
 pub mod show;
 mod target;
+pub mod templates;
 mod tree;
 mod values;
 mod words;

@@ -33,6 +33,17 @@ pub fn check(name: &str) -> Result<(), String> {
     }
 }
 
+/// Whether this names a template, not a service: `worker@`.
+pub fn is_template(name: &str) -> bool {
+    name.ends_with('@')
+}
+
+/// Template and instance: `worker@1` is of `worker@`, the instance `1`.
+pub fn instance_of(name: &str) -> Option<(&str, &str)> {
+    let (template, instance) = name.split_at(name.find('@')? + 1);
+    (!instance.is_empty()).then_some((template, instance))
+}
+
 /// What a file in the directory of definitions is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileKind<'a> {
@@ -124,6 +135,15 @@ mod tests {
             "set/web.json"
         );
         assert!(is_given("set/web.toml") && !is_given("services/set/web.toml"));
+    }
+
+    #[test]
+    fn instances() {
+        assert_eq!(instance_of("worker@1"), Some(("worker@", "1")));
+        assert_eq!(instance_of("a@b@c"), Some(("a@", "b@c")));
+        assert_eq!(instance_of("worker@"), None);
+        assert_eq!(instance_of("worker"), None);
+        assert!(is_template("worker@") && !is_template("worker@1"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::config::log::{self, Log};
 use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::tree::{Entry, Span, Value};
-use crate::config::{hints, kinds, probe};
+use crate::config::{hints, kinds, names, probe};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -49,8 +49,11 @@ pub struct Places {
 }
 
 /// None when there is nothing that could be started: `exec` is missing or broken.
-pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> {
+///
+/// `template`: what is read is one, and `name` one of its instances.
+pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> {
     let t = Table::open(Span::default(), root, service::ALL, p);
+    instances(name, template, &t, p);
     let kind = kinds::kind(&t, p);
     let exec = match (t.has(&service::EXEC), kind) {
         (_, Kind::Target) => None,
@@ -134,6 +137,23 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         dependencies,
         places,
     })
+}
+
+/// What a template lists is made by `templates`; here is said what is wrong with it.
+fn instances(name: &str, template: bool, t: &Table<'_>, p: &mut Problems) {
+    let Some(entry) = t.entry(&service::INSTANCES).filter(|_| !template) else {
+        let prefix = names::instance_of(name).map_or("", |(prefix, _)| prefix);
+        t.instances(&service::INSTANCES, prefix, p);
+        return;
+    };
+    let stem = name.split('@').next().unwrap_or(name);
+    p.error(
+        entry.key_at,
+        format!(
+            "`instances` is for templates: remove it, or call the file `{stem}@`, and write %i \
+             where its instances differ"
+        ),
+    );
 }
 
 fn process(t: &Table<'_>, p: &mut Problems) -> Process {

@@ -54,6 +54,7 @@ pub fn join(mut files: Vec<File>) -> Set {
             definition,
             problems,
             dependencies,
+            instances: _,
         } = file.outcome;
         if !twin && names::check(&file.name).is_ok() {
             let definition = match definition {

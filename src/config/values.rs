@@ -116,6 +116,13 @@ impl<'t> Table<'t> {
             };
             match names::check(name) {
                 Err(problem) => p.error(item.at, format!("`{}`: {problem}", entry.key)),
+                Ok(()) if names::is_template(name) => {
+                    let words = format!(
+                        "`{}`: `{name}` is a template, no service: name an instance, as in `{name}1`",
+                        entry.key
+                    );
+                    p.error(item.at, words);
+                }
                 Ok(()) if found.iter().any(|(known, _)| **known == **name) => {
                     p.warn(item.at, format!("`{}` names `{name}` twice", entry.key));
                 }
@@ -123,6 +130,36 @@ impl<'t> Table<'t> {
             }
         }
         found
+    }
+
+    /// Instances of the template `prefix`: what is wrong with the words that name them.
+    pub fn instances(&self, key: &'static Key, prefix: &str, p: &mut Problems) {
+        let Some(entry) = self.entry(key) else { return };
+        let Value::Array(items) = &entry.value.value else {
+            wrong::<()>(
+                entry,
+                "an array of words, as in [\"1\", \"2\"]",
+                &entry.value.value,
+                p,
+            );
+            return;
+        };
+        for (at, item) in items.iter().enumerate() {
+            let Value::String(word) = &item.value else {
+                let what = item.value.what();
+                let words = format!("`{}` must hold words, not {what}: write \"1\"", entry.key);
+                p.error(item.at, words);
+                continue;
+            };
+            if word.is_empty() {
+                let words = format!("`{}` has an empty word: write \"1\"", entry.key);
+                p.error(item.at, words);
+            } else if let Err(problem) = names::check(&format!("{prefix}{word}")) {
+                p.error(item.at, format!("`{}`: {problem}", entry.key));
+            } else if items[..at].iter().any(|other| other.value == item.value) {
+                p.warn(item.at, format!("`{}` names `{word}` twice", entry.key));
+            }
+        }
     }
 
     /// A command: an array of words, or a string split as a shell splits words. Never empty.

@@ -142,8 +142,12 @@ impl Call<'_> {
         self.find(self.values.text("name").unwrap_or_default())
     }
 
-    fn find(&self, name: &str) -> Result<ServiceId, Fault> {
+    pub(super) fn find(&self, name: &str) -> Result<ServiceId, Fault> {
         self.house.find(name).ok_or_else(|| {
+            if let Some(message) = self.of_template(name) {
+                let code = code::NOT_FOUND;
+                return Fault { code, message };
+            }
             let services = self.house.services();
             let seen = services
                 .iter()
@@ -160,6 +164,21 @@ impl Call<'_> {
         })
     }
 
+    /// What to say of a name that a template has, or could have.
+    fn of_template(&self, name: &str) -> Option<String> {
+        let templates = self.house.templates();
+        if templates.is_one(name) {
+            return Some(format!(
+                "`{name}` is a template, no service: name an instance, as in `{name}1`"
+            ));
+        }
+        let file = templates.file_of(name)?;
+        let shown = hints::shorten(name);
+        Some(format!(
+            "there is no `{shown}` yet: `start {shown}` makes it of {file}"
+        ))
+    }
+
     /// All services that this caller may see.
     fn seen(&self) -> Vec<ServiceId> {
         let mut services = self.house.services();
@@ -169,7 +188,7 @@ impl Call<'_> {
         services
     }
 
-    fn command(&self, command: Command) -> Result<Act, Fault> {
+    pub(super) fn command(&self, command: Command) -> Result<Act, Fault> {
         let wait = self.values.flag("wait");
         Ok(Act::Command { command, wait })
     }
@@ -207,13 +226,6 @@ pub fn history(call: &Call<'_>) -> Result<Act, Fault> {
     Ok(Act::Reply(Reply::Story(lines)))
 }
 
-pub fn start(call: &Call<'_>) -> Result<Act, Fault> {
-    call.command(Command::Start {
-        service: call.service()?,
-        with_requires: call.values.flag("with_requires"),
-    })
-}
-
 pub fn stop(call: &Call<'_>) -> Result<Act, Fault> {
     let service = call.service()?;
     call.command(match call.values.flag("until_boot") {
@@ -222,15 +234,7 @@ pub fn stop(call: &Call<'_>) -> Result<Act, Fault> {
     })
 }
 
-pub fn once(call: &Call<'_>) -> Result<Act, Fault> {
-    let service = call.service()?;
-    call.command(Command::Once { service })
-}
-
-pub fn restart(call: &Call<'_>) -> Result<Act, Fault> {
-    let service = call.service()?;
-    call.command(Command::Restart { service })
-}
+pub use super::instances::{once, restart, start};
 
 pub fn reset(call: &Call<'_>) -> Result<Act, Fault> {
     let service = call.service()?;
@@ -254,6 +258,13 @@ pub fn set(call: &Call<'_>) -> Result<Act, Fault> {
     let text = call.values.text("definition").unwrap_or_default();
     let fault = |code, message| Fault { code, message };
     names::check(name).map_err(|words| fault(code::BAD_PARAMS, words))?;
+    if names::is_template(name) {
+        let words = format!(
+            "`{name}` would be a template: those are files, write services/{name}.toml; `set \
+             {name}1` defines one service"
+        );
+        return Err(fault(code::BAD_PARAMS, words));
+    }
     if text.len() > limits::MAX_GIVEN_BYTES {
         let (most, is) = (limits::MAX_GIVEN_BYTES, text.len());
         let words = format!("the definition has {is} bytes; `set` takes {most}: write a file");

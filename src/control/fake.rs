@@ -1,6 +1,7 @@
 //! A house for tests: services that are as they are.
 
 use super::House;
+use crate::config::templates::Templates;
 use crate::engine::status::{DaemonStatus, ProbeStatus, Status, StoryLine, Why};
 use crate::id::ServiceId;
 use crate::time::Wall;
@@ -8,6 +9,7 @@ use crate::time::Wall;
 pub struct FakeHouse {
     pub services: Vec<Status>,
     pub story: Vec<StoryLine>,
+    pub templates: Templates,
 }
 
 impl FakeHouse {
@@ -51,6 +53,7 @@ impl FakeHouse {
         FakeHouse {
             services: names.iter().map(status).collect(),
             story: names.iter().map(line).collect(),
+            templates: Templates::default(),
         }
     }
 }
@@ -93,6 +96,9 @@ impl House for FakeHouse {
         let skip = lines.len().saturating_sub(limit);
         lines.drain(..skip);
         lines
+    }
+    fn templates(&self) -> &Templates {
+        &self.templates
     }
     fn daemon(&self, _: &Wall) -> DaemonStatus {
         DaemonStatus {

@@ -15,6 +15,7 @@
 pub mod access;
 pub mod calls;
 pub mod forecast;
+mod instances;
 pub mod log_lines;
 pub mod openrpc;
 pub mod power;
@@ -30,6 +31,7 @@ pub mod words;
 #[cfg(test)]
 pub mod fake;
 
+use crate::config::templates::Templates;
 use crate::engine::status::{DaemonStatus, Status, StoryLine, Why};
 use crate::id::ServiceId;
 use crate::time::Wall;
@@ -49,4 +51,6 @@ pub trait House {
     /// The newest `limit` transitions and decisions of one service, or of all; oldest first.
     fn history(&self, of: Option<ServiceId>, wall: &Wall, limit: usize) -> Vec<StoryLine>;
     fn daemon(&self, wall: &Wall) -> DaemonStatus;
+    /// Of which instances can be made.
+    fn templates(&self) -> &Templates;
 }

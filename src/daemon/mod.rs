@@ -7,8 +7,10 @@
 mod find;
 
 use crate::config::settings::{self, Access as SettingsAccess, EarlySetup, Settings};
+use crate::config::templates::{Instance, Templates};
 use crate::control::access::{Grant, Level, Rights, Who};
 use crate::control::power::{Ending, Role};
+use crate::engine::instances::known_before;
 use crate::engine::snapshot::{
     ReloadRecord, RunSnapshot, ServiceSnapshot, StopSnapshot, WantedRecord,
 };
@@ -202,7 +204,11 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
     if wanted.rewrite {
         reactor.rewrite_state();
     }
-    let (definitions, digest) = read_definitions(&places.config_dir, &wanted.wanted, reduced);
+    let main = options.main.clone().or_else(|| settings.main.clone());
+    let instances = known_before(&wanted.wanted, &journal.services, main.as_deref());
+    let (definitions, templates, digest) =
+        read_definitions(&places.config_dir, &wanted.wanted, &instances, reduced);
+    reactor.templates.keep(templates);
     let left = left_reload(&journal, wanted.reload, digest);
     let socket = places.socket.display().to_string();
     let (services, adopted, commands) = find::find_processes(
@@ -225,7 +231,6 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         "vitald {}: {number}{taken_up}, control socket {socket}",
         env!("CARGO_PKG_VERSION"),
     );
-    let main = options.main.clone().or_else(|| settings.main.clone());
     if let Some(name) = main.as_deref()
         && !definitions.iter().any(|loaded| *loaded.name == *name)
         && !left.iter().any(|left| left.has_before(name))
@@ -415,8 +420,9 @@ fn left_reload(
 fn read_definitions(
     config_dir: &Path,
     wanted: &[WantedRecord],
+    instances: &[Instance],
     reduced: bool,
-) -> (Vec<Loaded>, u64) {
+) -> (Vec<Loaded>, Templates, u64) {
     let shown = config_dir.display();
     let files = definitions::read_files(config_dir).unwrap_or_else(|error| {
         log::error!("cannot read {shown}/services: {error}");
@@ -426,8 +432,9 @@ fn read_definitions(
     let given = wanted
         .iter()
         .filter_map(|record| Some((&*record.name, record.definition.as_deref()?)));
-    let (mut definitions, problems) = definitions::join(files, given);
-    definitions::log(&problems);
+    let joined = definitions::join(files, given, instances);
+    let mut definitions = joined.services;
+    definitions::log(&joined.problems);
     if reduced {
         definitions::without_probes(&mut definitions);
     }
@@ -437,7 +444,7 @@ fn read_definitions(
              again"
         );
     }
-    (definitions, digest)
+    (definitions, joined.templates, digest)
 }
 
 fn tell(notes: &[impl Display]) {

@@ -203,6 +203,17 @@ pub struct Given {
     pub text: Box<str>,
 }
 
+/// An instance of a template that an operator named.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewInstance {
+    pub name: Box<str>,
+    /// It, and instances that it needs and that are not there.
+    pub files: Vec<Loaded>,
+    /// One run, which none follows.
+    pub once: bool,
+    pub with_requires: bool,
+}
+
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     Start {
@@ -240,6 +251,8 @@ pub enum Command {
         probe: Option<u16>,
     },
     Set(Box<Given>),
+    /// Define an instance of a template, and start it.
+    Instance(Box<NewInstance>),
     /// Stop a service that was defined so, and forget it.
     Delete {
         service: ServiceId,

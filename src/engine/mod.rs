@@ -15,7 +15,7 @@
 //! and its deferrals; `settle` dependencies; `operator` requests, `answers` and `manual` what they
 //! wait for, `passing` what is wanted for now; `boot` the first event, `restore` what the daemon
 //! before left; `reload` new definitions, `plan` what comes of them, `provisional` until they are
-//! confirmed, `leaving` whose are gone; `shutdown`; `query` what is shown; `plain` all of it,
+//! confirmed, `leaving` whose are gone, `instances` of templates; `shutdown`; `query` what is shown; `plain` all of it,
 //! written down and read back.
 
 mod aftermath;
@@ -30,6 +30,7 @@ pub mod event;
 mod forking;
 mod given;
 pub mod hooks;
+pub mod instances;
 mod judgement;
 mod leaving;
 mod lifecycle;
@@ -54,7 +55,9 @@ mod targets;
 pub mod timers;
 
 pub use effect::{Accepted, Answer, Effect, Record, Refusal};
-pub use event::{Boot, Command, Event, Found, Given, Left, Loaded, Request, SpawnError, Terms};
+pub use event::{
+    Boot, Command, Event, Found, Given, Left, Loaded, NewInstance, Request, SpawnError, Terms,
+};
 pub use forking::Sought;
 pub use hooks::HookEnd;
 
@@ -89,6 +92,8 @@ pub struct Engine {
     /// Numbers checks.
     serial: u32,
     remember_seq: u64,
+    /// That were done.
+    reloads: u64,
     lateness: Lateness,
     stale: u64,
     hold: Option<HoldRecord>,
@@ -137,6 +142,7 @@ impl Engine {
             seq: 0,
             serial: 0,
             remember_seq: 0,
+            reloads: 0,
             lateness: Lateness::default(),
             stale: 0,
             hold: None,

@@ -88,6 +88,10 @@ impl Engine {
                 let after_run = self.service(id).number.saturating_sub(1);
                 (note, Some((id, Goal::Up { after_run })))
             }),
+            Command::Instance(new) => self.verb_instance(*new, &actor).map(|(note, id, run)| {
+                let goal = Goal::Up { after_run: run };
+                (note, Some((id, goal)))
+            }),
             Command::Delete { service } => self
                 .verb_delete(service)
                 .map(|note| (note, Some((service, Goal::Down)))),
@@ -129,7 +133,7 @@ impl Engine {
 
     // --- verbs
 
-    fn verb_start(
+    pub(super) fn verb_start(
         &mut self,
         id: ServiceId,
         with_requires: bool,

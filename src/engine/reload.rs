@@ -24,6 +24,7 @@ impl Engine {
         if refused.is_some() || terms.dry_run {
             return self.answer_reloaded(ticket, plan, refused, &terms);
         }
+        self.reloads += 1;
         // A reload that went back is over with the next one.
         let before = match terms.confirm {
             Some(_) => self.before(&plan),

@@ -168,6 +168,13 @@ impl Recorder {
                 }
                 (now, Event::Request(request)).put(&mut self.out);
             }
+            Event::Request(request) if matches!(request.command, Command::Instance(_)) => {
+                let mut request: Request = request.clone();
+                if let Command::Instance(new) = &mut request.command {
+                    new.files = self.secrets.files(&new.files);
+                }
+                (now, Event::Request(request)).put(&mut self.out);
+            }
             other => (now, other).put(&mut self.out),
         }
         line::end(&mut self.out, start);

@@ -107,6 +107,7 @@ fn takes(key: &Key) -> String {
         Takes::Command => "an array of strings, or a string".to_owned(),
         Takes::Commands => "a command, or an array of commands".to_owned(),
         Takes::Services => "an array of service names".to_owned(),
+        Takes::Instances => "an array of words".to_owned(),
         Takes::Bool => "true or false".to_owned(),
         Takes::Millis { min } => format!("milliseconds, at least {min}"),
         Takes::Integer { min, max } => format!("an integer, {min} to {max}"),

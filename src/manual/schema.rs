@@ -95,10 +95,19 @@ fn takes(key: &Key) -> Value {
             "type": "array",
             "items": {
                 "type": "string",
-                "pattern": "^[A-Za-z0-9_][A-Za-z0-9._@-]*$",
+                // As in a template: "db@%i".
+                "pattern": "^[A-Za-z0-9_][A-Za-z0-9._@%-]*$",
                 "maxLength": limits::MAX_NAME,
             },
             "maxItems": limits::MAX_DEPENDENCIES,
+        }),
+        Takes::Instances => json!({
+            "type": "array",
+            "items": {
+                "type": "string",
+                "pattern": "^[A-Za-z0-9._@-]+$",
+                "maxLength": limits::MAX_NAME,
+            },
         }),
         Takes::Bool => json!({ "type": "boolean" }),
         Takes::Millis { min } => {

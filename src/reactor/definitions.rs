@@ -7,6 +7,7 @@ use crate::config::load::{self, Outcome};
 use crate::config::names::{self, FileKind};
 use crate::config::problem::Problem;
 use crate::config::set::{self, File};
+use crate::config::templates::{self, Instance, Templates};
 use crate::engine::Loaded;
 use crate::limits::MAX_DEFINITION_BYTES;
 use crate::prng::fnv1a;
@@ -65,17 +66,33 @@ fn words(error: &io::Error) -> String {
     }
 }
 
-/// Files, and definitions that were given over the socket (name and text), to services, with all
-/// that is wrong with any of them. A file beats what was given.
+/// What the files come to.
+#[derive(Default)]
+pub struct Joined {
+    pub services: Vec<Loaded>,
+    /// All that is wrong with any of them.
+    pub problems: Vec<Problem>,
+    pub templates: Templates,
+    /// Of templates without an instance: what one would be. No services.
+    pub examples: Vec<Loaded>,
+}
+
+/// Files, and definitions that were given over the socket (name and text), to services. A file
+/// beats what was given, and both beat a template, of which those `instances` are known already.
 pub fn join<'a>(
     files: Vec<Raw>,
     given: impl Iterator<Item = (&'a str, &'a str)>,
-) -> (Vec<Loaded>, Vec<Problem>) {
+    instances: &[Instance],
+) -> Joined {
     let mut read = Vec::new();
     let mut problems = Vec::new();
+    let mut templates = Templates::default();
     for raw in files {
         let shown = format!("services/{}", raw.file);
         match names::of_file(&raw.file) {
+            FileKind::Service(name) if names::is_template(name) => {
+                templates.add(name, &shown, raw.bytes);
+            }
             FileKind::Service(name) => {
                 let outcome = match raw.bytes {
                     Ok(bytes) => load::read(name, &shown, &bytes),
@@ -110,18 +127,25 @@ pub fn join<'a>(
             file: source.into(),
         });
     }
+    templates.complete(&mut read, instances);
+    let examples = templates.examples(&read);
+    let only_shown: Vec<Box<str>> = examples.iter().map(|file| file.name.clone()).collect();
+    read.extend(examples);
     let set = set::join(read);
-    let loaded = set
-        .entries
-        .into_iter()
-        .map(|entry| Loaded {
-            name: entry.name,
-            source: entry.file,
-            definition: entry.definition.map(Rc::new),
-        })
-        .collect();
+    let loaded = set.entries.into_iter().map(|entry| Loaded {
+        name: entry.name,
+        source: entry.file,
+        definition: entry.definition.map(Rc::new),
+    });
+    let (examples, services) = loaded.partition(|one| only_shown.contains(&one.name));
     problems.extend(set.problems);
-    (loaded, problems)
+    templates::once_each(&mut problems);
+    Joined {
+        services,
+        problems,
+        templates,
+        examples,
+    }
 }
 
 /// Tells these files from others, by name and content.
@@ -222,7 +246,11 @@ mod tests {
         for cut in 0..sent.len() {
             assert_eq!(receive(&sent[..cut]), None, "cut at {cut}");
         }
-        let (loaded, problems) = join(files, std::iter::empty());
+        let Joined {
+            services: loaded,
+            problems,
+            ..
+        } = join(files, std::iter::empty(), &[]);
         std::fs::remove_dir_all(&dir).expect("rmdir");
         let good = |name: &str| {
             let found = loaded.iter().find(|l| &*l.name == name);

@@ -5,6 +5,7 @@
 //! the limit the one idle longest makes room.
 
 use super::*;
+use crate::config::templates::Templates;
 use crate::control::House;
 use crate::control::access::Rights;
 use crate::control::rpc::code;
@@ -44,6 +45,7 @@ struct View<'a> {
     life: &'a Life,
     troubles: Vec<String>,
     logs: pipes::LogsSeen<'a>,
+    templates: &'a Templates,
 }
 
 impl House for View<'_> {
@@ -74,6 +76,9 @@ impl House for View<'_> {
     }
     fn history(&self, of: Option<ServiceId>, wall: &Wall, limit: usize) -> Vec<StoryLine> {
         self.engine.history(of, *wall, limit)
+    }
+    fn templates(&self) -> &Templates {
+        self.templates
     }
     fn daemon(&self, wall: &Wall) -> DaemonStatus {
         DaemonStatus {
@@ -202,6 +207,7 @@ impl Reactor {
                 life: &self.life,
                 troubles,
                 logs: pipes::LogsSeen(&self.logs, &self.loggers),
+                templates: self.templates.in_force(),
             };
             let desk = Desk {
                 house: &view,
@@ -310,8 +316,12 @@ impl Reactor {
                     return;
                 }
                 request.wall_ms = self.clock.wall_ms();
-                if let (Command::Set(given), Some(_)) = (&mut request.command, &self.life.reduced) {
-                    given.definition.probes = Box::default();
+                if self.life.reduced.is_some() {
+                    match &mut request.command {
+                        Command::Set(given) => given.definition.probes = Box::default(),
+                        Command::Instance(new) => definitions::without_probes(&mut new.files),
+                        _ => {}
+                    }
                 }
                 self.handle(Event::Request(request));
             }

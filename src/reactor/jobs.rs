@@ -367,11 +367,14 @@ impl Reactor {
             Work::Definitions { ticket, mut terms } => match definitions::receive(&job.output) {
                 Some(files) if exit == Exit::Code(0) => {
                     terms.digest = definitions::digest(&files);
-                    let (mut files, problems) = definitions::join(files, self.engine.given());
+                    let known = self.engine.instances();
+                    let joined = definitions::join(files, self.engine.given(), &known);
+                    let mut files = joined.services;
                     if self.life.reduced.is_some() {
                         definitions::without_probes(&mut files);
                     }
-                    definitions::log(&problems);
+                    definitions::log(&joined.problems);
+                    self.templates.read(ticket, joined.templates);
                     self.caused.push_back(Event::Reloaded {
                         ticket: Some(ticket),
                         files,

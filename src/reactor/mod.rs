@@ -58,6 +58,7 @@ mod sources;
 pub mod spawn;
 pub mod sys;
 pub mod tail;
+mod templates;
 pub mod tree;
 mod upgrade;
 pub mod voice;
@@ -113,6 +114,7 @@ pub struct Reactor {
     engine: Engine,
     /// Events that effects led to, to be handled in this turn.
     caused: VecDeque<Event>,
+    pub templates: templates::Kept,
     effects: Vec<Effect>,
     sources: Sources<Source>,
     /// The loop's own timers, by source: tries again, never decides.
@@ -207,6 +209,7 @@ impl Reactor {
             now,
             engine: parts.engine,
             caused: VecDeque::new(),
+            templates: templates::Kept::default(),
             effects: Vec::new(),
             sources,
             wheel: Wheel::new(now),
@@ -409,13 +412,25 @@ impl Reactor {
     fn handle(&mut self, event: Event) {
         let redefines = match &event {
             Event::Reloaded { .. } => true,
-            Event::Request(request) => matches!(request.command, Command::Set(_) | Command::Revert),
+            Event::Request(request) => matches!(
+                request.command,
+                Command::Set(_) | Command::Instance(_) | Command::Revert
+            ),
             _ => false,
         };
+        let read_for = match &event {
+            Event::Reloaded { ticket, .. } => *ticket,
+            _ => None,
+        };
+        let reloads = self.engine.reloads();
         let mut effects = std::mem::take(&mut self.effects);
         self.record_event(&event);
         self.engine.handle(self.now, event, &mut effects);
         self.record_effects(&effects);
+        if let Some(ticket) = read_for {
+            let done = self.engine.reloads() != reloads;
+            self.templates.decided(ticket, done);
+        }
         for effect in effects.drain(..) {
             self.perform(effect);
         }

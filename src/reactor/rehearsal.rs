@@ -6,6 +6,7 @@
 
 use super::definitions;
 use super::reexec::Handover;
+use crate::engine::instances::known_before;
 use crate::journal::runtime::{self, Identity};
 use crate::journal::state;
 use serde::{Deserialize, Serialize};
@@ -77,8 +78,8 @@ impl Rehearsal {
         let given = wanted
             .iter()
             .filter_map(|record| Some((&*record.name, record.definition.as_deref()?)));
-        let (loaded, _) = definitions::join(files, given);
-        for service in loaded {
+        let instances = known_before(wanted, &[], None);
+        for service in definitions::join(files, given, &instances).services {
             if let Err(problem) = service.definition {
                 self.unread.push((service.name.into(), problem.into()));
             }

@@ -21,6 +21,7 @@ mod doom;
 pub mod forecast;
 mod forking;
 mod hooks;
+mod instances;
 mod kernel;
 mod lot;
 mod mischief;
@@ -34,6 +35,8 @@ mod watcher;
 pub use script::{play, play_in};
 
 use crate::config::names;
+use crate::config::templates::{Instance, Templates};
+use crate::engine::instances::known_before;
 use crate::engine::snapshot::{ServiceSnapshot, WantedRecord};
 use crate::engine::{
     Boot, Command, Effect, Engine, Event, Found, Given, Left, Loaded, Request, Terms,
@@ -68,6 +71,7 @@ pub struct World {
     tickets: BTreeMap<Ticket, String>,
     asked: u64,
     definitions: BTreeMap<String, Loaded>,
+    templates: Templates,
     store: Store,
     /// What `vitald.toml` says of the daemon's end.
     pub main: Option<Box<str>>,
@@ -105,6 +109,7 @@ impl World {
             tickets: BTreeMap::new(),
             asked: 0,
             definitions: BTreeMap::new(),
+            templates: Templates::default(),
             store: Store::default(),
             main: None,
             shutdown_timeout: None,
@@ -162,6 +167,7 @@ impl World {
         self.twin = self.twins.then(|| Engine::new(self.now, self.seed));
         let journal = self.store.read();
         let left = self.left(&journal);
+        let ran = journal.services.clone();
         let services = journal
             .services
             .into_iter()
@@ -174,8 +180,9 @@ impl World {
         let given = wanted
             .iter()
             .filter_map(|w| Some((&*w.name, w.definition.as_deref()?)));
+        let known = known_before(&wanted, &ran, self.main.as_deref());
         Event::Boot(Box::new(Boot {
-            definitions: self.with_given(given),
+            definitions: self.with_given(given, &known),
             wanted,
             services,
             transitions: journal.transitions,
@@ -207,7 +214,7 @@ impl World {
 
     /// Tells the files that there are now from others.
     fn digest(&self) -> u64 {
-        crate::prng::fnv1a(format!("{:?}", self.definitions).as_bytes())
+        crate::prng::fnv1a(format!("{:?}{:?}", self.definitions, self.templates).as_bytes())
     }
 
     /// What a daemon that returned finds of the commands that were under way.
@@ -281,19 +288,27 @@ impl World {
     }
 
     /// The files, and what was given over the socket where there is no file.
-    fn with_given<'a>(&self, given: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Loaded> {
+    fn with_given<'a>(
+        &self,
+        given: impl Iterator<Item = (&'a str, &'a str)>,
+        instances: &[Instance],
+    ) -> Vec<Loaded> {
         let mut all = self.definitions.clone();
         for (name, text) in given {
             let source = names::given_source(name, text);
             all.entry(name.to_owned())
                 .or_insert_with(|| script::loaded(name, &source, text));
         }
-        all.into_values().collect()
+        let mut all = all.into_values().collect();
+        self.add_instances(&mut all, instances);
+        all
     }
 
     /// All definitions as they would be read now.
     fn files(&self) -> Vec<Loaded> {
-        self.with_given(self.engine.iter().flat_map(Engine::given))
+        let known = self.engine.as_ref().map(Engine::instances);
+        let given = self.engine.iter().flat_map(Engine::given);
+        self.with_given(given, &known.unwrap_or_default())
     }
 
     /// An operator's `set`, as the control socket hands it on when it can be used.

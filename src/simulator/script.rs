@@ -49,6 +49,7 @@ pub fn play_in(world: &mut World, script: &str) -> Result<(), String> {
                 .collect();
             let (name, text) = (name.trim(), text.join("\n"));
             match verb {
+                "define" if names::is_template(name) => world.define_template(name, &text),
                 "define" => world.define(loaded_file(name, &text)),
                 _ => world.set(given(name, &text)?),
             }
@@ -211,6 +212,19 @@ impl World {
         let wait = flags.contains(&"--wait");
         let argument = words.get(1).copied().filter(|w| !w.starts_with("--"));
         let service = |world: &World| world.id(argument.unwrap_or_default());
+        let known = |name: &str| {
+            let engine = self.engine.as_ref();
+            engine.is_some_and(|e| e.find(name).is_some_and(|id| e.is_listed(id)))
+        };
+        let name = argument.filter(|name| !known(name)).unwrap_or_default();
+        let new = match words[0] {
+            "start" | "once" => self.new_instance(name, words[0] == "once"),
+            _ => None,
+        };
+        if let Some(new) = new {
+            self.request(&line, Command::Instance(new), wait);
+            return Ok(());
+        }
         let command = match words[0] {
             "start" => Command::Start {
                 service: service(self)?,

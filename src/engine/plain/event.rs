@@ -7,8 +7,8 @@ use crate::engine::snapshot::{
 };
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
-    Accepted, Boot, Command, Effect, Event, Found, Given, HookEnd, Left, Loaded, Record, Refusal,
-    Request, Sought, SpawnError, Terms,
+    Accepted, Boot, Command, Effect, Event, Found, Given, HookEnd, Left, Loaded, NewInstance,
+    Record, Refusal, Request, Sought, SpawnError, Terms,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -87,7 +87,7 @@ fields! { Request { ticket actor wall_ms wait command } }
 
 variants! { Command {
     Release Confirm Revert;
-    Set;
+    Set Instance;
     Start { service with_requires }
     Stop { service }
     StopForNow { service }
@@ -101,6 +101,8 @@ variants! { Command {
     Hold { length }
     Shutdown { keep }
 } }
+
+fields! { NewInstance { name files once with_requires } }
 
 fields! { Given { name source definition text } }
 

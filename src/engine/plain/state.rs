@@ -28,7 +28,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving
+    reloading reload_unit leaving reloads
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,

@@ -479,6 +479,9 @@ impl Watcher {
             self.promises.insert(ticket, promise);
             return;
         }
+        if let Command::Instance(new) = command {
+            return self.instance_asked(now, new, ticket);
+        }
         let live = matches!(state, "starting" | "running");
         let name = service_of(command).and_then(|id| self.ids.get(&id).cloned());
         let book = name.as_ref().and_then(|name| self.books.get_mut(name));
@@ -640,7 +643,8 @@ pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
         | Command::Confirm
         | Command::Revert
         | Command::Shutdown { .. }
-        | Command::Set(_) => None,
+        | Command::Set(_)
+        | Command::Instance(_) => None,
     }
 }
 

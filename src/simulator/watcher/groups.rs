@@ -3,12 +3,14 @@
 //! Whether a member is stopped depends on who else needs it: that is read from what is recorded;
 //! what follows from it is worked out here.
 
-use super::Watcher;
 use super::book::{By, RunBook};
 use super::events::service_of;
+use super::{Promise, Watcher};
 use crate::config::Kind;
-use crate::engine::Command;
+use crate::engine::{Command, NewInstance};
 use crate::exit::Exit;
+use crate::id::Ticket;
+use crate::time::Time;
 use std::collections::BTreeSet;
 
 impl Watcher {
@@ -30,6 +32,25 @@ impl Watcher {
             all.extend(new);
         }
         all.into_iter().skip(1).collect()
+    }
+
+    /// An instance that was not there is defined, and started.
+    pub(super) fn instance_asked(&mut self, now: Time, new: &NewInstance, ticket: Ticket) {
+        self.reloaded(now, &new.files, false);
+        let Some(book) = self.books.get_mut(&*new.name) else {
+            return;
+        };
+        book.wanted = Some(true);
+        (book.once, book.passing) = (new.once, new.once);
+        book.said = true;
+        book.refund();
+        book.bidden();
+        if !new.once {
+            book.durable = None;
+            let promise = Promise::Will(new.name.to_string(), true);
+            self.promises.insert(ticket, promise);
+        }
+        self.bid_needed(&new.name, new.with_requires);
     }
 
     /// `start X` starts what X requires and wants as well, unless an operator stopped it.
