@@ -119,13 +119,13 @@ impl Templates {
         // The first named are the first made, should there be too many.
         named.reverse();
         while let Some(name) = named.pop() {
-            if files.len() >= MAX_SERVICES && !there.contains(&name) {
-                too_many(&mut files[before..]);
-                break;
-            }
             let Some(template) = self.of(&name).filter(|_| !there.contains(&name)) else {
                 continue;
             };
+            if files.len() >= MAX_SERVICES {
+                too_many(&mut files[before..]);
+                break;
+            }
             let (_, instance) = names::instance_of(&name).unwrap_or_default();
             let file = template.read(instance);
             named.extend(needs(&file));

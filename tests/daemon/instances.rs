@@ -8,7 +8,7 @@ use serde_json::json;
 const WORKER: &str = "exec = ['sh', '-c', 'echo I am $0 of $1; exec sleep 1000', '%i', '%n']\n";
 
 fn refusal(host: &Host, verb: &str, name: &str) -> String {
-    host.refused(verb, &json!({ "name": name })).message
+    host.refused(verb, &json!({ "name": name })).1
 }
 
 #[test]
@@ -81,7 +81,12 @@ fn a_template_concerns_each_of_its_instances() {
         .collect();
     assert_eq!(
         steps,
-        ["restart worker@1", "remove worker@2", "restart worker@3"],
+        [
+            "none web",
+            "restart worker@1",
+            "remove worker@2",
+            "restart worker@3"
+        ],
         "{plan}"
     );
     host.call("system.reload", &json!({}));
