@@ -18,6 +18,9 @@ pub const MAX_GIVEN_BYTES: usize = 16 * 1024;
 pub const MAX_PROBLEMS: usize = 100;
 /// Names in one of `after`, `requires`, `wants`.
 pub const MAX_DEPENDENCIES: usize = 256;
+/// Files in `secrets`, and how large each may be.
+pub const MAX_SECRETS: usize = 64;
+pub const MAX_SECRET: usize = 1 << 20;
 /// Commands in one of `pre_start`, `stop_exec`, `post_stop`, `reload_exec`.
 pub const MAX_COMMANDS: usize = 16;
 /// What of a probe's answer is kept: the first bytes of a reply …

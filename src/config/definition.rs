@@ -110,6 +110,23 @@ pub struct Process {
     pub limits: BTreeMap<Box<str>, Limit>,
     pub nice: Option<i8>,
     pub oom_score_adj: Option<i16>,
+    pub confine: Confine,
+}
+
+/// What it may not do, whoever it runs as.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Confine {
+    pub no_new_privs: bool,
+    /// All capabilities it may ever have, bit n for capability n; None: as the daemon.
+    pub capabilities: Option<u64>,
+    /// The whole file system but the kernel's own and `writable`.
+    pub read_only: bool,
+    /// A leading `-` means that it may be missing.
+    pub writable: Box<[Box<str>]>,
+    /// `/tmp` and `/var/tmp` of its own.
+    pub private_tmp: bool,
+    /// By name: the file that is handed to it under that name.
+    pub secrets: BTreeMap<Box<str>, Box<str>>,
 }
 
 /// A resource limit; None is "unlimited".

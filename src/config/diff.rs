@@ -2,7 +2,7 @@
 //!
 //! Which keys need a restart is said in the key table and nowhere else.
 
-use crate::config::definition::{Definition, Hooks, Process, Ready, RetryPolicy};
+use crate::config::definition::{Confine, Definition, Hooks, Process, Ready, RetryPolicy};
 use crate::config::keys::{Key, Reload, retry_policy, service};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,6 +96,7 @@ impl Changed {
             limits,
             nice,
             oom_score_adj,
+            confine,
         } = old;
         self.note(&service::USER, *user != new.user);
         self.note(&service::GROUP, *group != new.group);
@@ -108,6 +109,24 @@ impl Changed {
         self.note(&service::LIMITS, *limits != new.limits);
         self.note(&service::NICE, *nice != new.nice);
         self.note(&service::OOM_SCORE_ADJ, *oom_score_adj != new.oom_score_adj);
+        self.confine(confine, &new.confine);
+    }
+
+    fn confine(&mut self, old: &Confine, new: &Confine) {
+        let Confine {
+            no_new_privs,
+            capabilities,
+            read_only,
+            writable,
+            private_tmp,
+            secrets,
+        } = old;
+        self.note(&service::NO_NEW_PRIVS, *no_new_privs != new.no_new_privs);
+        self.note(&service::CAPABILITIES, *capabilities != new.capabilities);
+        self.note(&service::READ_ONLY, *read_only != new.read_only);
+        self.note(&service::WRITABLE, *writable != new.writable);
+        self.note(&service::PRIVATE_TMP, *private_tmp != new.private_tmp);
+        self.note(&service::SECRETS, *secrets != new.secrets);
     }
 
     fn notify(&mut self, old: &Definition, new: &Definition) {
@@ -222,7 +241,10 @@ mod tests {
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",
             "env" => "{ A = '1' }",
-            "inherit_env" => "true",
+            "inherit_env" | "no_new_privs" | "read_only" | "private_tmp" => "true",
+            "capabilities" => "['kill']",
+            "writable" => "['/x']\nread_only = true",
+            "secrets" => "{ a = '/x' }",
             "autostart" => "false",
             "limits" => "{ nofile = 7 }",
             "nice" | "oom_score_adj" => "7",

@@ -66,6 +66,10 @@ pub enum Takes {
     Account,
     /// An array of those.
     Accounts,
+    /// An array of capabilities' names.
+    Capabilities,
+    /// An array of absolute paths; with a leading `-` one may be missing.
+    Paths,
     /// A table of strings.
     Strings,
     /// A table of resource limits.
@@ -171,6 +175,26 @@ pub mod service {
         /// How ready the kernel is to kill it when memory runs out, -1000 (never) to 1000.
         OOM_SCORE_ADJ "oom_score_adj": Takes::Integer { min: -1000, max: 1000 },
             Words("the daemon's original"), Restart;
+        /// Neither it nor what it executes gains rights by set-user-ID, set-group-ID or file
+        /// capabilities (prctl(2), PR_SET_NO_NEW_PRIVS).
+        NO_NEW_PRIVS "no_new_privs": Takes::Bool, Bool(false), Restart;
+        /// All capabilities (capabilities(7)) that it and what it executes may ever have, as in
+        /// ["net_bind_service"]; an empty array for none. Who runs as another user than root has
+        /// them from the start, so that a port below 1024 needs no root.
+        CAPABILITIES "capabilities": Takes::Capabilities, Words("the daemon's own"), Restart;
+        /// The whole file system is read-only for it, but /dev, /proc, /sys, and what `writable`
+        /// names. Needs root and Linux 5.12.
+        READ_ONLY "read_only": Takes::Bool, Bool(false), Restart;
+        /// What it may write to with `read_only`: absolute paths; with a leading `-` one may be
+        /// missing.
+        WRITABLE "writable": Takes::Paths, Words("none"), Restart;
+        /// It has a /tmp and a /var/tmp of its own, empty at each start; its commands and exec
+        /// probes see the same. Needs root.
+        PRIVATE_TMP "private_tmp": Takes::Bool, Bool(false), Restart;
+        /// Files that are handed to it as they are when it starts, by a name for each: copies that
+        /// only its user can read, in the directory that CREDENTIALS_DIRECTORY names. The
+        /// originals may be readable by root alone.
+        SECRETS "secrets": Takes::Strings, Words("none"), Restart;
         /// The signal that asks it to stop; SIGCONT goes along, so that a stopped process hears it.
         STOP_SIGNAL "stop_signal": Takes::Signal, Text("SIGTERM"), Live;
         /// How long it may take to stop before SIGKILL.

@@ -25,6 +25,24 @@ pub fn check(d: &Definition, places: &Places, p: &mut Problems) {
         );
     }
     policy(d, places, p);
+    for (name, value) in &d.process.env {
+        if is_secret(name) && !value.is_empty() {
+            p.warn(
+                places.env,
+                format!(
+                    "`{name}` looks like a secret: whoever can read this file has it; hand it over \
+                     by `secrets`, or by an `env_file` that only root can read"
+                ),
+            );
+        }
+    }
+    if d.process.oom_score_adj == Some(-1000) {
+        p.warn(
+            places.oom_score_adj,
+            "`oom_score_adj` -1000 keeps it whatever it takes: when it leaks, everything else is \
+             killed; -900 comes last, too",
+        );
+    }
     for (probe, at) in d.probes.iter().zip(&places.probes) {
         if let Some(words) = pointless(&probe.ask) {
             p.warn(*at, format!("the probe `{}` {words}", probe.name));
@@ -50,6 +68,14 @@ pub fn check(d: &Definition, places: &Places, p: &mut Problems) {
             );
         }
     }
+}
+
+/// By what such variables are called.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let parts = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "APIKEY", "API_KEY"];
+    // A name of a file is none.
+    parts.iter().any(|part| name.contains(part)) && !name.ends_with("_FILE")
 }
 
 /// The retry policy and the probes, together.
@@ -174,6 +200,16 @@ mod tests {
         );
         let none = format!("retry_policy = {{ max_attempts = 0 }}\n{http} }}]");
         one(&none, "web.toml:1:33:", "only show");
+        one(
+            "exec = 'a'\nenv = { DB_PASSWORD = 'x' }",
+            "web.toml:2:7: warning: ",
+            "looks like a secret",
+        );
+        one(
+            "exec = 'a'\noom_score_adj = -1000",
+            "web.toml:2:17: warning: ",
+            "when it leaks",
+        );
         let short = format!(
             "retry_policy = {{ stability_period_ms = 49 }}\n{http}, interval_ms = 50, timeout_ms = 50 }}]"
         );
@@ -188,6 +224,7 @@ mod tests {
     fn what_is_not() {
         for text in [
             "exec = 'a b'",
+            "exec = 'a'\nenv = { DB_PASSWORD_FILE = '/x', SECRET = '' }\noom_score_adj = -900",
             "exec = 'a'\nrestart = 'never'",
             "exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"sh -c 'echo PING | nc -U /run/a'\"",
             "exec = 'a'\n[[probe]]\ntype = 'tcp'\ntarget = 'a:1'\nsend = 'PING'\nexpect = 'PONG'",

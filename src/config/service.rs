@@ -9,6 +9,7 @@ use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::tree::{Entry, Span, Value};
 use crate::config::{hints, probe};
+use crate::limits;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub struct Built {
 /// Where the parts stand that the lint may have words for.
 pub struct Places {
     pub exec: Span,
+    pub env: Span,
+    pub oom_score_adj: Span,
     pub restart: Span,
     pub stability_period: Span,
     pub max_attempts: Span,
@@ -93,6 +96,8 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         });
     let places = Places {
         exec: t.place(&service::EXEC),
+        env: t.place(&service::ENV),
+        oom_score_adj: t.place(&service::OOM_SCORE_ADJ),
         restart: t.place(&service::RESTART),
         stability_period,
         max_attempts,
@@ -170,7 +175,50 @@ fn process(t: &Table<'_>, p: &mut Problems) -> Process {
         limits: t.limits(&service::LIMITS, p),
         nice,
         oom_score_adj: oom,
+        confine: confine(t, p),
     }
+}
+
+fn confine(t: &Table<'_>, p: &mut Problems) -> Confine {
+    let read_only = t.boolean(&service::READ_ONLY, p);
+    if let (Some(entry), false) = (t.entry(&service::WRITABLE), read_only) {
+        let advice = p.assign("read_only", "true");
+        let words = format!("`writable` is nothing without `read_only`: write {advice}");
+        p.error(entry.key_at, words);
+    }
+    Confine {
+        no_new_privs: t.boolean(&service::NO_NEW_PRIVS, p),
+        capabilities: t.capabilities(&service::CAPABILITIES, p),
+        read_only,
+        writable: t.paths(&service::WRITABLE, p),
+        private_tmp: t.boolean(&service::PRIVATE_TMP, p),
+        secrets: secrets(t, p),
+    }
+}
+
+/// Names are those of files: as systemd.exec(5) has them, at most 255 bytes.
+fn secrets(t: &Table<'_>, p: &mut Problems) -> BTreeMap<Box<str>, Box<str>> {
+    let mut found = BTreeMap::new();
+    for (member, path) in t.strings(&service::SECRETS, p) {
+        let name = member.key.as_ref();
+        let sound = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let shown = hints::shorten(name);
+        if name.is_empty() || name.starts_with('.') || !name.bytes().all(sound) || name.len() > 255
+        {
+            let words = format!("`{shown}` cannot name a secret: write letters, digits, `_`, `-`");
+            p.error(member.key_at, words);
+        } else if !path.starts_with('/') {
+            let words = format!("the secret `{shown}` is a file: write its absolute path");
+            p.error(member.value.at, words);
+        } else {
+            found.insert(name.into(), path.into());
+        }
+    }
+    if found.len() > limits::MAX_SECRETS {
+        let words = format!("there are at most {} secrets", limits::MAX_SECRETS);
+        p.error(t.place(&service::SECRETS), words);
+    }
+    found
 }
 
 fn hooks(t: &Table<'_>, p: &mut Problems) -> Hooks {

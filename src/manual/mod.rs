@@ -119,6 +119,8 @@ fn takes(key: &Key) -> String {
         Takes::Umask => "octal digits in quotes".to_owned(),
         Takes::Account => "a name or a number".to_owned(),
         Takes::Accounts => "an array of names or numbers".to_owned(),
+        Takes::Capabilities => "an array of capabilities".to_owned(),
+        Takes::Paths => "an array of absolute paths".to_owned(),
         Takes::Strings => "a table of strings".to_owned(),
         Takes::Limits => "a table of limits".to_owned(),
         Takes::Attempts => "an integer of at least 0, or \"unlimited\"".to_owned(),

@@ -105,6 +105,12 @@ fn takes(key: &Key) -> Value {
         Takes::Umask => json!({ "type": "string", "pattern": "^(0o)?0?[0-7]{1,3}$" }),
         Takes::Account => account(),
         Takes::Accounts => json!({ "type": "array", "items": account() }),
+        Takes::Capabilities => {
+            json!({ "type": "array", "items": { "type": "string", "pattern": "^[A-Za-z_]+$" } })
+        }
+        Takes::Paths => {
+            json!({ "type": "array", "items": { "type": "string", "pattern": "^-?/" } })
+        }
         Takes::Strings => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }

@@ -16,6 +16,7 @@ mod checks;
 pub mod child;
 mod child_setup;
 pub mod clock;
+mod confine;
 pub mod definitions;
 pub mod dial;
 mod env_file;

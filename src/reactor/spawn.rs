@@ -20,6 +20,7 @@ use crate::id::Pid;
 use crate::reactor::child_setup::{
     self, ChildSetup, Env, EnvFile, IdentitySetting, LimitSetting, MAX_REPORT,
 };
+use crate::reactor::confine;
 use crate::reactor::env_file;
 use crate::reactor::identity::{Accounts, Identity};
 use crate::reactor::procfs;
@@ -35,7 +36,8 @@ use std::ptr;
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_UMASK: u32 = 0o022;
 /// Names and values of these mean us, not the service.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
+    "CREDENTIALS_DIRECTORY",
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -178,6 +180,7 @@ impl Spawner {
             .as_deref()
             .map(env_file_setting)
             .transpose()?;
+        let place = confine::Place::of(&self.socket, plan.service);
         let room = if env_file.is_some() {
             env_file::MAX_ENTRIES
         } else {
@@ -214,6 +217,8 @@ impl Spawner {
             oom_score_adj,
             limits: self.limits(process)?,
             nice: process.nice.map(|nice| (nice.into(), number(nice.into()))),
+            confinement: confine::confinement(process, &identity, &place)?,
+            secrets: confine::secrets(process, &identity, &place)?,
             identity: identity_setting(process, identity)?,
             umask: process.umask.unwrap_or(DEFAULT_UMASK),
             working_dir: text("working_dir", process.working_dir.as_deref().unwrap_or("/"))?,
@@ -273,6 +278,11 @@ impl Spawner {
         for (key, value) in plan.env {
             entries.put(key, value);
         }
+        let place = confine::Place::of(&self.socket, plan.service);
+        let secrets = confine::variable(process, &place);
+        if let Some(dir) = &secrets {
+            entries.put("CREDENTIALS_DIRECTORY", dir);
+        }
         for key in plan.pid_env {
             entries.put(key, PID_ROOM);
         }
@@ -314,7 +324,7 @@ impl Spawner {
 }
 
 /// What a definition got wrong in a way that no system call told.
-fn bad(step: &str) -> SpawnError {
+pub(super) fn bad(step: &str) -> SpawnError {
     SpawnError {
         step: step.into(),
         errno: 0,
@@ -322,7 +332,7 @@ fn bad(step: &str) -> SpawnError {
     }
 }
 
-fn text(step: &str, value: &str) -> Result<CString, SpawnError> {
+pub(super) fn text(step: &str, value: &str) -> Result<CString, SpawnError> {
     CString::new(value).map_err(|_| bad(&format!("{step} {value:?}: a null byte in it")))
 }
 

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::config::{
-    Address, Ask, Backoff, Definition, Hooks, Http, KillMode, Kind, Limit, Notify, NotifyAccess,
-    OnExhausted, OnUnhealthy, Probe, Process, Ready, Restart, RetryPolicy,
+    Address, Ask, Backoff, Confine, Definition, Hooks, Http, KillMode, Kind, Limit, Notify,
+    NotifyAccess, OnExhausted, OnUnhealthy, Probe, Process, Ready, Restart, RetryPolicy,
 };
 use std::ops::RangeInclusive;
 
@@ -21,7 +21,11 @@ fields! { Hooks {
 
 fields! { Process {
     user group groups umask working_dir env env_file inherit_env limits nice oom_score_adj
+} may {
+    confine
 } }
+
+fields! { Confine { no_new_privs capabilities read_only writable private_tmp secrets } }
 
 fields! { Limit { soft hard } }
 

@@ -15,6 +15,12 @@
 //! yet, so the next daemon could not find it and would start a second copy. A probe's command never
 //! carries it and dies with the daemon to its end: nobody would hear its answer.
 
+mod confine;
+mod secrets;
+
+pub(super) use confine::{Confinement, Writable};
+pub(super) use secrets::{Secret, SecretFiles};
+
 use crate::reactor::env_file;
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::RawFd;
@@ -46,6 +52,8 @@ pub(super) struct ChildSetup {
     pub limits: Vec<LimitSetting>,
     pub nice: Option<(i32, CString)>,
     pub identity: Option<IdentitySetting>,
+    pub confinement: Confinement,
+    pub secrets: Option<SecretFiles>,
     pub umask: u32,
     pub working_dir: CString,
     pub program: CString,
@@ -191,11 +199,16 @@ unsafe fn set_up<'a>(setup: &'a mut ChildSetup, report: &mut RawFd) -> Result<()
         {
             return Err(Failure::now("nice", text.as_bytes()));
         }
+        if let Some(files) = &mut setup.secrets {
+            secrets::hand_out(files)?;
+        }
+        confine::before_identity(&setup.confinement)?;
         if let Some(identity) = &setup.identity {
             become_user(identity)?;
-            // A change of identity clears it.
-            die_with_the_daemon(setup.parent);
         }
+        confine::after_identity(&setup.confinement)?;
+        // A change of identity clears it.
+        die_with_the_daemon(setup.parent);
         libc::umask(setup.umask as libc::mode_t);
         if libc::chdir(setup.working_dir.as_ptr()) < 0 {
             return Err(Failure::now("working_dir", setup.working_dir.as_bytes()));
