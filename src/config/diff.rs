@@ -39,6 +39,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         retry_policy,
         // By its parts, below.
         notify: _,
+        held: _,
         probes,
         log,
     } = old;
@@ -63,6 +64,8 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.hooks(hooks, &new.hooks);
     changed.retry_policy(retry_policy, &new.retry_policy);
     changed.notify(old, new);
+    changed.note(&service::SOCKET, old.sockets() != new.sockets());
+    changed.note(&service::START_ON, old.start_on() != new.start_on());
     changed.note(&service::PROBE, *probes != new.probes);
     let none = Log::default();
     changed.log(
@@ -283,6 +286,8 @@ mod tests {
             "notify_fd" => "7\nready = 'fd'",
             "notify_access" => "'main'",
             "fd_store_max" => "7",
+            "socket" => "[{ listen = 'tcp:1' }]",
+            "start_on" => "'connection'\nsocket = [{ listen = 'tcp:1' }]",
             "log_to" => "'syslog'",
             "log_files" => "7",
             "log_time" | "log_prefix" | "log_stderr" | "log_priority" => other_word(name),
@@ -295,11 +300,16 @@ mod tests {
             _ => "7000",
         };
         for key in service::ALL {
+            // What a connection starts has sockets.
+            let old = match key.name {
+                "start_on" => "exec = 'a'\nsocket = [{ listen = 'tcp:1' }]",
+                _ => "exec = 'a'",
+            };
             let new = match key.name {
                 "exec" => "exec = 'b'".to_owned(),
                 name => format!("exec = 'a'\n{name} = {}", other(name)),
             };
-            let got = change("exec = 'a'", &new);
+            let got = change(old, &new);
             let keys: &[&str] = match (&got, key.reload) {
                 (Change::Live(keys), Reload::Live) => keys,
                 (Change::Restart(keys), Reload::Restart) => keys,

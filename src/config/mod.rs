@@ -23,6 +23,7 @@ mod reader;
 mod service;
 pub mod set;
 pub mod settings;
+pub mod socket;
 mod target;
 mod tree;
 mod values;

@@ -12,8 +12,8 @@ use super::rpc::code;
 use super::values::quoted;
 use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, Status, StoryLine,
-    WatchdogStatus, Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, SocketStatus, Status,
+    StoryLine, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -188,6 +188,7 @@ fn samples() -> Vec<Sample> {
         uptime_ms: Some(0),
         last_end: Some(last_end.clone()),
         probes: vec![probe.clone()],
+        sockets: vec![SocketStatus::default()],
         gate: Some(gate.clone()),
         next: text(),
         next_in_ms: Some(0),
@@ -240,6 +241,7 @@ fn samples() -> Vec<Sample> {
         sample("LastEnd", &last_end),
         sample("ProbeStatus", &probe),
         sample("WatchdogStatus", &watchdog),
+        sample("SocketStatus", &SocketStatus::default()),
         sample("GateStatus", &gate),
         sample("LogStatus", &log),
         sample("Status", &status),

@@ -73,7 +73,19 @@ impl Engine {
                 free: self.is_free(id),
             },
         };
+        let listens = next == Next::Exited && definition.starts_on_connection();
+        let next = match listens {
+            true => Next::Listen,
+            false => next,
+        };
+        if listens {
+            // Through the rest that follows, they stay open.
+            self.service_mut(id).sockets = table::Sockets::Again;
+        }
         self.cue(id, Cue::Gone(next), begin, detail);
+        if listens {
+            self.listen_again(id);
+        }
         if undefined && self.is_present(id) && self.service(id).wanted == Wanted::Start {
             self.start(id, Cause::Config);
         }

@@ -10,7 +10,8 @@
 //! - what carries an old run's or check's id is dropped and counted.
 //!
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
-//! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `checks` asking
+//! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `sockets` what
+//! is held for it; `checks` asking
 //! probes; `judgement` the gate and its deferrals; `settle` dependencies; `operator` requests,
 //! `answers` and `manual` what they wait for; `boot` the first
 //! event, `restore` what the daemon before left; `reload` new definitions; `shutdown`; `query`
@@ -40,6 +41,7 @@ mod restore;
 mod settle;
 mod shutdown;
 pub mod snapshot;
+mod sockets;
 pub mod status;
 pub mod story;
 pub mod table;
@@ -156,6 +158,12 @@ impl Engine {
             Event::TreeEnded { run, left } => self.tree_ended(run, left),
             Event::ProbeFinished { check, report } => self.probe_finished(check, report),
             Event::Notified { run, says } => self.notified(run, says),
+            Event::Listening {
+                service,
+                waits,
+                error,
+            } => self.listening(service, waits, error.as_ref()),
+            Event::Connected { service, socket } => self.connected(service, socket),
             Event::Stored { service, held } => self.stored(service, held),
             Event::HookSpawned {
                 run,

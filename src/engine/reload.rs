@@ -118,7 +118,8 @@ impl Engine {
             // It failed by what it was; and what could not be started as it was defined.
             State::Backoff => anew,
             State::Failed => anew || undefined,
-            State::Starting | State::Running | State::Stopping | State::Exited => false,
+            State::Exited => self.starts_later(id, Cause::Config),
+            State::Starting | State::Running | State::Stopping => false,
         };
         // What is blocked goes on waiting for the cause for which it was to start.
         let blocked = service.state == State::Blocked && self.obstacle_of_definition(id).is_none();
@@ -173,6 +174,7 @@ impl Engine {
         if restart && !self.waits_to_spawn(id) {
             self.cue(id, Cue::Cycle, Cause::Config, note.clone().into());
         }
+        self.relisten(id, old, &new);
         self.service_mut(id).definition = Some(new.clone());
         if live && !restart {
             self.redefine_run(id, new);
@@ -281,6 +283,7 @@ impl Engine {
             Cause::Config,
             "its definition was removed".into(),
         );
+        self.mind_sockets(id);
         self.mark(id);
     }
 }

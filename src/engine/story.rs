@@ -36,6 +36,7 @@ const WORDS: &[&str] = &[
     "config",
     "memory",
     "boot",
+    "connection",
     "up",
     "down",
     "no verdict",

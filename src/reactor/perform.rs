@@ -75,6 +75,12 @@ impl Reactor {
                 self.flush_records();
                 self.tell_exhausted(service, &definition, &reason);
             }
+            Effect::Listen {
+                service,
+                definition,
+                watch,
+            } => self.listen(service, &definition, watch),
+            Effect::Unlisten { service } => self.unlisten(service),
             Effect::Unstore { service } => self.unstore(service),
             Effect::Forget { service } => self.forget(service),
             Effect::Exit { code } => self.exit = Some(code),
@@ -83,6 +89,7 @@ impl Reactor {
 
     fn forget(&mut self, id: ServiceId) {
         self.forget_voice(id);
+        self.unlisten(id);
         self.forget_log(id);
     }
 }

@@ -76,6 +76,8 @@ impl Moment {
             | Effect::Remember { .. }
             | Effect::CheckCancelled { .. }
             | Effect::TellExhausted { .. }
+            | Effect::Listen { .. }
+            | Effect::Unlisten { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::Exit { .. } => false,

@@ -5,6 +5,7 @@
 //! asked.
 
 use super::hooks::{HookProcess, HookScript};
+use super::sockets::Sockets;
 use crate::config::Definition;
 use crate::engine::{Effect, Engine, Event, SpawnError};
 use crate::exit::{Exit, Signal};
@@ -80,6 +81,10 @@ pub struct Script {
     pub silent: bool,
     /// Spawns fail so.
     pub spawn_error: Option<SpawnError>,
+    /// Its sockets cannot be opened.
+    pub listen_error: Option<SpawnError>,
+    /// It accepts nobody.
+    pub deaf: bool,
     /// What its commands do.
     pub hooks: BTreeMap<Purpose, HookScript>,
 }
@@ -102,6 +107,8 @@ impl Default for Script {
             unkillable: false,
             silent: false,
             spawn_error: None,
+            listen_error: None,
+            deaf: false,
             hooks: BTreeMap::new(),
         }
     }
@@ -114,6 +121,7 @@ pub struct Kernel {
     births: BTreeMap<String, u32>,
     processes: BTreeMap<(String, u32), Process>,
     born: i32,
+    pub(super) sockets: BTreeMap<String, Sockets>,
     /// The last command of each service.
     pub(super) hooks: BTreeMap<String, HookProcess>,
     /// Two commands of one service, or one beside a program that it must not meet.
@@ -282,6 +290,7 @@ impl Kernel {
     pub fn reboot(&mut self) {
         self.processes.clear();
         self.hooks.clear();
+        self.sockets.clear();
         self.mute.clear();
     }
 
@@ -295,6 +304,8 @@ impl Kernel {
             script.moods.clear();
             script.ready_after = script.ready_after.min(Duration::from_millis(100));
             script.spawn_error = None;
+            script.listen_error = None;
+            script.deaf = false;
             script.hooks.clear();
             script.works = script.works.map(|d| d.min(Duration::from_millis(100)));
         }
@@ -371,6 +382,15 @@ impl Kernel {
                 self.mute.retain(|open| *open != check);
                 Vec::new()
             }
+            Effect::Listen {
+                service,
+                definition,
+                watch,
+            } => self.listen(now, (engine.name(service), service), &definition, watch),
+            Effect::Unlisten { service } => {
+                self.unlisten(engine.name(service));
+                Vec::new()
+            }
             Effect::Record(_)
             | Effect::Remember { .. }
             | Effect::Answer { .. }
@@ -397,6 +417,10 @@ impl Kernel {
         *births += 1;
         let bad = *births <= script.bad_runs;
         let pid = self.bear(now, service, run, bad);
+        if !definition.sockets().is_empty() && !self.sockets(service).open {
+            self.doubled = Some(format!("{service} is spawned without its sockets"));
+        }
+        self.serve(service);
         let started = 1;
         let mut answers = told(Duration::ZERO, Event::Spawned { run, pid, started });
         answers.extend(told(Duration::from_millis(1), Event::Executed { run }));
@@ -567,6 +591,10 @@ impl Kernel {
             return Some(Mood::Mute);
         }
         let answers = |other: &String| {
+            if self.sockets(other).watched {
+                // Whoever leans on it connects to it, and that starts it.
+                return true;
+            }
             let number = self.youngest_number(other);
             let attitude = number.and_then(|number| self.attitude(now, other, number, ""));
             attitude == Some(Mood::Answer)

@@ -26,6 +26,7 @@ mod mischief;
 pub mod plan;
 mod script;
 pub mod shrink;
+mod sockets;
 mod store;
 mod transcript;
 mod watcher;
@@ -232,6 +233,7 @@ impl World {
         self.queue
             .retain(|_, happening| !matches!(happening, Happening::Told(_) | Happening::Ghost(_)));
         self.tickets.clear();
+        self.kernel.daemon_let_go(false);
         self.store.daemon_died();
         if let Some(mischief) = &mut self.mischief {
             mischief.daemon_died();
@@ -424,6 +426,7 @@ impl World {
                 }
                 self.handle(event);
                 self.find_hooks(&commanded);
+                self.find_sockets();
             }
             Happening::HookDies {
                 service,
@@ -519,7 +522,12 @@ impl World {
                     self.happens(Duration::from_secs(5), Happening::Boots);
                 }
             }
-            Effect::Forget { .. } | Effect::Unstore { .. } => {}
+            Effect::Forget { service } => {
+                if let Some(engine) = &self.engine {
+                    self.kernel.unlisten(engine.name(service));
+                }
+            }
+            Effect::Unstore { .. } => {}
             Effect::CheckExpired { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {
@@ -537,6 +545,8 @@ impl World {
             | Effect::EndTree { .. }
             | Effect::KillTree { .. }
             | Effect::TellExhausted { .. }
+            | Effect::Listen { .. }
+            | Effect::Unlisten { .. }
             | Effect::Check { .. }
             | Effect::CheckCancelled { .. } => {
                 let Some(engine) = self.engine.as_ref() else {

@@ -7,7 +7,7 @@ use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
-    Cure, Exhausted, InFlight, Last, Queue, Run, Service, Standing, Stop, Told, Watch,
+    Cure, Exhausted, InFlight, Last, Queue, Run, Service, Sockets, Standing, Stop, Told, Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
@@ -46,10 +46,14 @@ fields! { Service {
     trouble restarting backoff_until respawns standing cure asked_until unit watchdog_unit stored
     probe_units
     transitions decisions dirty
+} may {
+    sockets
 } skips {
     definition: None,
     given: None,
 } }
+
+variants! { Sockets { Closed Asked Wanted Again Open Outdated Partly Watched;; } }
 
 variants! { Exhausted { No Due Told;; } }
 

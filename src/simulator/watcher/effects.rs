@@ -90,6 +90,7 @@ impl Watcher {
                 let name = engine.name(*service).to_owned();
                 self.told(now, &name);
             }
+            Effect::Listen { .. } | Effect::Unlisten { .. } => self.listened(effect, engine),
             Effect::Hook { .. }
             | Effect::HookSignal { .. }
             | Effect::Remember { .. }
@@ -500,6 +501,8 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }
         | Effect::Answer { .. }
+        | Effect::Listen { .. }
+        | Effect::Unlisten { .. }
         | Effect::Unstore { .. }
         | Effect::Forget { .. }
         | Effect::Exit { .. } => None,

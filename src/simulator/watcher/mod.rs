@@ -10,6 +10,7 @@ mod book;
 mod effects;
 mod events;
 mod rules;
+mod sockets;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event};
@@ -167,6 +168,8 @@ impl Watcher {
             | Event::Request(_)
             | Event::Durable { .. }
             | Event::Stored { .. }
+            | Event::Listening { .. }
+            | Event::Connected { .. }
             | Event::ExhaustedTold { .. }
             | Event::Reloaded { .. } => false,
         }
