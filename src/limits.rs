@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const MAX_SERVICES: usize = 16_384;
 /// Probes one service may have.
 pub const MAX_PROBES: usize = 32;
+/// Sockets that may be held for one service.
+pub const MAX_SOCKETS: usize = 32;
 /// Headers of its own an http probe may send.
 pub const MAX_HEADERS: usize = 64;
 /// A service's name, in bytes; it appears in paths and in `VITALD_RUN`.

@@ -40,6 +40,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         retry_policy,
         // By its parts, below.
         notify: _,
+        held: _,
         probes,
         log,
     } = old;
@@ -65,6 +66,8 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.hooks(hooks, &new.hooks);
     changed.retry_policy(retry_policy, &new.retry_policy);
     changed.notify(old, new);
+    changed.note(&service::SOCKET, old.sockets() != new.sockets());
+    changed.note(&service::START_ON, old.start_on() != new.start_on());
     changed.note(&service::PROBE, *probes != new.probes);
     let none = Log::default();
     changed.log(
@@ -307,6 +310,8 @@ mod tests {
             "notify_fd" => "7\nready = 'fd'",
             "notify_access" => "'main'",
             "fd_store_max" => "7",
+            "socket" => "[{ listen = 'tcp:1' }]",
+            "start_on" => "'connection'",
             "log_to" => "'syslog'",
             "log_files" => "7",
             "log_time" | "log_prefix" | "log_stderr" | "log_priority" => other_word(name),
@@ -319,9 +324,10 @@ mod tests {
             _ => "7000",
         };
         for key in service::ALL {
+            // What a connection starts has sockets; only a oneshot is undone.
             let old = match key.name {
-                // Only a oneshot has it.
                 "undo" => "exec = 'a'\nkind = 'oneshot'",
+                "start_on" => "exec = 'a'\nsocket = [{ listen = 'tcp:1' }]",
                 _ => "exec = 'a'",
             };
             let new = match key.name {

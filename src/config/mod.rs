@@ -25,6 +25,7 @@ mod service;
 pub mod set;
 pub mod settings;
 pub mod show;
+pub mod socket;
 mod target;
 mod tree;
 mod values;

@@ -6,7 +6,7 @@
 
 use crate::config::definition::{
     Address, Ask, Backoff, Commands, Definition, Http, KillMode, Kind, Limit, NotifyAccess,
-    OnExhausted, OnUnhealthy, Preserve, Probe, Ready, Restart,
+    OnExhausted, OnUnhealthy, Preserve, Probe, Ready, Restart, StartOn,
 };
 use crate::config::diff::{Change, diff};
 use crate::config::log::{FACILITIES, Log, SEVERITIES};
@@ -260,6 +260,14 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         }
         "nice" => return p.nice.map(|nice| nice.to_string()),
         "oom_score_adj" => return p.oom_score_adj.map(|adj| adj.to_string()),
+        "socket" => {
+            let all: Vec<&str> = d.sockets().iter().map(|socket| &*socket.listen).collect();
+            return (!all.is_empty()).then(|| format!("[{}]", all.join(", ")));
+        }
+        "start_on" => quoted(match d.start_on() {
+            StartOn::Boot => "boot",
+            StartOn::Connection => "connection",
+        }),
         "pid_file" => return text(&d.pid_file),
         "runtime_directory" => return list(&p.directories.runtime),
         "runtime_directory_mode" => {
@@ -487,7 +495,8 @@ mod tests {
              umask = '077'\nlimits = { nofile = 7 }\nnice = 7\noom_score_adj = 7\n\
              health_stop_timeout_ms = 7\nwatchdog_ms = 7000\npre_start = 'x'\nstop_exec = 'x'\n\
              post_stop = 'x'\nreload_exec = 'x'\n\
-             runtime_directory = ['x']\nruntime_directory_mode = '0755'\n\
+             socket = [{ listen = 'tcp:1' }]\n\
+             runtime_directory = ['x']\nruntime_directory_mode = '0700'\n\
              log_to = 'file'\nlog_time = 'iso'\nlog_prefix = 'name'\nlog_file_bytes = 9999999\n\
              log_files = 2\nlog_stderr = 'apart'\nlog_priority = 'info'\nlog_facility = 'daemon'\n\
              log_tag = 'x'\nlog_line_bytes = 1000\nlog_long_lines = 'split'\n\

@@ -57,6 +57,7 @@ fn all_defaults() {
             on_exhausted_exec: None,
         },
         notify: None,
+        held: None,
         log: None,
         probes: Box::new([]),
     };
@@ -455,6 +456,21 @@ fn every_key_of_the_tables_is_looked_at() {
             "{text}\n{all}"
         );
     }
+    for key in keys::socket::ALL {
+        let listen = match key.name {
+            "listen" => "",
+            _ => "listen = 'unix:/a'\n",
+        };
+        let text = format!(
+            "exec = 'a'\n[[socket]]\n{listen}{} = 2020-01-01\n",
+            key.name
+        );
+        let all = said(&read("web.toml", &text)).join("\n");
+        assert!(
+            all.contains(&format!("`{}` must be ", key.name)),
+            "{text}\n{all}"
+        );
+    }
     for key in keys::daemon::ALL {
         let (_, problems) = settings::read(
             "vitald.toml",
@@ -568,7 +584,7 @@ fn settings_have_defaults_and_keep_them_when_broken() {
 #[test]
 fn a_typical_definition_is_small() {
     assert!(
-        size_of::<Definition>() <= 528,
+        size_of::<Definition>() <= 576,
         "{}",
         size_of::<Definition>()
     );

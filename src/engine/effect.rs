@@ -107,6 +107,17 @@ pub enum Effect {
         service: ServiceId,
         definition: Rc<Definition>,
     },
+    /// Open its sockets, as they are defined; what is open already stays so. `watch`: tell, once, when
+    /// somebody comes. `Listening` answers.
+    Listen {
+        service: ServiceId,
+        definition: Rc<Definition>,
+        watch: bool,
+    },
+    /// Close its sockets; remove their files.
+    Unlisten {
+        service: ServiceId,
+    },
     /// No run of its comes by itself: close the descriptors that are kept for it.
     Unstore {
         service: ServiceId,

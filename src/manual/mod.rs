@@ -45,6 +45,12 @@ const CHAPTERS: &[Chapter] = &[
         keys: keys::probe::ALL,
     },
     Chapter {
+        title: "Socket",
+        header: "[[socket]]",
+        intro: "Keys of each table in the array `socket`.",
+        keys: keys::socket::ALL,
+    },
+    Chapter {
         title: "Settings",
         header: "",
         intro: "Keys of `vitald.toml`, the daemon's own settings. The file may be missing.",

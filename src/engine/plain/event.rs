@@ -37,6 +37,8 @@ variants! { Event {
     MainSought { run sought }
     Notified { run says }
     Stored { service held }
+    Listening { service waits error }
+    Connected { service socket }
     HookSpawned { run hook pid started }
     HookEnded { run hook end }
     ExhaustedTold { service }
@@ -124,6 +126,8 @@ variants! { put Effect {;
     CheckCancelled { check }
     Answer { ticket answer }
     TellExhausted { service reason, skips definition }
+    Listen { service watch, skips definition }
+    Unlisten { service }
     Unstore { service }
     Forget { service }
     Exit { code }
