@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const MAX_SERVICES: usize = 16_384;
 /// Probes one service may have.
 pub const MAX_PROBES: usize = 32;
+/// Sockets that may be held for one service.
+pub const MAX_SOCKETS: usize = 32;
 /// Headers of its own an http probe may send.
 pub const MAX_HEADERS: usize = 64;
 /// A service's name, in bytes; it appears in paths and in `VITALD_RUN`.
@@ -23,6 +25,14 @@ pub const MAX_SECRETS: usize = 64;
 pub const MAX_SECRET: usize = 1 << 20;
 /// Commands in one of `pre_start`, `stop_exec`, `post_stop`, `reload_exec`.
 pub const MAX_COMMANDS: usize = 16;
+/// How soon a forking daemon's main process is looked for again, doubling up to the second.
+pub const SEEK_PACE: Duration = Duration::from_millis(10);
+pub const SEEK_PACE_MAX: Duration = Duration::from_millis(500);
+/// And when its time to start is over and it is left as it is.
+pub const SEEK_PACE_OVERDUE: Duration = Duration::from_secs(10);
+/// Names in `runtime_directory`, and the length of one.
+pub const MAX_DIRECTORIES: usize = 16;
+pub const MAX_DIRECTORY_NAME: usize = 255;
 /// What of a probe's answer is kept: the first bytes of a reply …
 pub const PROBE_OUTPUT_BYTES: usize = 512;
 /// … or the last lines of a command.
@@ -62,6 +72,14 @@ pub const LOG_READ_PER_TURN: usize = 64 * 1024;
 /// One log file, before it is rotated; and how many rotated ones are kept.
 pub const LOG_FILE_BYTES: u64 = 1024 * 1024;
 pub const LOG_FILES: u32 = 4;
+/// The first pause before a service's logger is started again; doubles with every end in a row …
+pub const LOGGER_PAUSE: Duration = Duration::from_millis(100);
+/// … up to this; one that lived so long is no end in a row.
+pub const LOGGER_PAUSE_MAX: Duration = Duration::from_secs(10);
+pub const LOGGER_STABLE: Duration = Duration::from_secs(10);
+/// A logger that does not end at the end of its input is sent SIGTERM after this, and SIGKILL
+/// after as long again.
+pub const LOGGER_PATIENCE: Duration = Duration::from_secs(3);
 /// Log bytes waiting for the scribe, over all services, before the newest are dropped and counted.
 pub const SCRIBE_LOG_BACKLOG: usize = 1024 * 1024;
 /// Durable records waiting for the scribe.
@@ -146,3 +164,9 @@ pub const TOLD_LINES: usize = 400;
 pub const TOLD_CHANGES: usize = 1000;
 /// Simulations that run at once in helpers.
 pub const MAX_SIMULATIONS: usize = 4;
+
+/// How long a reload may wait to be confirmed: at least, at most.
+pub const CONFIRM_LEAST: Duration = Duration::from_secs(1);
+pub const CONFIRM_MOST: Duration = Duration::from_secs(24 * 3600);
+/// Services that a reload does not touch and whose names its plan holds all the same.
+pub const PLAN_UNTOUCHED: usize = 1000;

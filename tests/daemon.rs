@@ -8,6 +8,8 @@
 //! with a deadline that only a failure reaches. What needs root says so and is passed over without
 //! it, or fails under VITALD_TEST_REQUIRE=1.
 
+#[path = "daemon/acceptor.rs"]
+mod acceptor;
 #[path = "daemon/actor.rs"]
 mod actor;
 #[path = "daemon/client.rs"]
@@ -28,24 +30,36 @@ mod exec_probes;
 mod exhausted;
 #[path = "daemon/faults.rs"]
 mod faults;
+#[path = "daemon/forking.rs"]
+mod forking;
 #[path = "daemon/health.rs"]
 mod health;
 #[path = "daemon/host.rs"]
 mod host;
+#[path = "daemon/hygiene.rs"]
+mod hygiene;
 #[path = "daemon/image.rs"]
 mod image;
 #[path = "daemon/init.rs"]
 mod init;
+#[path = "daemon/kinds.rs"]
+mod kinds;
+#[path = "daemon/loggers.rs"]
+mod loggers;
 #[path = "daemon/logs.rs"]
 mod logs;
 #[path = "daemon/many.rs"]
 mod many;
 #[path = "daemon/notify.rs"]
 mod notify;
+#[path = "daemon/output.rs"]
+mod output;
 #[path = "daemon/parents.rs"]
 mod parents;
 #[path = "daemon/processes.rs"]
 mod processes;
+#[path = "daemon/provisional.rs"]
+mod provisional;
 #[path = "daemon/reactor.rs"]
 mod reactor;
 #[path = "daemon/recording.rs"]
@@ -58,6 +72,8 @@ mod servers;
 mod shutdown;
 #[path = "daemon/simulate.rs"]
 mod simulate;
+#[path = "daemon/sockets.rs"]
+mod sockets;
 #[path = "daemon/speaker.rs"]
 mod speaker;
 #[path = "daemon/start_up.rs"]

@@ -1,7 +1,9 @@
 //! What a definition holds, after it was read and checked. Plain data.
 
+use crate::config::log::Log;
 use crate::exit::Signal;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -9,9 +11,11 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Definition {
     pub description: Option<Box<str>>,
-    /// Program and arguments; never empty.
+    /// Program and arguments; empty for a target only.
     pub exec: Box<[Box<str>]>,
     pub kind: Kind,
+    /// Where a forking daemon writes the number of its main process.
+    pub pid_file: Option<Box<str>>,
     pub after: Box<[Box<str>]>,
     pub requires: Box<[Box<str>]>,
     pub wants: Box<[Box<str>]>,
@@ -25,11 +29,15 @@ pub struct Definition {
     pub restart: Restart,
     pub autostart: bool,
     pub kill_mode: KillMode,
-    pub hooks: Hooks,
+    pub hooks: Box<Hooks>,
     pub retry_policy: RetryPolicy,
     /// None: it tells us nothing by itself.
     pub notify: Option<Box<Notify>>,
+    /// None: no sockets are held for it.
+    pub held: Option<Box<Held>>,
     pub probes: Box<[Probe]>,
+    /// None: what becomes of its output is what vitald.toml says.
+    pub log: Option<Box<Log>>,
 }
 
 impl Definition {
@@ -50,12 +58,58 @@ impl Definition {
     pub fn fd_store_max(&self) -> u16 {
         self.notify.as_ref().map_or(0, |n| n.fd_store_max)
     }
+
+    /// Held for it, in this order.
+    pub fn sockets(&self) -> &[Socket] {
+        self.held.as_ref().map_or(&[], |held| &held.sockets)
+    }
+
+    pub fn start_on(&self) -> StartOn {
+        let held = self.held.as_ref();
+        held.map_or(StartOn::Boot, |held| held.start_on)
+    }
+
+    pub fn starts_on_connection(&self) -> bool {
+        self.start_on() == StartOn::Connection
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     Process,
     Oneshot,
+    /// Its first process ends when the daemon that it forked is ready.
+    Forking,
+    /// A group: no process, there when all it requires is.
+    Target,
+}
+
+/// What is made for a run and removed after it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Directories {
+    /// Below /run, or a user's XDG_RUNTIME_DIR.
+    pub runtime: Box<[Box<str>]>,
+    /// None: 0755.
+    pub mode: Option<u32>,
+    pub preserve: Preserve,
+}
+
+impl Directories {
+    /// There are some, and they do not stay for ever.
+    pub fn are_passing(&self) -> bool {
+        !self.runtime.is_empty() && self.preserve != Preserve::Yes
+    }
+}
+
+/// How long a runtime directory stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Preserve {
+    /// It goes with the run.
+    #[default]
+    No,
+    /// It goes when no run follows.
+    Restart,
+    Yes,
 }
 
 /// Commands in their order, each program and arguments, never empty.
@@ -70,9 +124,22 @@ pub struct Hooks {
     pub stop_exec: Commands,
     pub post_stop: Commands,
     pub post_stop_timeout: Duration,
+    /// What takes back what a oneshot has done.
+    pub undo: Commands,
+    /// None: [`UNDO_TIMEOUT`].
+    pub undo_timeout: Option<Duration>,
     pub reload_signal: Option<Signal>,
     pub reload_exec: Commands,
     pub reload_timeout: Duration,
+}
+
+/// What `undo_timeout_ms` is when it is not given.
+pub const UNDO_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Hooks {
+    pub fn undo_timeout(&self) -> Duration {
+        self.undo_timeout.unwrap_or(UNDO_TIMEOUT)
+    }
 }
 
 impl Default for Hooks {
@@ -85,6 +152,8 @@ impl Default for Hooks {
             stop_exec: none(),
             post_stop: none(),
             post_stop_timeout: Duration::from_secs(10),
+            undo: none(),
+            undo_timeout: None,
             reload_signal: None,
             reload_exec: none(),
             reload_timeout: Duration::from_secs(30),
@@ -110,7 +179,15 @@ pub struct Process {
     pub limits: BTreeMap<Box<str>, Limit>,
     pub nice: Option<i8>,
     pub oom_score_adj: Option<i16>,
+    pub directories: Directories,
     pub confine: Confine,
+}
+
+impl Confine {
+    /// Directories of the daemon's stand behind it, for each run anew.
+    pub fn has_directories(&self) -> bool {
+        self.private_tmp || !self.secrets.is_empty()
+    }
 }
 
 /// What it may not do, whoever it runs as.
@@ -210,6 +287,69 @@ pub enum NotifyAccess {
     Main,
     /// Any process of the run.
     Tree,
+}
+
+/// The sockets that are held for a service, never none, and what they are for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Held {
+    pub sockets: Box<[Socket]>,
+    pub start_on: StartOn,
+}
+
+/// What starts it, where it is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum StartOn {
+    #[default]
+    Boot,
+    /// The first connection to one of its sockets, or datagram.
+    Connection,
+}
+
+/// A socket that is held for a service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Socket {
+    /// What it is called in LISTEN_FDNAMES.
+    pub name: Box<str>,
+    /// As it is written: `tcp:127.0.0.1:8080`.
+    pub listen: Box<str>,
+    pub backlog: u32,
+    /// Of a Unix socket's file, as its owner and group.
+    pub mode: u32,
+    pub user: Option<Box<str>>,
+    pub group: Option<Box<str>>,
+    pub reuse_port: bool,
+}
+
+/// Where a socket listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
+    /// Stream.
+    Unix(Box<str>),
+    Datagram(Box<str>),
+}
+
+impl Socket {
+    /// Its address, parsed; what is no address was refused when it was read.
+    pub fn address(&self) -> Option<Listen> {
+        super::socket::address(&self.listen).ok()
+    }
+}
+
+impl Listen {
+    /// The path of a Unix socket.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Listen::Tcp(_) | Listen::Udp(_) => None,
+            Listen::Unix(path) | Listen::Datagram(path) => Some(path),
+        }
+    }
+
+    /// It is connected to; else datagrams are sent to it.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Listen::Tcp(_) | Listen::Unix(_))
+    }
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -2,8 +2,11 @@
 //!
 //! Which keys need a restart is said in the key table and nowhere else.
 
-use crate::config::definition::{Confine, Definition, Hooks, Process, Ready, RetryPolicy};
-use crate::config::keys::{Key, Reload, retry_policy, service};
+use crate::config::definition::{
+    Confine, Definition, Directories, Hooks, Process, Ready, RetryPolicy,
+};
+use crate::config::keys::{Key, Reload, log, retry_policy, service};
+use crate::config::log::Log;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
@@ -23,6 +26,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         description,
         exec,
         kind,
+        pid_file,
         after,
         requires,
         wants,
@@ -38,12 +42,15 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         retry_policy,
         // By its parts, below.
         notify: _,
+        held: _,
         probes,
+        log,
     } = old;
     let mut changed = Changed::default();
     changed.note(&service::DESCRIPTION, *description != new.description);
     changed.note(&service::EXEC, *exec != new.exec);
     changed.note(&service::KIND, *kind != new.kind);
+    changed.note(&service::PID_FILE, *pid_file != new.pid_file);
     changed.note(&service::AFTER, *after != new.after);
     changed.note(&service::REQUIRES, *requires != new.requires);
     changed.note(&service::WANTS, *wants != new.wants);
@@ -61,7 +68,14 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.hooks(hooks, &new.hooks);
     changed.retry_policy(retry_policy, &new.retry_policy);
     changed.notify(old, new);
+    changed.note(&service::SOCKET, old.sockets() != new.sockets());
+    changed.note(&service::START_ON, old.start_on() != new.start_on());
     changed.note(&service::PROBE, *probes != new.probes);
+    let none = Log::default();
+    changed.log(
+        log.as_deref().unwrap_or(&none),
+        new.log.as_deref().unwrap_or(&none),
+    );
     match (changed.keys.is_empty(), changed.restart) {
         (true, _) => Change::None,
         (false, false) => Change::Live(changed.keys.into()),
@@ -97,6 +111,7 @@ impl Changed {
             nice,
             oom_score_adj,
             confine,
+            directories,
         } = old;
         self.note(&service::USER, *user != new.user);
         self.note(&service::GROUP, *group != new.group);
@@ -110,6 +125,18 @@ impl Changed {
         self.note(&service::NICE, *nice != new.nice);
         self.note(&service::OOM_SCORE_ADJ, *oom_score_adj != new.oom_score_adj);
         self.confine(confine, &new.confine);
+        let Directories {
+            runtime,
+            mode,
+            preserve,
+        } = directories;
+        let new = &new.directories;
+        self.note(&service::RUNTIME_DIRECTORY, *runtime != new.runtime);
+        self.note(&service::RUNTIME_DIRECTORY_MODE, *mode != new.mode);
+        self.note(
+            &service::RUNTIME_DIRECTORY_PRESERVE,
+            *preserve != new.preserve,
+        );
     }
 
     fn confine(&mut self, old: &Confine, new: &Confine) {
@@ -156,6 +183,8 @@ impl Changed {
             stop_exec,
             post_stop,
             post_stop_timeout,
+            undo,
+            undo_timeout,
             reload_signal,
             reload_exec,
             reload_timeout,
@@ -167,10 +196,45 @@ impl Changed {
         self.note(&service::POST_STOP, *post_stop != new.post_stop);
         let (was, is) = (*post_stop_timeout, new.post_stop_timeout);
         self.note(&service::POST_STOP_TIMEOUT, was != is);
+        self.note(&service::UNDO, *undo != new.undo);
+        self.note(&service::UNDO_TIMEOUT, *undo_timeout != new.undo_timeout);
         self.note(&service::RELOAD_SIGNAL, *reload_signal != new.reload_signal);
         self.note(&service::RELOAD_EXEC, *reload_exec != new.reload_exec);
         let (was, is) = (*reload_timeout, new.reload_timeout);
         self.note(&service::RELOAD_TIMEOUT, was != is);
+    }
+
+    fn log(&mut self, old: &Log, new: &Log) {
+        let Log {
+            to,
+            time,
+            prefix,
+            file_bytes,
+            files,
+            stderr,
+            priority,
+            facility,
+            tag,
+            line_bytes,
+            long_lines,
+            rate_limit,
+            logger,
+        } = old;
+        self.note(&log::LOG_TO, *to != new.to);
+        self.note(&log::LOG_TIME, *time != new.time);
+        self.note(&log::LOG_PREFIX, *prefix != new.prefix);
+        self.note(&log::LOG_FILE_BYTES, *file_bytes != new.file_bytes);
+        self.note(&log::LOG_FILES, *files != new.files);
+        // A default that is written out is no reason for a restart.
+        let stderr = (stderr.unwrap_or_default(), new.stderr.unwrap_or_default());
+        self.note(&log::LOG_STDERR, stderr.0 != stderr.1);
+        self.note(&log::LOG_PRIORITY, *priority != new.priority);
+        self.note(&log::LOG_FACILITY, *facility != new.facility);
+        self.note(&log::LOG_TAG, *tag != new.tag);
+        self.note(&log::LOG_LINE_BYTES, *line_bytes != new.line_bytes);
+        self.note(&log::LOG_LONG_LINES, *long_lines != new.long_lines);
+        self.note(&log::LOG_RATE_LIMIT, *rate_limit != new.rate_limit);
+        self.note(&log::LOGGER, *logger != new.logger);
     }
 
     fn retry_policy(&mut self, old: &RetryPolicy, new: &RetryPolicy) {
@@ -230,6 +294,15 @@ mod tests {
         assert_eq!(change(old, new), Change::None);
     }
 
+    fn other_word(name: &str) -> &'static str {
+        match name {
+            "log_time" => "'tai64n'",
+            "log_prefix" => "'name'",
+            "log_stderr" => "'apart'",
+            _ => "'debug'",
+        }
+    }
+
     /// One value for each key that differs from its default; a table that lacks a key fails.
     #[test]
     fn each_key_does_what_the_table_says() {
@@ -237,6 +310,11 @@ mod tests {
             "description" | "user" | "group" => "'x'",
             "exec" => "'b'",
             "kind" => "'oneshot'",
+            "pid_file" => "'/x'\nkind = 'forking'",
+            "undo" => "'x'",
+            "runtime_directory" => "['x']",
+            "runtime_directory_mode" => "'700'\nruntime_directory = ['x']",
+            "runtime_directory_preserve" => "'yes'",
             "after" | "requires" | "wants" | "groups" => "['x']",
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",
@@ -256,16 +334,31 @@ mod tests {
             "notify_fd" => "7\nready = 'fd'",
             "notify_access" => "'main'",
             "fd_store_max" => "7",
+            "socket" => "[{ listen = 'tcp:1' }]",
+            "start_on" => "'connection'",
+            "log_to" => "'syslog'",
+            "log_files" => "7",
+            "log_time" | "log_prefix" | "log_stderr" | "log_priority" => other_word(name),
+            "log_facility" => "'local3'",
+            "log_tag" | "logger" => "'x'",
+            "log_long_lines" => "'truncate'",
+            "log_rate_limit" => "{ count = 7 }",
             "retry_policy" => "{ jitter = 0.5 }",
             "probe" => "[{ type = 'tcp', target = 'a:1', send = 'x', expect = 'y' }]",
             _ => "7000",
         };
         for key in service::ALL {
+            // What a connection starts has sockets; only a oneshot is undone.
+            let old = match key.name {
+                "undo" => "exec = 'a'\nkind = 'oneshot'",
+                "start_on" => "exec = 'a'\nsocket = [{ listen = 'tcp:1' }]",
+                _ => "exec = 'a'",
+            };
             let new = match key.name {
                 "exec" => "exec = 'b'".to_owned(),
-                name => format!("exec = 'a'\n{name} = {}", other(name)),
+                name => format!("{old}\n{name} = {}", other(name)),
             };
-            let got = change("exec = 'a'", &new);
+            let got = change(old, &new);
             let keys: &[&str] = match (&got, key.reload) {
                 (Change::Live(keys), Reload::Live) => keys,
                 (Change::Restart(keys), Reload::Restart) => keys,

@@ -16,7 +16,7 @@ pub struct Key {
     pub takes: Takes,
     pub default: Preset,
     pub reload: Reload,
-    /// Probe types that have it; empty: all.
+    /// Probe types, or kinds of sockets, that have it; empty: all.
     pub only: &'static [&'static str],
     doc: &'static str,
 }
@@ -31,7 +31,7 @@ impl Key {
         self.name == name || self.aliases.contains(&name)
     }
 
-    /// Whether probes of this type have it.
+    /// Whether probes, or sockets, of this type have it.
     pub fn is_for(&self, probe_type: &str) -> bool {
         self.only.is_empty() || self.only.contains(&probe_type)
     }
@@ -70,6 +70,8 @@ pub enum Takes {
     Capabilities,
     /// An array of absolute paths; with a leading `-` one may be missing.
     Paths,
+    /// An array of names of directories, or one of them.
+    Directories,
     /// A table of strings.
     Strings,
     /// A table of resource limits.
@@ -114,7 +116,7 @@ macro_rules! keys {
         $(#[doc = $doc:literal])+
         $id:ident $name:literal $(| $alias:literal)* : $takes:expr, $default:expr, $reload:expr
         $(, only $only:expr)?;
-    )+ }) => {
+    )+ $(and $($more:path),+;)? }) => {
         $(
             $(#[doc = $doc])+
             pub static $id: Key = Key {
@@ -127,9 +129,11 @@ macro_rules! keys {
                 doc: concat!($($doc),+),
             };
         )+
-        pub static $table: &[&Key] = &[$(&$id),+];
+        pub static $table: &[&Key] = &[$(&$id,)+ $($(&$more,)+)?];
     };
 }
+
+pub mod log;
 
 /// The keys of a service.
 pub mod service {
@@ -140,9 +144,19 @@ pub mod service {
         DESCRIPTION "description": Takes::Text, Words("none"), Live;
         /// The program and its arguments: an array, or one string that is split as a POSIX shell
         /// splits words. No shell is run. A bare name is looked up in the service's PATH.
-        EXEC "exec": Takes::Command, Required, Restart;
-        /// `process` runs until it is stopped; `oneshot` runs to its end and is then done.
-        KIND "kind": Takes::Choice(&["process", "oneshot"]), Text("process"), Restart;
+        EXEC "exec": Takes::Command, Words("none; only a target may be without"), Restart;
+        /// `process` runs until it is stopped. `oneshot` runs to its end and is then done. `forking`
+        /// is for old daemons: the program forks the daemon and exits with 0, which makes it ready;
+        /// the daemon is found by `pid_file`. `target` is a group and runs nothing: it is `running`
+        /// while all that it requires is satisfied, and `start`, `stop` and `restart` of it are
+        /// those of all that it requires and wants.
+        KIND "kind": Takes::Choice(&["process", "oneshot", "forking", "target"]), Text("process"),
+            Restart;
+        /// Where a forking daemon writes the number of its main process. The file is removed before
+        /// each start; then it must name a living process of this service, within
+        /// `start_timeout_ms`, and only root or the service's user may be able to write it. Without
+        /// it the main process is the only one that is left when the first has exited.
+        PID_FILE "pid_file": Takes::Text, Words("none"), Restart;
         /// Services to wait for, without needing them: they are satisfied, failed, exited or not
         /// wanted before this one starts.
         AFTER "after": Takes::Services, Words("none"), Live;
@@ -167,6 +181,16 @@ pub mod service {
         ENV_FILE "env_file": Takes::Text, Words("none"), Restart;
         /// Pass on the daemon's own environment as well.
         INHERIT_ENV "inherit_env": Takes::Bool, Bool(false), Restart;
+        /// Directories that are made before the start below /run, or, of a user's daemon, below
+        /// XDG_RUNTIME_DIR, for the service's user; RUNTIME_DIRECTORY holds their paths, with `:`
+        /// between them. Names, as in ["web", "web/cache"].
+        RUNTIME_DIRECTORY "runtime_directory": Takes::Directories, Words("none"), Restart;
+        /// Their mode, in octal: "0750".
+        RUNTIME_DIRECTORY_MODE "runtime_directory_mode": Takes::Umask, Words("0755"), Restart;
+        /// How long they stay, with all that is in them: `no`, to the run's end; `restart`, until the
+        /// service is stopped or done for good; `yes`, for ever.
+        RUNTIME_DIRECTORY_PRESERVE "runtime_directory_preserve":
+            Takes::Choice(&["no", "restart", "yes"]), Text("no"), Live;
         /// Resource limits by their name in setrlimit(2), lower case: a number, "unlimited", or
         /// { soft = …, hard = … }.
         LIMITS "limits": Takes::Limits, Words("the daemon's own"), Restart;
@@ -229,7 +253,7 @@ pub mod service {
         /// When to start it again after it ended by itself. `on-failure`: unless it exited with 0 or
         /// died of SIGTERM, SIGINT, SIGHUP or SIGPIPE. `never` also forbids restarts for its health.
         RESTART "restart": Takes::Choice(&["always", "on-failure", "never"]),
-            Words("always; on-failure for a oneshot"), Live;
+            Words("always; on-failure for a oneshot and with start_on = \"connection\""), Live;
         /// Start it when its definition is first seen.
         AUTOSTART "autostart": Takes::Bool, Bool(true), Live;
         /// Whom a stop reaches: `tree`, all processes of the service; `mixed`, the main process by
@@ -253,6 +277,12 @@ pub mod service {
         POST_STOP "post_stop": Takes::Commands, Words("none"), Live;
         /// How long all of `post_stop` may take; what runs on is killed.
         POST_STOP_TIMEOUT "post_stop_timeout_ms": Takes::Millis { min: 1 }, Integer(10_000), Live;
+        /// Takes back what a oneshot has done: run when one that is done is stopped, when the daemon
+        /// shuts down (after all who need it), and before it is run again. If it fails the service
+        /// is stopped all the same, and `status` says so. Written like `pre_start`.
+        UNDO "undo": Takes::Commands, Words("none"), Live;
+        /// How long all of `undo` may take; what runs on is killed.
+        UNDO_TIMEOUT "undo_timeout_ms": Takes::Millis { min: 1 }, Integer(30_000), Live;
         /// The signal by which `reload NAME` makes it read its configuration anew.
         RELOAD_SIGNAL "reload_signal": Takes::Signal, Words("none"), Live;
         /// Run by `reload NAME`, which tells how that ended: MAINPID is its process. Not together
@@ -260,10 +290,22 @@ pub mod service {
         RELOAD_EXEC "reload_exec": Takes::Commands, Words("none"), Live;
         /// How long all of `reload_exec` may take; what runs on is killed.
         RELOAD_TIMEOUT "reload_timeout_ms": Takes::Millis { min: 1 }, Integer(30_000), Live;
+        /// Sockets that are opened before its first run and held over its restarts and `upgrade`, each a
+        /// table: who connects while it restarts waits. It gets them as descriptors 3, 4 … in this
+        /// order, told by LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID (sd_listen_fds(3)). They are closed
+        /// when it is stopped, has failed, or is done.
+        SOCKET "socket" | "sockets": Takes::Tables(super::socket::ALL), Words("none"), Restart;
+        /// What starts it, where it is wanted: `boot`, the daemon's start; `connection`, the first
+        /// connection to one of its sockets, or datagram. Until then it is `inactive (listening)`, and
+        /// so it is again when it has ended cleanly. `start NAME` starts it at once.
+        START_ON "start_on": Takes::Choice(&["boot", "connection"]), Text("boot"), Live;
         /// How often, and after what delays, it is restarted automatically.
         RETRY_POLICY "retry_policy": Takes::Table(super::retry_policy::ALL), Words("see there"), Live;
         /// How its health is asked, each probe a table.
         PROBE "probe" | "probes": Takes::Tables(super::probe::ALL), Words("none"), Live;
+        and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
+            log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,
+            log::LOG_LINE_BYTES, log::LOG_LONG_LINES, log::LOG_RATE_LIMIT, log::LOGGER;
     } }
 }
 
@@ -349,6 +391,36 @@ pub mod probe {
     } }
 }
 
+/// The keys of a socket.
+pub mod socket {
+    use super::*;
+
+    keys! { ALL {
+        /// Where it listens: "tcp:127.0.0.1:8080", "tcp:[::1]:8080", "udp:…"; a port alone, "tcp:8080",
+        /// is on all addresses, as [::] is: of IPv6, and of IPv4 unless the same service also listens
+        /// on 0.0.0.0. "unix:/run/web.sock" is a stream socket, "unix-datagram:/run/web.sock" one for
+        /// datagrams. A file that is left of a dead socket is replaced, one that a process has bound
+        /// never; it is removed when the socket is closed.
+        LISTEN "listen": Takes::Text, Required, Restart;
+        /// What it is called in LISTEN_FDNAMES.
+        NAME "name": Takes::Text, Words("the service's name"), Restart;
+        /// Connections that may wait to be accepted; the kernel's net.core.somaxconn is the most.
+        BACKLOG "backlog": Takes::Integer { min: 1, max: 65_535 }, Integer(4096), Restart, only STREAM;
+        /// The mode of a Unix socket's file, in octal: who may write to it may connect.
+        MODE "mode": Takes::Umask, Text("0666"), Restart, only UNIX;
+        /// Its owner, by name or number.
+        USER "user": Takes::Account, Words("the daemon's own"), Restart, only UNIX;
+        /// Its group, by name or number.
+        GROUP "group": Takes::Account, Words("the user's"), Restart, only UNIX;
+        /// Others may listen on the same port as well (SO_REUSEPORT), and the kernel spreads what comes.
+        REUSE_PORT "reuse_port": Takes::Bool, Bool(false), Restart, only INTERNET;
+    } }
+
+    const INTERNET: &[&str] = &["tcp", "udp"];
+    const STREAM: &[&str] = &["tcp", "unix"];
+    const UNIX: &[&str] = &["unix", "unix-datagram"];
+}
+
 /// The keys of `vitald.toml`, the daemon's own settings.
 pub mod daemon {
     use super::*;
@@ -360,12 +432,8 @@ pub mod daemon {
         /// as root). With a name it is for that service alone: "restart:web". root and the daemon's
         /// own user may do all.
         ACCESS "access": Takes::Access, Words("nobody else"), Live;
-        /// A service's log file is rotated when it would grow beyond this.
-        LOG_FILE_BYTES "log_file_bytes": Takes::Integer { min: 4096, max: 1 << 40 },
-            Integer(limits::LOG_FILE_BYTES as i64), Live;
-        /// Rotated log files kept for each service, besides the one being written.
-        LOG_FILES "log_files": Takes::Integer { min: 0, max: 1000 },
-            Integer(limits::LOG_FILES as i64), Live;
+        /// Where syslog listens: a datagram socket. Read when the daemon starts.
+        SYSLOG_SOCKET "syslog_socket": Takes::Text, Text("/dev/log"), Live;
         /// Record all that is decided and why, in `recording` in the state directory: `vitald
         /// replay` shows and checks it. Values of `env`, of probes' headers and of `send` are not in
         /// it; command lines, URLs and the first 512 bytes of what probes were answered are. Read
@@ -388,6 +456,9 @@ pub mod daemon {
         /// What PID 1 of a host runs on the console when it cannot start, or when nothing runs and
         /// nothing will.
         RESCUE_SHELL "rescue_shell": Takes::Command, Words("/sbin/sulogin, else /bin/sh"), Live;
+        and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
+            log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,
+            log::LOG_LINE_BYTES, log::LOG_LONG_LINES, log::LOG_RATE_LIMIT, log::LOGGER;
     } }
 }
 

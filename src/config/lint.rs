@@ -5,6 +5,7 @@
 use crate::config::definition::*;
 use crate::config::problem::Problems;
 use crate::config::service::Places;
+use crate::config::socket::reaches;
 use std::time::Duration;
 
 /// Below this a busy host misses the timeout by itself.
@@ -43,8 +44,15 @@ pub fn check(d: &Definition, places: &Places, p: &mut Problems) {
              killed; -900 comes last, too",
         );
     }
+    for (socket, at) in d.sockets().iter().zip(&places.sockets) {
+        if let Some(words) = closed_to_all(socket) {
+            p.warn(*at, words);
+        }
+    }
     for (probe, at) in d.probes.iter().zip(&places.probes) {
-        if let Some(words) = pointless(&probe.ask) {
+        if let Some(words) = answered_by_us(d, &probe.ask) {
+            p.warn(*at, format!("the probe `{}` {words}", probe.name));
+        } else if let Some(words) = pointless(&probe.ask) {
             p.warn(*at, format!("the probe `{}` {words}", probe.name));
         }
         if probe.timeout < HASTY {
@@ -113,6 +121,28 @@ fn policy(d: &Definition, places: &Places, p: &mut Problems) {
             ),
         );
     }
+}
+
+/// A probe that only connects, to a socket that is held for the service.
+fn answered_by_us(d: &Definition, ask: &Ask) -> Option<&'static str> {
+    let silent = matches!(
+        ask,
+        Ask::Tcp { expect: None, .. } | Ask::Unix { expect: None, .. }
+    );
+    let held = silent && d.sockets().iter().any(|socket| reaches(ask, socket));
+    held.then_some(
+        "only connects to a socket that vitald holds: it passes also while the service is dead; add \
+         `send` and `expect`, or ask by http or exec",
+    )
+}
+
+/// A file to which nobody may write is a door without a handle.
+fn closed_to_all(socket: &Socket) -> Option<String> {
+    // Without the right to write nobody can connect (unix(7)).
+    let path = socket.address()?.path()?.to_owned();
+    (socket.mode & 0o222 == 0).then(|| {
+        format!("nobody but root may connect to {path}: its `mode` lets no one write, as 0660 does")
+    })
 }
 
 /// Why a probe's answer says nothing, if so.
@@ -186,6 +216,21 @@ mod tests {
             let text = format!("exec = 'a'\nprobe = [{{ {socket} }}]");
             one(&text, "web.toml:2:10: warning: ", "only connects");
         }
+        for (listen, socket) in [
+            ("tcp:127.0.0.1:1", "type = 'tcp', target = 'localhost:1'"),
+            ("tcp:1", "type = 'tcp', target = '[::1]:1'"),
+            ("unix:/a", "type = 'unix', target = '/a'"),
+        ] {
+            let text = format!(
+                "socket = [{{ listen = '{listen}' }}]\nexec = 'a'\nprobe = [{{ {socket} }}]"
+            );
+            one(&text, "web.toml:3:10: warning: ", "that vitald holds");
+        }
+        one(
+            "exec = 'a'\n[[socket]]\nlisten = 'unix:/a'\nmode = '0444'",
+            "web.toml:2:1: warning: ",
+            "lets no one write",
+        );
         one(
             &format!("{http}, timeout_ms = 5 }}]"),
             "web.toml:2:10:",

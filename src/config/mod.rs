@@ -13,8 +13,10 @@ mod from_json;
 mod from_toml;
 pub mod hints;
 pub mod keys;
+mod kinds;
 mod lint;
 pub mod load;
+mod log;
 pub mod names;
 pub mod overlay;
 mod probe;
@@ -23,12 +25,18 @@ mod reader;
 mod service;
 pub mod set;
 pub mod settings;
+pub mod show;
+pub mod socket;
 mod target;
 mod tree;
 mod values;
 mod words;
 
 pub use definition::*;
+pub use log::{
+    FACILITIES, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, RateLimit, SEVERITIES,
+    Severity,
+};
 pub use service::Relation;
 
 #[cfg(test)]

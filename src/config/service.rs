@@ -5,10 +5,11 @@
 
 use crate::config::definition::*;
 use crate::config::keys::{retry_policy, service};
+use crate::config::log::{self, Log};
 use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::tree::{Entry, Span, Value};
-use crate::config::{hints, probe};
+use crate::config::{hints, kinds, probe, socket};
 use crate::limits;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,14 +49,17 @@ pub struct Places {
     pub stability_period: Span,
     pub max_attempts: Span,
     pub probes: Vec<Span>,
+    pub sockets: Vec<Span>,
 }
 
 /// None when there is nothing that could be started: `exec` is missing or broken.
 pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> {
     let t = Table::open(Span::default(), root, service::ALL, p);
-    let exec = match t.has(&service::EXEC) {
-        true => t.command(&service::EXEC, p),
-        false => {
+    let kind = kinds::kind(&t, p);
+    let exec = match (t.has(&service::EXEC), kind) {
+        (_, Kind::Target) => None,
+        (true, _) => t.command(&service::EXEC, p),
+        (false, _) => {
             let example = p.assign("exec", "[\"/usr/bin/web\", \"--port\", \"8080\"]");
             p.error(
                 t.at,
@@ -64,12 +68,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
             None
         }
     };
-    let kind = t.choice(
-        &service::KIND,
-        &[Kind::Process, Kind::Oneshot],
-        Kind::Process,
-        p,
-    );
+    let pid_file = kinds::pid_file(&t, kind, p);
     let process = process(&t, p);
     let hooks = hooks(&t, p);
     let dependencies = dependencies(name, &t, p);
@@ -86,14 +85,17 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         );
     }
     let start_timeout = start_timeout(&t, kind, &probes, p);
-    let notify = notify(&t, kind, p);
+    let sockets = socket::build_all(name, &t, p);
+    let start_on = start_on(&t, &sockets, p);
+    let notify = notify(&t, kind, sockets.len(), p);
+    let log = log::read(&t, p);
     let restarts = [Restart::Always, Restart::OnFailure, Restart::Never];
-    let restart = t
-        .choice_given(&service::RESTART, &restarts, p)
-        .unwrap_or(match kind {
-            Kind::Process => Restart::Always,
-            Kind::Oneshot => Restart::OnFailure,
-        });
+    let restart =
+        t.choice_given(&service::RESTART, &restarts, p)
+            .unwrap_or(match (kind, start_on) {
+                (Kind::Oneshot, _) | (_, StartOn::Connection) => Restart::OnFailure,
+                (Kind::Process | Kind::Forking | Kind::Target, StartOn::Boot) => Restart::Always,
+            });
     let places = Places {
         exec: t.place(&service::EXEC),
         env: t.place(&service::ENV),
@@ -102,6 +104,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         stability_period,
         max_attempts,
         probes: probes.iter().map(|(_, at)| *at).collect(),
+        sockets: sockets.iter().map(|(_, at)| *at).collect(),
     };
     let named = |relation| {
         let of = dependencies.iter().filter(|(r, _, _)| *r == relation);
@@ -111,6 +114,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         description: t.text(&service::DESCRIPTION, p).map(Into::into),
         exec: exec.unwrap_or_default(),
         kind,
+        pid_file,
         after: named(Relation::After),
         requires: named(Relation::Requires),
         wants: named(Relation::Wants),
@@ -127,12 +131,20 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
             KillMode::Tree,
             p,
         ),
-        hooks,
+        hooks: Box::new(hooks),
         retry_policy,
         notify,
+        held: (!sockets.is_empty()).then(|| {
+            Box::new(Held {
+                sockets: sockets.into_iter().map(|(socket, _)| socket).collect(),
+                start_on,
+            })
+        }),
         probes: probes.into_iter().map(|(probe, _)| probe).collect(),
+        log: (log != Log::default()).then(|| Box::new(log)),
     };
-    (!definition.exec.is_empty()).then_some(Built {
+    let whole = kind == Kind::Target || !definition.exec.is_empty();
+    whole.then_some(Built {
         definition,
         dependencies,
         places,
@@ -176,6 +188,7 @@ fn process(t: &Table<'_>, p: &mut Problems) -> Process {
         nice,
         oom_score_adj: oom,
         confine: confine(t, p),
+        directories: kinds::directories(t, p),
     }
 }
 
@@ -236,6 +249,11 @@ fn hooks(t: &Table<'_>, p: &mut Problems) -> Hooks {
         stop_exec: t.commands(&service::STOP_EXEC, p),
         post_stop: t.commands(&service::POST_STOP, p),
         post_stop_timeout: t.millis(&service::POST_STOP_TIMEOUT, p),
+        undo: t.commands(&service::UNDO, p),
+        // Written out, a default is no other.
+        undo_timeout: t
+            .millis_given(&service::UNDO_TIMEOUT, p)
+            .filter(|length| *length != UNDO_TIMEOUT),
         reload_signal: by_signal.then(|| t.signal(&service::RELOAD_SIGNAL, p)),
         reload_exec,
         reload_timeout: t.millis(&service::RELOAD_TIMEOUT, p),
@@ -353,8 +371,21 @@ fn max_attempts(t: &Table<'_>, p: &mut Problems) -> Option<u32> {
     u32::try_from(t.number(key, p)).ok()
 }
 
+/// A connection can only start what has a socket.
+fn start_on(t: &Table<'_>, sockets: &[(Socket, Span)], p: &mut Problems) -> StartOn {
+    let choices = [StartOn::Boot, StartOn::Connection];
+    let start_on = t.choice(&service::START_ON, &choices, StartOn::Boot, p);
+    if start_on == StartOn::Connection && sockets.is_empty() {
+        p.error(
+            t.place(&service::START_ON),
+            "a connection starts it, and it has no `socket`: write [[socket]] with its `listen`",
+        );
+    }
+    start_on
+}
+
 /// What it tells of itself; None: nothing.
-fn notify(t: &Table<'_>, kind: Kind, p: &mut Problems) -> Option<Box<Notify>> {
+fn notify(t: &Table<'_>, kind: Kind, sockets: usize, p: &mut Problems) -> Option<Box<Notify>> {
     #[derive(Clone, Copy, PartialEq)]
     enum By {
         Probe,
@@ -368,18 +399,7 @@ fn notify(t: &Table<'_>, kind: Kind, p: &mut Problems) -> Option<Box<Notify>> {
     let access = t.choice_given(&service::NOTIFY_ACCESS, &accesses, p);
     let watchdog = t.millis_given(&service::WATCHDOG, p);
     let fd_store_max = u16::try_from(t.number(&service::FD_STORE_MAX, p)).unwrap_or(0);
-    if kind == Kind::Oneshot {
-        for key in [&service::READY, &service::NOTIFY_FD, &service::WATCHDOG] {
-            if let Some(entry) = t.entry(key) {
-                let words = format!(
-                    "a oneshot is done when it exits, `{}` is for a process: remove it, or write \
-                     kind = \"process\"",
-                    entry.key
-                );
-                p.error(entry.key_at, words);
-            }
-        }
-    }
+    kinds::not_by_itself(t, kind, p);
     if let (Some(entry), false) = (t.entry(&service::NOTIFY_FD), by == By::Fd) {
         let advice = p.assign("ready", "\"fd\"");
         let words = format!("`notify_fd` is nothing without `ready`: write {advice}");
@@ -397,16 +417,23 @@ fn notify(t: &Table<'_>, kind: Kind, p: &mut Problems) -> Option<Box<Notify>> {
         p.error(t.place(&service::NOTIFY_ACCESS), words);
     }
     let fd = fd.and_then(|fd| u16::try_from(fd).ok()).unwrap_or(3);
-    if by == By::Fd && fd_store_max > 0 && fd < 3 + fd_store_max {
-        let least = 3 + fd_store_max;
+    // Few: their number has a bound.
+    let least = 3 + fd_store_max + sockets as u16;
+    if by == By::Fd && fd < least {
         let advice = p.assign("notify_fd", &least.to_string());
+        let whose = match fd_store_max {
+            0 => "`socket`",
+            _ if sockets > 0 => "`socket` and `fd_store_max`",
+            _ => "`fd_store_max`",
+        };
         let words = format!(
-            "`notify_fd` is {fd}, and descriptors from 3 on are those of `fd_store_max`: write \
-             {advice} or more"
+            "`notify_fd` is {fd}, and descriptors from 3 on are those of {whose}: write {advice} or \
+             more"
         );
-        let key = match t.has(&service::NOTIFY_FD) {
-            true => &service::NOTIFY_FD,
-            false => &service::FD_STORE_MAX,
+        let key = match (t.has(&service::NOTIFY_FD), fd_store_max) {
+            (true, _) => &service::NOTIFY_FD,
+            (false, 0) => &service::SOCKET,
+            (false, _) => &service::FD_STORE_MAX,
         };
         p.error(t.place(key), words);
     }
@@ -444,7 +471,7 @@ fn start_timeout(
         .max()
         .unwrap_or_default();
     match t.millis_given(&service::START_TIMEOUT, p) {
-        None if kind == Kind::Oneshot => None,
+        None if matches!(kind, Kind::Oneshot | Kind::Target) => None,
         None => Some(DEFAULT.max(longest)),
         Some(given) if given < longest => {
             let advice = p.assign("start_timeout_ms", &longest.as_millis().to_string());

@@ -7,13 +7,15 @@ use super::forecast::{
     Actual, AttemptsAt, DecisionAt, Down, Forecast, Lanes, Moment, Restarts, StateAt, Stretch,
     Summary,
 };
-use super::reply::{Done, LogLines, Overview, Pong, ProbeAnswer};
+use super::reply::{Done, LogEntry, LogLines, Overview, Pong, ProbeAnswer};
 use super::rpc::code;
 use super::values::quoted;
 use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
+use crate::config::show::KeyChange;
+use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status, StoryLine, WatchdogStatus,
-    Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, ReloadStatus,
+    SocketStatus, Status, StoryLine, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -85,9 +87,10 @@ fn param(arg: &Arg) -> String {
         Kind::Count => "{\"type\":\"integer\",\"minimum\":0}".to_owned(),
         Kind::Duration => "{\"type\":[\"integer\",\"string\"]}".to_owned(),
         Kind::Flag => "{\"type\":\"boolean\"}".to_owned(),
-        Kind::Services | Kind::Texts => {
-            "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}".to_owned()
-        }
+        Kind::Services => "{\"oneOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":\
+                           {\"type\":\"string\"}}]}"
+            .to_owned(),
+        Kind::Texts => "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}".to_owned(),
         Kind::OneOf(known) => {
             let known: Vec<String> = known.iter().map(|word| quoted(word)).collect();
             let known = known.join(",");
@@ -167,6 +170,11 @@ fn samples() -> Vec<Sample> {
         reason: text(),
         ..WatchdogStatus::default()
     };
+    let log = LogStatus {
+        logger: text(),
+        logger_pid: Some(0),
+        ..LogStatus::default()
+    };
     let status = Status {
         status_text: text(),
         says: text(),
@@ -174,6 +182,7 @@ fn samples() -> Vec<Sample> {
         description: text(),
         wanted_by: text(),
         phase: text(),
+        at_boot: text(),
         wanted_at: text(),
         health: text(),
         detail: text(),
@@ -182,9 +191,12 @@ fn samples() -> Vec<Sample> {
         uptime_ms: Some(0),
         last_end: Some(last_end.clone()),
         probes: vec![probe.clone()],
+        sockets: vec![SocketStatus::default()],
         gate: Some(gate.clone()),
         next: text(),
         next_in_ms: Some(0),
+        log: Some(log.clone()),
+        definition: text(),
         problem: text(),
         ..Status::default()
     };
@@ -196,19 +208,41 @@ fn samples() -> Vec<Sample> {
         ends_in_ms: Some(0),
         ..HoldStatus::default()
     };
+    let reload = ReloadStatus {
+        goes_back_in_ms: Some(0),
+        went_back_at: text(),
+        why: text(),
+        ..ReloadStatus::default()
+    };
     let daemon = DaemonStatus {
         hold: Some(hold.clone()),
+        reload: Some(reload.clone()),
         ..DaemonStatus::default()
     };
     let answer = ProbeAnswer {
         reason: text(),
         ..ProbeAnswer::default()
     };
+    let change = KeyChange {
+        from: text(),
+        to: text(),
+        ..KeyChange::default()
+    };
+    let step = Step {
+        changes: vec![change.clone()],
+        problem: text(),
+        ..Step::default()
+    };
+    let plan = Plan {
+        steps: vec![step.clone()],
+        ..Plan::default()
+    };
     let done = Done {
         note: String::new(),
         durable: Some(true),
         durable_error: text(),
         probes: Some(vec![answer.clone()]),
+        plan: Some(plan.clone()),
     };
     let why = Why {
         status: status.clone(),
@@ -219,23 +253,36 @@ fn samples() -> Vec<Sample> {
         daemon: daemon.clone(),
         services: vec![status.clone()],
     };
+    let entry = LogEntry {
+        time: Some(String::new()),
+        stream: Some(String::new()),
+        ..LogEntry::default()
+    };
     let logs = LogLines {
         service: String::new(),
         lines: vec![String::new()],
+        entries: vec![entry.clone()],
     };
     let mut all = vec![
         sample("LastEnd", &last_end),
         sample("ProbeStatus", &probe),
         sample("WatchdogStatus", &watchdog),
+        sample("SocketStatus", &SocketStatus::default()),
         sample("GateStatus", &gate),
+        sample("LogStatus", &log),
         sample("Status", &status),
         sample("StoryLine", &story),
         sample("Why", &why),
         sample("HoldStatus", &hold),
+        sample("ReloadStatus", &reload),
+        sample("KeyChange", &change),
+        sample("Step", &step),
+        sample("Plan", &plan),
         sample("DaemonStatus", &daemon),
         sample("Overview", &overview),
         sample("ProbeAnswer", &answer),
         sample("Done", &done),
+        sample("LogEntry", &entry),
         sample("LogLines", &logs),
         sample("Pong", &Pong::default()),
     ];

@@ -7,6 +7,7 @@ use super::House;
 use super::render::{self, Style};
 use super::verbs::Shape;
 use crate::engine::effect::Accepted;
+use crate::engine::plan::Plan;
 use crate::engine::status::{DaemonStatus, Status, StoryLine, Why};
 use crate::id::ServiceId;
 use crate::probe::Outcome;
@@ -40,6 +41,9 @@ pub struct Done {
     /// What the probes answered (`probe.run`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probes: Option<Vec<ProbeAnswer>>,
+    /// What a reload did, or would do, service by service (`system.reload`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 /// One probe's answer.
@@ -85,6 +89,7 @@ impl Done {
             durable,
             durable_error,
             probes: (!answers.is_empty()).then_some(answers),
+            plan: accepted.plan.as_deref().cloned(),
         }
     }
 }
@@ -109,9 +114,27 @@ pub struct Overview {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogLines {
+    /// Whose they all are; empty: see `entries`.
     pub service: String,
-    /// Without their line ends; what is no UTF-8 is replaced by U+FFFD.
+    /// As people read them: time, of several services the name, text. What is no UTF-8 is replaced
+    /// by U+FFFD.
     pub lines: Vec<String>,
+    /// The same in parts.
+    pub entries: Vec<LogEntry>,
+}
+
+/// A line of a log.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogEntry {
+    /// When it was read (RFC 3339); null: that is not known any more.
+    pub time: Option<String>,
+    pub service: String,
+    /// `stdout` or `stderr`; null: they are not told apart.
+    pub stream: Option<String>,
+    /// `emerg` `alert` `crit` `err` `warning` `notice` `info` `debug`.
+    pub priority: String,
+    pub text: String,
 }
 
 /// What is drawn of a forecast.

@@ -5,6 +5,8 @@
 //! Invariants: words and methods are unique; within a row, positional arguments come before
 //! options, a list is the last positional one, and nothing required follows what is optional.
 
+mod reload;
+
 use super::access::Level;
 use super::calls::{self, Run};
 
@@ -163,7 +165,16 @@ const WAIT: Arg = option(
 );
 
 /// What an event can be about (`StoryLine::kind`).
-pub const EVENT_KINDS: &[&str] = &["state", "health", "wanted", "probe", "decision", "hold"];
+pub const EVENT_KINDS: &[&str] = &[
+    "state",
+    "health",
+    "wanted",
+    "probe",
+    "definition",
+    "decision",
+    "hold",
+    "reload",
+];
 
 /// All verbs, in the order in which help shows them.
 pub static VERBS: &[Verb] = &[
@@ -253,13 +264,36 @@ pub static VERBS: &[Verb] = &[
     Verb {
         words: "stop",
         method: "service.stop",
-        args: &[NAME, WAIT],
+        args: &[
+            NAME,
+            option(
+                "until_boot",
+                Kind::Flag,
+                "until-boot",
+                None,
+                "only until the next boot, which starts it again if it was wanted",
+            ),
+            WAIT,
+        ],
         access: Level::Act,
         summary: "stop a service, and want it stopped from now on",
         help: "Remembered over a restart of the daemon and of the machine; nothing starts the \
-               service again but an operator. With --wait until its last process is gone.",
+               service again but an operator. A target is stopped with all it requires and wants, \
+               but for what others need. With --wait until its last process is gone.",
         shape: Shape::Done,
         run: calls::stop,
+    },
+    Verb {
+        words: "once",
+        method: "service.once",
+        args: &[NAME, WAIT],
+        access: Level::Act,
+        summary: "run a service now, one time: when it has ended it is not started again",
+        help: "Nothing restarts it, whatever its policy says; a run that is there already becomes \
+               its last. Until the next boot, which does what was wanted before. With --wait until \
+               it is ready, or, of a oneshot, done.",
+        shape: Shape::Done,
+        run: calls::once,
     },
     Verb {
         words: "restart",
@@ -350,7 +384,7 @@ pub static VERBS: &[Verb] = &[
         words: "logs",
         method: "logs.tail",
         args: &[
-            NAME,
+            position("name", Kind::Services, false, "the services, or --all"),
             option(
                 "lines",
                 Kind::Count,
@@ -365,10 +399,42 @@ pub static VERBS: &[Verb] = &[
                 Some('f'),
                 "go on with what is written from now on",
             ),
+            option(
+                "all",
+                Kind::Flag,
+                "all",
+                Some('a'),
+                "of all services, also those that are defined later",
+            ),
+            option(
+                "priority",
+                Kind::Text,
+                "priority",
+                Some('p'),
+                "only what matters so much or more: emerg, alert, crit, err, warning, notice, \
+                 info, debug, or 0 to 7",
+            ),
+            option(
+                "since_ms",
+                Kind::Duration,
+                "since",
+                None,
+                "only what was read in this time, as 10m; all of that, unless --lines is given",
+            ),
+            option(
+                "grep",
+                Kind::Text,
+                "grep",
+                None,
+                "only lines that have this text",
+            ),
         ],
         access: Level::Read,
-        summary: "what a service wrote",
-        help: "In JSON what follows comes as notifications `logs.lines`.",
+        summary: "what services wrote",
+        help: "Of several services their lines are merged by time, each with the service's name. \
+               A line that begins with <0> to <7>, as in sd-daemon(3), says how much it matters; \
+               others are as `log_priority` says. In JSON `entries` have each line in parts, and \
+               what follows comes as notifications `logs.lines`.",
         shape: Shape::Logs,
         run: calls::logs,
     },
@@ -382,7 +448,8 @@ pub static VERBS: &[Verb] = &[
                 Kind::OneOf(EVENT_KINDS),
                 "kind",
                 Some('k'),
-                "only of this kind: state, health, wanted, probe, decision or hold; may be given again",
+                "only of this kind: state, health, wanted, probe, definition, decision, hold or \
+                 reload; may be given again",
             ),
         ],
         access: Level::View,
@@ -419,24 +486,9 @@ pub static VERBS: &[Verb] = &[
         shape: Shape::Done,
         run: calls::release,
     },
-    Verb {
-        words: "reload",
-        method: "system.reload",
-        args: &[position(
-            "name",
-            Kind::Service,
-            false,
-            "the service that is to read its own configuration anew; the daemon when left out",
-        )],
-        access: Level::Act,
-        summary: "read the definitions again and apply what changed, or make a service do so",
-        help: "A service is restarted only when what its process is has changed. A file with an \
-               error changes nothing: the definition before it stays in force. This needs the \
-               right `admin`. With a name that service is sent its `reload_signal`, or its \
-               `reload_exec` is run and the answer tells how that ended.",
-        shape: Shape::Done,
-        run: calls::reload,
-    },
+    reload::RELOAD,
+    reload::CONFIRM,
+    reload::REVERT,
     Verb {
         words: "policy simulate",
         method: "policy.simulate",

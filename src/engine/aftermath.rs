@@ -4,7 +4,7 @@
 
 use super::table::{Exhausted, Stop};
 use super::*;
-use crate::config::Definition;
+use crate::config::{Definition, Preserve};
 use crate::exit::Exit;
 use crate::service::gate::{self, EndRuling, Reason, Ruling};
 use crate::service::retry_policy::{budget_words, delay_for_attempt};
@@ -24,6 +24,8 @@ impl Engine {
         let (failed, hopeless) = (run.hooks.failed.clone(), run.hooks.hopeless);
         let (spawned_at, ready) = (run.spawned_at, run.ready_at.is_some());
         let cause = stop.as_ref().map_or(Cause::Exit, |s| s.cause);
+        let undone = run.hooks.undo > 0;
+        let made = run.definition.clone();
         let definition = self.definition_of(id);
         self.drop_run(id, cause);
         if cause.is_automatic() {
@@ -34,9 +36,11 @@ impl Engine {
             true => Exit::Unknown,
             false => exit,
         };
-        let detail: Box<str> = match (failed, spawn_error) {
+        let (failed, words) = (failed.is_some(), failed);
+        let detail: Box<str> = match (words, spawn_error) {
             (Some(words), _) => words,
             (None, true) => trouble,
+            (None, false) if undone => "undone".into(),
             (None, false) => exit.to_string().into(),
         };
         let mut begin = cause;
@@ -73,7 +77,35 @@ impl Engine {
                 free: self.is_free(id),
             },
         };
+        let follows = matches!(next, Next::Start { .. } | Next::Wait);
+        let preserve = made.process.directories.preserve;
+        let runtime = made.process.directories.are_passing()
+            && (undefined || follows && preserve == Preserve::No);
+        if runtime || made.process.confine.has_directories() {
+            self.effects.push(Effect::RemoveDirectories {
+                service: id,
+                runtime,
+                definition: made,
+            });
+        }
+        let failed_to_undo = (undone && failed).then(|| detail.clone());
+        let listens = next == Next::Exited && definition.starts_on_connection();
+        let next = match listens {
+            true => Next::Listen,
+            false => next,
+        };
+        if listens {
+            // Through the rest that follows, they stay open.
+            self.service_mut(id).sockets = table::Sockets::Again;
+        }
         self.cue(id, Cue::Gone(next), begin, detail);
+        if listens {
+            self.listen_again(id);
+        }
+        if let Some(words) = failed_to_undo.filter(|_| self.service(id).run.is_none()) {
+            // Stopped all the same; and that it is not undone is shown.
+            self.service_mut(id).trouble = words;
+        }
         if undefined && self.is_present(id) && self.service(id).wanted == Wanted::Start {
             self.start(id, Cause::Config);
         }
@@ -101,6 +133,7 @@ impl Engine {
         let inputs = gate::Inputs {
             now: self.now,
             wanted: self.will(id),
+            once: service.once,
             restart: definition.restart,
             state: service.state,
             held: self.hold.is_some(),

@@ -15,10 +15,17 @@ impl Engine {
         service.state = to;
         service.cause = cause;
         service.since = since;
+        let oneshot = service.is_oneshot();
         if matches!(to, State::Inactive | State::Exited | State::Failed) {
             service.restarting = false;
-            self.unstore(id);
+            if !self.keeps_sockets(id) {
+                self.unstore(id);
+            }
         }
+        if matches!(to, State::Inactive | State::Failed) || (to == State::Exited && !oneshot) {
+            self.leave_directories(id);
+        }
+        self.mind_sockets(id);
         if to == State::Inactive && !self.is_present(id) {
             self.effects.push(Effect::Forget { service: id });
         }
@@ -49,6 +56,10 @@ impl Engine {
     }
 
     pub(super) fn cue(&mut self, id: ServiceId, cue: Cue, cause: Cause, detail: Box<str>) {
+        let cue = match cue {
+            Cue::Stop if self.is_undoable(id) => Cue::Undo,
+            cue => cue,
+        };
         match state::next(self.will(id), self.service(id).state, cue) {
             Act::Stay => {}
             Act::Rest(to) => {
@@ -60,10 +71,14 @@ impl Engine {
                     self.enter(id, to, cause, detail);
                 }
             }
-            Act::Launch => self.launch(id, cause),
+            Act::Launch => {
+                let came = cause == Cause::Connection;
+                self.launch(id, cause, if came { &detail } else { "" });
+            }
             Act::End => self.end(id, cause, detail),
             Act::Sweep => self.sweep(id),
             Act::Wait => self.wait(id, cause, detail),
+            Act::Undo => self.undo(id, cause, detail),
         }
     }
 
@@ -79,6 +94,9 @@ impl Engine {
             self.cue(id, Cue::Broken, Cause::Config, words);
             return;
         }
+        if self.starts_later(id, cause) {
+            return self.await_connection(id, cause);
+        }
         let free = self.is_free(id);
         let detail = if free {
             "".into()
@@ -92,6 +110,21 @@ impl Engine {
             // It waits on, by the operator's word now.
             self.put(id, State::Blocked, cause, self.service(id).since);
             self.mark(id);
+        }
+    }
+
+    /// It rests: what was made for its last run goes, unless it is to stay for ever.
+    fn leave_directories(&mut self, id: ServiceId) {
+        let service = self.service(id);
+        let definition = service.definition.as_ref().filter(|_| service.number > 0);
+        if let Some(definition) = definition.cloned()
+            && definition.process.directories.are_passing()
+        {
+            self.effects.push(Effect::RemoveDirectories {
+                runtime: true,
+                service: id,
+                definition,
+            });
         }
     }
 
@@ -110,7 +143,8 @@ impl Engine {
             State::Starting => self.start_limit_passed(id),
             State::Stopping => self.escalate(id),
             State::Backoff => self.backoff_over(id),
-            State::Inactive | State::Blocked | State::Running | State::Exited | State::Failed => {}
+            State::Inactive => self.listen_due(id),
+            State::Blocked | State::Running | State::Exited | State::Failed => {}
         }
     }
 

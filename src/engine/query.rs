@@ -1,10 +1,10 @@
 //! What is shown: plain data made from the engine's tables. Reads only.
 
 use super::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status, StoryLine, WatchdogStatus,
-    Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, SocketStatus, Status, StoryLine,
+    WatchdogStatus, Why,
 };
-use super::table::Run;
+use super::table::{Run, Sockets};
 use super::*;
 use crate::config::{KillMode, Kind, OnUnhealthy};
 use crate::exit::Exit;
@@ -48,6 +48,11 @@ impl Engine {
             .chain(transitions.cloned().map(Record::Transition))
             .chain(decisions.cloned().map(Record::Decision))
             .chain(std::iter::once(Record::Hold(self.hold.clone())))
+            .chain(
+                self.reload
+                    .iter()
+                    .map(|reload| Record::Reload(Some(reload.clone()))),
+            )
     }
 
     /// It has a run that is not ready yet, and is not being ended.
@@ -86,16 +91,22 @@ impl Engine {
         let (next, next_in_ms) = self.next_of(id, wall.now);
         let said = !service.wanted_by.is_empty();
         let live = run.filter(|r| r.exit.is_none());
+        let alive = live.filter(|run| run.seek.is_none());
         Status {
+            // The loop knows.
+            log: None,
             name: service.name.to_string(),
             description: definition
                 .and_then(|d| d.description.as_deref())
                 .map(str::to_owned),
             kind: match definition.map(|d| d.kind) {
                 Some(Kind::Oneshot) => "oneshot".to_owned(),
+                Some(Kind::Forking) => "forking".to_owned(),
+                Some(Kind::Target) => "target".to_owned(),
                 Some(Kind::Process) | None => "process".to_owned(),
             },
-            wanted: service.wanted.word().to_owned(),
+            wanted: service.wanted_word().to_owned(),
+            at_boot: service.at_boot.map(|wanted| wanted.word().to_owned()),
             wanted_by: said.then(|| service.wanted_by.to_string()),
             wanted_at: said.then(|| rfc3339_ms(service.wanted_at_ms)),
             state: service.state.word().to_owned(),
@@ -103,7 +114,7 @@ impl Engine {
             cause: service.cause.word().to_owned(),
             health: self.shown_health(id),
             detail: self.detail(id, wall),
-            pid: live.and_then(Run::main).map(|pid| pid.0),
+            pid: alive.and_then(Run::main).map(|pid| pid.0),
             run: service.number,
             attempts: service.attempts,
             max_attempts: definition.and_then(|d| d.retry_policy.max_attempts),
@@ -127,6 +138,8 @@ impl Engine {
                 .map(|told| told.status.to_string()),
             says: live.and_then(Run::says),
             watchdog: live.and_then(|r| self.watchdog_status(id, r, wall.now)),
+            listening: self.is_listening(id),
+            sockets: self.socket_statuses(id),
             stored_fds: service.stored.unwrap_or(0),
             gate: self.gate_status(id, wall.now),
             next,
@@ -136,12 +149,26 @@ impl Engine {
                 Some(KillMode::Tree | KillMode::Mixed) | None => "best effort".to_owned(),
             },
             source: service.source.to_string(),
+            definition: self.standing_definition(id),
             problem: service
                 .problem
                 .as_deref()
                 .or(self.held_back.get(&id).map(|words| &**words))
                 .map(str::to_owned),
         }
+    }
+
+    fn socket_statuses(&self, id: ServiceId) -> Vec<SocketStatus> {
+        let service = self.service(id);
+        let open = matches!(service.sockets, Sockets::Open | Sockets::Watched);
+        let sockets = service.definition.iter().flat_map(|d| d.sockets().iter());
+        sockets
+            .map(|socket| SocketStatus {
+                name: socket.name.to_string(),
+                listen: socket.listen.to_string(),
+                open,
+            })
+            .collect()
     }
 
     fn shown_health(&self, id: ServiceId) -> Option<String> {
@@ -172,9 +199,16 @@ impl Engine {
             State::Starting if service.run.is_none() => service.trouble.to_string(),
             State::Starting | State::Running => {
                 let run = service.run.as_deref();
-                run.and_then(|run| no_verdict(run, wall))
+                let seeks = run.filter(|run| run.seek.is_some());
+                let seeks = seeks.and_then(|run| self.forking_words(run));
+                seeks
+                    .map(String::from)
+                    .or_else(|| run.and_then(|run| no_verdict(run, wall)))
                     .unwrap_or_default()
             }
+            // Stopped, and what it did is not undone.
+            State::Inactive if service.trouble.starts_with("undo: ") => service.trouble.to_string(),
+            State::Inactive if self.is_listening(id) => service.trouble.to_string(),
             State::Inactive | State::Blocked | State::Backoff | State::Exited => String::new(),
         };
         (!words.is_empty()).then_some(words)
@@ -322,6 +356,10 @@ impl Engine {
                 since: wall.rfc3339(hold.since),
                 ends_in_ms: hold.until.map(|until| millis(until.since(wall.now))),
             }),
+            reload: self
+                .reload
+                .as_deref()
+                .map(|reload| self.reload_status(reload, wall)),
             stale_events: self.stale,
             late_turns: self.lateness.turns,
             max_lateness_us: micros(self.lateness.longest),

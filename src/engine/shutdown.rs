@@ -45,9 +45,10 @@ impl Engine {
         self.hurry();
         let live = self
             .ids()
-            .filter(|id| self.service(*id).state.is_live())
+            .filter(|id| self.service(*id).state.is_live() || self.is_undoable(*id))
             .count();
         for id in self.ids() {
+            self.mind_sockets(id);
             if matches!(self.service(id).state, State::Backoff | State::Blocked) {
                 self.cue(id, Cue::Stop, Cause::Operator, "shutdown".into());
             }
@@ -147,17 +148,20 @@ impl Engine {
     /// Nothing runs, and nothing will by itself: all there is has ended, failed, is not wanted, or
     /// waits for what has.
     pub fn is_idle(&self) -> bool {
-        let mut states = self.ids().map(|id| self.service(id).state);
-        !states.any(|state| state.is_live() || state == State::Backoff)
+        let busy = |id: ServiceId| {
+            let state = self.service(id).state;
+            state.is_live() || state == State::Backoff || self.is_listening(id)
+        };
+        !self.ids().any(busy)
     }
 
     /// The shutdown waits for it. What outlives SIGKILL for long is left to the kernel.
-    fn holds_up(&self, id: ServiceId) -> bool {
+    pub(super) fn holds_up(&self, id: ServiceId) -> bool {
         let service = self.service(id);
         let stop = service.run.as_ref().and_then(|run| run.stop.as_ref());
         let unkillable =
             stop.is_some_and(|s| s.killed && self.now >= s.deadline + limits::UNKILLABLE);
-        service.state.is_live() && !unkillable
+        (service.state.is_live() || self.is_undoable(id)) && !unkillable
     }
 
     /// Stops whom nobody alive needs any more; when nobody is left, asks for the exit.

@@ -28,6 +28,7 @@ const WORDS: &[&str] = &[
     "unhealthy",
     "start",
     "stop",
+    "once",
     "operator",
     "exit",
     "start_timeout",
@@ -36,12 +37,16 @@ const WORDS: &[&str] = &[
     "config",
     "memory",
     "boot",
+    "connection",
     "up",
     "down",
     "no verdict",
     "observe",
     "answered",
     "supervisor",
+    "in force",
+    "provisional",
+    "previous",
 ];
 
 impl Word {
@@ -99,6 +104,8 @@ pub enum TransitionKind {
     Health,
     Wanted,
     Probe,
+    /// Which definition is in force, where a reload can go back.
+    Definition,
 }
 
 impl TransitionKind {
@@ -108,6 +115,7 @@ impl TransitionKind {
             TransitionKind::Health => "health",
             TransitionKind::Wanted => "wanted",
             TransitionKind::Probe => "probe",
+            TransitionKind::Definition => "definition",
         }
     }
 }

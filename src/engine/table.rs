@@ -33,6 +33,10 @@ pub struct Service {
     /// Who said so and when (wall clock); empty when nobody did.
     pub wanted_by: Box<str>,
     pub wanted_at_ms: u64,
+    /// Wanted to start, but once: no run follows its end.
+    pub once: bool,
+    /// What is wanted now is so until the next boot; what is from then on.
+    pub at_boot: Option<Wanted>,
     /// Written only by `Engine::put`.
     pub state: State,
     pub cause: Cause,
@@ -63,6 +67,7 @@ pub struct Service {
     pub watchdog_unit: Option<Unit>,
     /// Descriptors that are kept for it; None: none.
     pub stored: Option<u16>,
+    pub sockets: Sockets,
     pub probe_units: Box<[Unit]>,
     pub transitions: VecDeque<Transition>,
     pub decisions: VecDeque<Decision>,
@@ -78,6 +83,27 @@ pub enum Exhausted {
     /// It is to be run, or is being started.
     Due,
     Told,
+}
+
+/// How the sockets stand that are held for a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sockets {
+    /// They are closed, or there are none.
+    #[default]
+    Closed,
+    /// For a run that is to begin.
+    Asked,
+    /// To be watched.
+    Wanted,
+    /// The same, after a run that ended well.
+    Again,
+    Open,
+    /// Watched, as they were defined before.
+    Outdated,
+    /// They could not all be opened, or had back.
+    Partly,
+    /// Open, and whoever comes starts it.
+    Watched,
 }
 
 /// An allowed health restart: which decision, and which run it ended. A later run tells whether
@@ -137,6 +163,18 @@ pub struct Run {
     pub told: Option<Box<Told>>,
     /// The last health that was told.
     pub health: Option<Health>,
+    /// The first process of a forking daemon has ended well, its main one is looked for.
+    pub seek: Option<Box<Seek>>,
+}
+
+/// How the search for a forking daemon's main process goes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Seek {
+    pub looks: u32,
+    /// In a row that found the same thing wrong.
+    pub wrong: u32,
+    /// What keeps it from being known.
+    pub words: Box<str>,
 }
 
 /// What a run has said of itself, and its watchdog.
@@ -221,13 +259,17 @@ impl Service {
                         .as_ref()
                         .is_some_and(|e| e.exit == Exit::Code(0))
             }
-            State::Inactive
-            | State::Blocked
-            | State::Starting
-            | State::Stopping
-            | State::Backoff
-            | State::Failed => false,
+            // Whoever needs it connects to it, and that starts it.
+            State::Inactive => self.sockets == Sockets::Watched,
+            State::Blocked | State::Starting | State::Stopping | State::Backoff | State::Failed => {
+                false
+            }
         }
+    }
+
+    pub fn is_target(&self) -> bool {
+        let definition = self.definition.as_ref();
+        definition.is_some_and(|d| d.kind == Kind::Target)
     }
 
     pub fn is_oneshot(&self) -> bool {
@@ -373,7 +415,12 @@ impl Run {
                 said || (self.is_doubtful() && self.has_restart_probes() && passed())
             }
         };
-        self.executed && self.definition.kind == Kind::Process && ready
+        let up = match self.definition.kind {
+            Kind::Process => true,
+            Kind::Forking => self.named().is_some(),
+            Kind::Oneshot | Kind::Target => false,
+        };
+        self.executed && up && ready
     }
 
     /// It can be asked again, or has no probe any more that could not be.
@@ -394,8 +441,20 @@ impl Run {
         Some(self.start_until? + self.excused + ongoing + late)
     }
 
+    /// Another process than the one that was spawned is its main one.
+    pub fn named(&self) -> Option<(Pid, u64)> {
+        self.told.as_ref().and_then(|told| told.main)
+    }
+
+    /// It is to fork its main process, which is not known yet.
+    pub fn is_forking(&self) -> bool {
+        self.definition.kind == Kind::Forking && self.named().is_none()
+    }
+
+    /// A daemon whose main process is not known is ended with all there is of it: no second one may
+    /// come beside it.
     pub fn kills_tree(&self) -> bool {
-        self.definition.kill_mode != KillMode::Process
+        self.definition.kill_mode != KillMode::Process || self.is_forking()
     }
 }
 

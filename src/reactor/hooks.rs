@@ -86,7 +86,10 @@ impl Reactor {
             return Ok(());
         };
         let output = match hook.purpose {
-            Purpose::PreStart => self.log_end(id, &name, definition)?,
+            Purpose::PreStart => {
+                self.make_directories(run.service, &definition.process)?;
+                self.log_end(id, &name, definition)?
+            }
             _ => self.log_end_within(id, &name, definition)?,
         };
         let words = words(hook, main, end);
@@ -96,8 +99,9 @@ impl Reactor {
             run: Some(run.number),
             exec,
             process: &definition.process,
-            stdout: output.as_fd(),
-            stderr: output.as_fd(),
+            stdin: None,
+            stdout: output.stdout(),
+            stderr: output.stderr(),
             fds: &[],
             fd_at: None,
             env: &env,

@@ -19,8 +19,10 @@ pub mod clock;
 mod confine;
 pub mod definitions;
 pub mod dial;
+mod directories;
 mod env_file;
 mod exhausted;
+mod forking;
 mod front;
 pub mod helper;
 mod hooks;
@@ -29,13 +31,17 @@ pub mod identity;
 pub mod init;
 mod jobs;
 pub mod known;
+mod listen;
 pub mod listener;
+mod loggers;
 pub mod logs;
 pub mod messages;
 mod notify;
 pub mod parent;
 mod parts;
 mod perform;
+mod pid_file;
+mod pipes;
 pub mod policy;
 pub mod procfs;
 pub mod program;
@@ -47,7 +53,10 @@ pub mod resolve;
 pub mod ring;
 mod runs;
 pub mod scribe;
+pub mod service_log;
+mod show_logs;
 pub mod signals;
+mod sockets;
 mod sources;
 pub mod spawn;
 pub mod sys;
@@ -57,7 +66,7 @@ mod upgrade;
 pub mod voice;
 
 use crate::control::power::Ending;
-use crate::engine::{Boot, Command, Effect, Engine, Event, Request};
+use crate::engine::{Boot, Command, Effect, Engine, Event, Request, Terms};
 use crate::exit::{Exit, Signal};
 use crate::id::{Pid, RunId, ServiceId, Ticket};
 use crate::journal::runtime::{Identity, Runtime};
@@ -70,7 +79,7 @@ use front::Front;
 use hooks::HookProcess;
 pub use hooks::LeftHook;
 use jobs::Job;
-use logs::{LogDir, ServiceLog};
+use logs::LogDir;
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
 pub use parts::{Before, Life, Locks, Parts};
 use parts::{Child, Source};
@@ -78,12 +87,13 @@ use resolve::Names;
 pub use runs::Adopted;
 use runs::Process;
 use scribe::Scribe;
+use service_log::ServiceLog;
 use signals::Signals;
 use sources::{Sources, timer_key};
 use spawn::Spawner;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -119,6 +129,9 @@ pub struct Reactor {
     scribe_token: Token,
     journal_token: Token,
     log_dir: LogDir,
+    /// Of services whose definitions do not say.
+    log_defaults: crate::config::Log,
+    loggers: BTreeMap<ServiceId, loggers::Logger>,
     /// By service.
     logs: Vec<Option<Box<ServiceLog>>>,
     /// Pipes that were left with more in them.
@@ -154,6 +167,8 @@ pub struct Reactor {
     heard: BTreeMap<String, known::Heard>,
     /// By service.
     voices: Vec<Option<Box<voice::Voice>>>,
+    /// By service.
+    sockets: Vec<Option<Box<sockets::Sockets>>>,
     /// Who was left with more to say.
     speaking: VecDeque<ServiceId>,
     /// Closed when all that is caused was handled.
@@ -211,6 +226,8 @@ impl Reactor {
             scribe_token,
             journal_token,
             log_dir: parts.log_dir,
+            log_defaults: parts.log_defaults,
+            loggers: BTreeMap::new(),
             logs: Vec::new(),
             talkative: VecDeque::new(),
             log_scratch: Box::new([]),
@@ -237,6 +254,7 @@ impl Reactor {
             voice_dir: parts.voice_dir,
             heard: parts.heard,
             voices: Vec::new(),
+            sockets: Vec::new(),
             speaking: VecDeque::new(),
             barriers: Vec::new(),
             recheck: Vec::new(),
@@ -318,6 +336,7 @@ impl Reactor {
 
     /// The last bytes and records to the scribe, for a bounded while.
     pub fn finish(mut self) {
+        self.end_loggers();
         if !self.scribe.finish(Duration::from_secs(2)) {
             log::warn!("the scribe did not write everything within 2 s");
         }
@@ -380,8 +399,10 @@ impl Reactor {
             Source::Exec(id) => self.exec_ready(id),
             Source::Hook(id) => self.hook_ready(id),
             Source::Log(id) => self.log_waits(id),
+            Source::Logger(id) => self.logger_ready(id),
             Source::Notify(id) => self.hear(id),
             Source::Stored(id) => self.stored_ready(id),
+            Source::Socket(id) => self.socket_ready(id),
             Source::Dial(_) => self.dial_ready(token),
             Source::Kept(id, probe) => self.kept_ready(id, probe),
             Source::JobEnd(job) => self.job_ended(job),
@@ -395,7 +416,7 @@ impl Reactor {
     fn handle(&mut self, event: Event) {
         let redefines = match &event {
             Event::Reloaded { .. } => true,
-            Event::Request(request) => matches!(request.command, Command::Set(_)),
+            Event::Request(request) => matches!(request.command, Command::Set(_) | Command::Revert),
             _ => false,
         };
         let mut effects = std::mem::take(&mut self.effects);
@@ -408,11 +429,11 @@ impl Reactor {
         self.effects = effects;
         if redefines {
             self.hear_all_living();
+            self.mind_log_rules();
         }
-        if self.engine.is_shutting_down() && self.exit.is_none() {
-            if reexec::shutting_down() {
-                parent::stopping();
-            }
+        let ending = self.engine.is_shutting_down() && self.exit.is_none();
+        if ending && reexec::shutting_down() {
+            parent::stopping();
         }
     }
 
@@ -454,7 +475,7 @@ impl Reactor {
         match signal {
             Signal::HUP => {
                 log::info!("{signal}: reading the definitions anew");
-                self.read_definitions(None);
+                self.read_definitions(OWN_TICKET, Terms::default());
             }
             // One for many: whoever ended without a pidfd of ours is looked for below.
             Signal::CHLD => self.orphans_due = true,
@@ -506,6 +527,8 @@ impl Reactor {
             Some(Source::Dial(_)) => self.dial_due(token),
             Some(Source::Process(id)) => self.unreaped_due(*id),
             Some(Source::Hook(id)) => self.unreaped_hook_due(*id),
+            Some(Source::Log(id)) => self.log_due(*id),
+            Some(Source::Logger(id)) => self.logger_due(*id),
             Some(Source::Client(client)) => self.client_due(*client),
             Some(_) | None => {}
         }

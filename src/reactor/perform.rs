@@ -9,12 +9,23 @@ impl Reactor {
             Effect::Record(record) => {
                 self.runtime.push(self.now, &record);
                 self.unflushed = true;
+                if let Record::Reload(Some(reload)) = &record
+                    && let Some(back) = &reload.went_back
+                {
+                    log::warn!("the reload by {} went back: {}", reload.by, back.why);
+                }
                 if !matches!(record, Record::Service(_)) {
                     self.publish(&record);
                 }
             }
             Effect::Remember { seq, wanted } => {
                 if let Err(why) = self.scribe.remember(seq, &wanted) {
+                    let error = Some(why.into());
+                    self.caused.push_back(Event::Durable { seq, error });
+                }
+            }
+            Effect::Keep { seq, reload } => {
+                if let Err(why) = self.scribe.keep(seq, reload.as_deref()) {
                     let error = Some(why.into());
                     self.caused.push_back(Event::Durable { seq, error });
                 }
@@ -75,6 +86,21 @@ impl Reactor {
                 self.flush_records();
                 self.tell_exhausted(service, &definition, &reason);
             }
+            Effect::FindMain { run, definition } => {
+                self.flush_records();
+                self.find_main(run, &definition);
+            }
+            Effect::RemoveDirectories {
+                service,
+                runtime,
+                definition,
+            } => self.remove_directories(service, runtime, &definition),
+            Effect::Listen {
+                service,
+                definition,
+                watch,
+            } => self.listen(service, &definition, watch),
+            Effect::Unlisten { service } => self.unlisten(service),
             Effect::Unstore { service } => self.unstore(service),
             Effect::Forget { service } => self.forget(service),
             Effect::Exit { code } => self.exit = Some(code),
@@ -83,17 +109,7 @@ impl Reactor {
 
     fn forget(&mut self, id: ServiceId) {
         self.forget_voice(id);
-        let Some(log) = self.logs.get_mut(id.index()).and_then(Option::take) else {
-            return;
-        };
-        let fd = log.pipe.as_raw_fd();
-        let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
-        let of_it = |source: &Source| matches!(source, Source::Log(of) if *of == id);
-        let token = self.sources.tokens().find(|(_, source)| of_it(source));
-        if let Some(token) = token.map(|(token, _)| token) {
-            self.sources.remove(token);
-        }
-        self.follows.remove(&id);
-        self.log_dir.remove(self.engine.name(id));
+        self.unlisten(id);
+        self.forget_log(id);
     }
 }

@@ -7,12 +7,9 @@
 use super::*;
 use crate::config::{NotifyAccess, Ready};
 use crate::engine::SpawnError;
-use crate::journal::Fault;
 use crate::reactor::child::Ended;
 use crate::reactor::spawn::{ExecReport, SpawnPlan, exec_report};
 use crate::reactor::tree::{RunMark, TreeJob};
-use crate::reactor::voice::Stored;
-use std::os::fd::BorrowedFd;
 
 /// A process that lives on from a daemon before this one.
 pub struct Adopted {
@@ -49,7 +46,7 @@ impl Told {
 
     /// Variables, and those whose value is the run's own process id (sd_notify(3),
     /// sd_watchdog_enabled(3), sd_listen_fds(3)).
-    fn environment(&self, stored: &[Stored]) -> (Vec<(&'static str, String)>, Vec<&'static str>) {
+    fn environment(&self, passed: &[&str]) -> (Vec<(&'static str, String)>, Vec<&'static str>) {
         let (mut env, mut pids) = (Vec::new(), Vec::new());
         env.extend(self.socket.clone().map(|path| ("NOTIFY_SOCKET", path)));
         if let Some(period) = self.watchdog {
@@ -59,10 +56,9 @@ impl Told {
         if self.fd_store_max > 0 {
             env.push(("FDSTORE", self.fd_store_max.to_string()));
         }
-        if !stored.is_empty() {
-            let names: Vec<&str> = stored.iter().map(|stored| &*stored.name).collect();
-            env.push(("LISTEN_FDS", stored.len().to_string()));
-            env.push(("LISTEN_FDNAMES", names.join(":")));
+        if !passed.is_empty() {
+            env.push(("LISTEN_FDS", passed.len().to_string()));
+            env.push(("LISTEN_FDNAMES", passed.join(":")));
             pids.push("LISTEN_PID");
         }
         (env, pids)
@@ -81,9 +77,36 @@ pub(super) struct Process {
     /// Ours by birth: its orphans come to us, and it is reaped by us.
     pub own: bool,
     /// Taken up again: the engine takes it for executed until it hears otherwise.
-    adopted: bool,
+    pub adopted: bool,
     /// It ended without its exec pipe having been read: whichever comes first.
     spawn_error: Option<SpawnError>,
+}
+
+impl Process {
+    /// The main process of a daemon that forked.
+    pub(super) fn forked(
+        run: RunId,
+        pid: Pid,
+        leader: Pid,
+        pidfd: OwnedFd,
+        token: Token,
+    ) -> Process {
+        Process {
+            run,
+            pid,
+            leader,
+            pidfd,
+            token,
+            exec: None,
+            own: false,
+            adopted: false,
+            spawn_error: None,
+        }
+    }
+
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
 }
 
 impl Reactor {
@@ -103,30 +126,37 @@ impl Reactor {
     fn try_spawn(&mut self, run: RunId, definition: &Definition) -> Result<(), SpawnError> {
         let id = run.service;
         let name = self.name(id).to_owned();
+        self.make_directories(run.service, &definition.process)?;
         let output = self.log_end(id, &name, definition)?;
         let fifo = self.open_voice(id, &name, definition)?;
         let told = Told::of(definition, &self.voice_dir.socket(&name));
         let voice = self.voices.get(id.index()).and_then(Option::as_deref);
         let stored = voice.map_or(&[][..], |voice| &voice.stored);
-        let kept: Vec<BorrowedFd> = stored.iter().map(|stored| stored.fd.as_fd()).collect();
-        let (env, pid_env) = told.environment(stored);
+        let sockets = self.sockets.get(id.index()).and_then(Option::as_deref);
+        let sockets = sockets.map_or(Vec::new(), |sockets| sockets.of(definition));
+        let stored = stored.iter().map(|kept| (&*kept.name, kept.fd.as_fd()));
+        let (names, kept): (Vec<&str>, Vec<BorrowedFd>) = sockets.into_iter().chain(stored).unzip();
+        let (env, pid_env) = told.environment(&names);
         let env: Vec<(&str, &str)> = env.iter().map(|(k, v)| (*k, v.as_str())).collect();
         let fd_at = fifo
             .as_ref()
             .zip(told.fd)
             .map(|(fifo, fd)| (fd.into(), fifo.as_fd()));
-        let spawned = self.spawner.spawn(&SpawnPlan {
+        let stale = definition.pid_file.as_deref();
+        let plan = SpawnPlan {
             service: &name,
             run: Some(run.number),
             exec: &definition.exec,
             process: &definition.process,
-            stdout: output.as_fd(),
-            stderr: output.as_fd(),
+            stdin: None,
+            stdout: output.stdout(),
+            stderr: output.stderr(),
             fds: &kept,
             fd_at,
             env: &env,
             pid_env: &pid_env,
-        })?;
+        };
+        let spawned = self.spawner.spawn_without(&plan, stale)?;
         let token = self.sources.insert(Source::Process(id));
         let exec_token = self.sources.insert(Source::Exec(id));
         let watched = self
@@ -203,6 +233,7 @@ impl Reactor {
             log::warn!("{name}: cannot read its output: {}", error.step);
         }
         self.hear_living(id);
+        self.have_sockets_back(id);
         // It may have ended before it was watched.
         self.exec_ready(id);
         self.process_ready(id);
@@ -377,6 +408,7 @@ impl Reactor {
         let job = TreeJob {
             main: pid,
             started: self.engine.started(run).unwrap_or(0),
+            also: self.engine.named_main(run),
             mark: RunMark {
                 run: format!("{}/{}", self.name(run.service), run.number),
                 socket: self.socket.clone(),
@@ -385,136 +417,5 @@ impl Reactor {
             grace,
         };
         self.start_tree_job(run, job);
-    }
-
-    // --- logs
-
-    /// The end of the service's log pipe that a new run gets.
-    pub(super) fn log_end(
-        &mut self,
-        id: ServiceId,
-        name: &str,
-        definition: &Definition,
-    ) -> Result<OwnedFd, SpawnError> {
-        let wall_ms = self.clock.wall_ms();
-        if let Some(Some(log)) = self.logs.get_mut(id.index()) {
-            log.run_began(name, wall_ms, &mut self.scribe);
-        }
-        self.log_end_within(id, name, definition)
-    }
-
-    /// The same amid a run.
-    pub(super) fn log_end_within(
-        &mut self,
-        id: ServiceId,
-        name: &str,
-        definition: &Definition,
-    ) -> Result<OwnedFd, SpawnError> {
-        self.open_log(id, name, definition, None)?;
-        let log = Self::slot(&mut self.logs, id).as_mut();
-        let Some(log) = log else {
-            return sys::empty_input().map_err(|error| sys::failed("/dev/null", &error));
-        };
-        let end = self.log_dir.child_end(name, &log.pipe);
-        end.map_err(|fault| no_log_pipe(&fault))
-    }
-
-    /// The pipe is opened once and kept across runs.
-    pub fn open_log(
-        &mut self,
-        id: ServiceId,
-        name: &str,
-        definition: &Definition,
-        living: Option<Pid>,
-    ) -> Result<(), SpawnError> {
-        if Self::slot(&mut self.logs, id).is_some() {
-            return Ok(());
-        }
-        let removed = living.and_then(|pid| self.log_dir.reopen_removed(name, pid.0));
-        let pipe = match removed {
-            Some(pipe) => pipe,
-            None => self.new_log_pipe(name, definition)?,
-        };
-        let token = self.sources.insert(Source::Log(id));
-        let fd = pipe.as_raw_fd();
-        let registry = self.poll.registry();
-        if let Err(error) = registry.register(&mut SourceFd(&fd), token, Interest::READABLE) {
-            self.sources.remove(token);
-            return Err(sys::failed("epoll", &error));
-        }
-        let log = ServiceLog::new(pipe);
-        if self.front.is_followed(id) {
-            self.follows.insert(id, log.ring.tail(0));
-        }
-        *Self::slot(&mut self.logs, id) = Some(Box::new(log));
-        // What was written while nobody read.
-        self.drain_log(id);
-        Ok(())
-    }
-
-    /// The pipes that an execution of this process before us had open are opened by their names
-    /// before its ends close: what is in a FIFO that nobody has open is lost.
-    pub(super) fn take_in_log_pipes(&mut self) {
-        for name in std::mem::take(&mut self.before.logs) {
-            let known = self.engine.find(&name);
-            let definition = known.and_then(|id| self.engine.definition(id).cloned());
-            if let (Some(id), Some(definition)) = (known, definition)
-                && let Err(error) = self.open_log(id, &name, &definition, None)
-            {
-                log::warn!("{name}: cannot read its output: {}", error.step);
-            }
-        }
-    }
-
-    fn new_log_pipe(
-        &self,
-        name: &str,
-        definition: &Definition,
-    ) -> Result<logs::LogPipe, SpawnError> {
-        let process = &definition.process;
-        let who = self.spawner.accounts().resolve(
-            process.user.as_deref(),
-            process.group.as_deref(),
-            process.groups.as_deref(),
-        )?;
-        let opened = self.log_dir.open(name, who.uid, who.gid);
-        opened.map_err(|fault| no_log_pipe(&fault))
-    }
-
-    /// Its pipe has something, or was left with something: it is drained when its turn comes.
-    pub(super) fn log_waits(&mut self, id: ServiceId) {
-        if let Some(Some(log)) = self.logs.get_mut(id.index())
-            && !std::mem::replace(&mut log.queued, true)
-        {
-            self.talkative.push_back(id);
-        }
-    }
-
-    /// One turn's share of a service's output, to its ring, the scribe and those who follow.
-    pub(super) fn drain_log(&mut self, id: ServiceId) {
-        let Some(log) = self.logs.get_mut(id.index()).and_then(Option::as_mut) else {
-            return;
-        };
-        if self.log_scratch.is_empty() {
-            self.log_scratch = vec![0; LOG_SHARE].into_boxed_slice();
-        }
-        let wall_ms = self.clock.wall_ms();
-        let name = self.engine.name(id);
-        let drained = log.drain(name, wall_ms, &mut self.log_scratch, &mut self.scribe);
-        match drained {
-            Ok(logs::Drained::Empty) => {}
-            Ok(logs::Drained::More) => self.log_waits(id),
-            Err(errno) => log::error!("{}: cannot read its log pipe: {errno}", self.name(id)),
-        }
-        self.feed_followers(id);
-    }
-}
-
-/// The runtime directory is full, read-only or gone: whatever the cause, not the service's doing.
-fn no_log_pipe(fault: &Fault) -> SpawnError {
-    SpawnError {
-        step: fault.doing.clone(),
-        errno: fault.errno,
-        ours: true,
     }
 }

@@ -21,6 +21,7 @@ use crate::reactor::child_setup::{
     self, ChildSetup, Env, EnvFile, IdentitySetting, LimitSetting, MAX_REPORT,
 };
 use crate::reactor::confine;
+use crate::reactor::directories;
 use crate::reactor::env_file;
 use crate::reactor::identity::{Accounts, Identity};
 use crate::reactor::procfs;
@@ -28,7 +29,7 @@ use crate::reactor::sys::{self, Origin};
 use std::cell::Cell;
 use std::ffi::{CString, OsString, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
@@ -36,7 +37,7 @@ use std::ptr;
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_UMASK: u32 = 0o022;
 /// Names and values of these mean us, not the service.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
     "CREDENTIALS_DIRECTORY",
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
@@ -48,6 +49,7 @@ const OURS: [&str; 11] = [
     "MAINPID",
     "INVOCATION_ID",
     "JOURNAL_STREAM",
+    "RUNTIME_DIRECTORY",
 ];
 
 /// Room for a process id in an environment entry; the child writes its own over it.
@@ -63,6 +65,8 @@ pub struct SpawnPlan<'a> {
     /// Program and arguments, never empty. A name without a slash is sought along PATH.
     pub exec: &'a [Box<str>],
     pub process: &'a Process,
+    /// None: it is empty. Who gets one is a logger, and outlives the daemon as a run does.
+    pub stdin: Option<BorrowedFd<'a>>,
     pub stdout: BorrowedFd<'a>,
     pub stderr: BorrowedFd<'a>,
     /// More descriptors, placed as 3, 4, 5 …
@@ -123,6 +127,16 @@ impl Spawner {
 
     /// Starts the plan's program. An error: no process was made.
     pub fn spawn(&self, plan: &SpawnPlan) -> Result<Spawned, SpawnError> {
+        self.spawn_without(plan, None)
+    }
+
+    /// The same; before it is executed, and as its user, the child removes a file that a run before it
+    /// may have left.
+    pub fn spawn_without(
+        &self,
+        plan: &SpawnPlan,
+        stale: Option<&str>,
+    ) -> Result<Spawned, SpawnError> {
         let identity = self.accounts.resolve(
             plan.process.user.as_deref(),
             plan.process.group.as_deref(),
@@ -134,6 +148,7 @@ impl Spawner {
         let (exec_pipe, report) = sys::pipe(false).map_err(|e| sys::failed("pipe", &e))?;
         let mut setup = self.prepare(plan, identity, &strings, &arguments)?;
         setup.report = report.as_raw_fd();
+        setup.stale = stale.map(|path| text("pid_file", path)).transpose()?;
         setup.pids = strings.0.places(plan.pid_env);
         let before = procfs::boot_ticks();
         // SAFETY: the child goes straight to `child_setup`, which keeps to what is asked of it.
@@ -199,10 +214,10 @@ impl Spawner {
         let program = plan.exec.first().map_or("", |program| program);
         Ok(ChildSetup {
             parent: std::process::id() as i32,
-            outlives: plan.run.is_some(),
+            outlives: plan.run.is_some() || plan.stdin.is_some(),
             altered: self.altered,
             report: -1,
-            stdin: self.stdin.as_raw_fd(),
+            stdin: plan.stdin.unwrap_or(self.stdin.as_fd()).as_raw_fd(),
             stdout: plan.stdout.as_raw_fd(),
             stderr: plan.stderr.as_raw_fd(),
             fds: plan.fds.iter().map(|fd| fd.as_raw_fd()).collect(),
@@ -221,6 +236,7 @@ impl Spawner {
             secrets: confine::secrets(process, &identity, &place)?,
             identity: identity_setting(process, identity)?,
             umask: process.umask.unwrap_or(DEFAULT_UMASK),
+            stale: None,
             working_dir: text("working_dir", process.working_dir.as_deref().unwrap_or("/"))?,
             program: text("exec", program)?,
             argv,
@@ -268,6 +284,7 @@ impl Spawner {
     ) -> Result<(Strings, usize), SpawnError> {
         let process = plan.process;
         let run = plan.run.map(|number| format!("{}/{number}", plan.service));
+        let made = directories::variable(&process.directories);
         // Put in order of precedence: the first of a key stays.
         let mut entries = Entries::default();
         entries.put("VITALD_SERVICE", plan.service);
@@ -277,6 +294,9 @@ impl Spawner {
         }
         for (key, value) in plan.env {
             entries.put(key, value);
+        }
+        if let Some(paths) = &made {
+            entries.put("RUNTIME_DIRECTORY", paths);
         }
         let place = confine::Place::of(&self.socket, plan.service);
         let secrets = confine::variable(process, &place);

@@ -5,7 +5,8 @@
 //! asked.
 
 use super::hooks::{HookProcess, HookScript};
-use crate::config::Definition;
+use super::sockets::Sockets;
+use crate::config::{Definition, Kind};
 use crate::engine::{Effect, Engine, Event, SpawnError};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId};
@@ -34,6 +35,10 @@ pub struct Process {
     pub said: bool,
     /// It is to say that it is well within this.
     pub watchdog: Option<Duration>,
+    /// Its first process has ended; what lives is its main one.
+    pub forked: bool,
+    /// That one was found.
+    pub found: bool,
 }
 
 /// How probes are answered.
@@ -78,8 +83,16 @@ pub struct Script {
     pub unkillable: bool,
     /// It says nothing of itself.
     pub silent: bool,
+    /// A forking daemon's first process ends after this.
+    pub forks_after: Duration,
+    /// What its pid file is like.
+    pub pid_file: PidFile,
     /// Spawns fail so.
     pub spawn_error: Option<SpawnError>,
+    /// Its sockets cannot be opened.
+    pub listen_error: Option<SpawnError>,
+    /// It accepts nobody.
+    pub deaf: bool,
     /// What its commands do.
     pub hooks: BTreeMap<Purpose, HookScript>,
 }
@@ -101,10 +114,21 @@ impl Default for Script {
             works: None,
             unkillable: false,
             silent: false,
+            forks_after: Duration::from_millis(10),
+            pid_file: PidFile::Good,
             spawn_error: None,
+            listen_error: None,
+            deaf: false,
             hooks: BTreeMap::new(),
         }
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PidFile {
+    Good,
+    Missing,
+    Wrong,
 }
 
 #[derive(Default)]
@@ -112,8 +136,9 @@ pub struct Kernel {
     scripts: BTreeMap<String, Script>,
     /// Processes each service has had.
     births: BTreeMap<String, u32>,
-    processes: BTreeMap<(String, u32), Process>,
+    pub(super) processes: BTreeMap<(String, u32), Process>,
     born: i32,
+    pub(super) sockets: BTreeMap<String, Sockets>,
     /// The last command of each service.
     pub(super) hooks: BTreeMap<String, HookProcess>,
     /// Two commands of one service, or one beside a program that it must not meet.
@@ -147,6 +172,8 @@ pub enum Happening {
     Ghost(Event),
     /// The daemon is started.
     Boots,
+    /// The first process of a forking daemon ends.
+    Forks { service: String, number: u32 },
     /// A process says of itself what it has to say, whoever hears it.
     Says {
         service: String,
@@ -282,6 +309,7 @@ impl Kernel {
     pub fn reboot(&mut self) {
         self.processes.clear();
         self.hooks.clear();
+        self.sockets.clear();
         self.mute.clear();
     }
 
@@ -295,6 +323,9 @@ impl Kernel {
             script.moods.clear();
             script.ready_after = script.ready_after.min(Duration::from_millis(100));
             script.spawn_error = None;
+            script.pid_file = PidFile::Good;
+            script.listen_error = None;
+            script.deaf = false;
             script.hooks.clear();
             script.works = script.works.map(|d| d.min(Duration::from_millis(100)));
         }
@@ -334,8 +365,12 @@ impl Kernel {
             Effect::HookSignal { run, hook, signal } => {
                 self.signal_hook(engine.name(run.service), run, hook, signal)
             }
+            Effect::FindMain { run, definition } => {
+                self.find_main(now, engine.name(run.service), run, &definition)
+            }
             Effect::EndTree { run, grace, .. } => {
                 let name = engine.name(run.service);
+                self.end_unknown_main(name, run.number);
                 let script = self.scripts.get(name);
                 let left = script.and_then(|s| s.leaves).unwrap_or(0);
                 let after = match script.is_some_and(|s| s.stubborn) {
@@ -348,6 +383,7 @@ impl Kernel {
                 told(after, Event::TreeEnded { run, left })
             }
             Effect::KillTree { run, .. } => {
+                self.end_unknown_main(engine.name(run.service), run.number);
                 self.sweep(engine.name(run.service), run.number);
                 let event = Event::TreeEnded { run, left: 0 };
                 told(Duration::from_millis(1), event)
@@ -371,10 +407,21 @@ impl Kernel {
                 self.mute.retain(|open| *open != check);
                 Vec::new()
             }
+            Effect::Listen {
+                service,
+                definition,
+                watch,
+            } => self.listen(now, (engine.name(service), service), &definition, watch),
+            Effect::Unlisten { service } => {
+                self.unlisten(engine.name(service));
+                Vec::new()
+            }
             Effect::Record(_)
             | Effect::Remember { .. }
+            | Effect::Keep { .. }
             | Effect::Answer { .. }
             | Effect::Unstore { .. }
+            | Effect::RemoveDirectories { .. }
             | Effect::Forget { .. }
             | Effect::Exit { .. } => Vec::new(),
         }
@@ -397,6 +444,10 @@ impl Kernel {
         *births += 1;
         let bad = *births <= script.bad_runs;
         let pid = self.bear(now, service, run, bad);
+        if !definition.sockets().is_empty() && !self.sockets(service).open {
+            self.doubled = Some(format!("{service} is spawned without its sockets"));
+        }
+        self.serve(service);
         let started = 1;
         let mut answers = told(Duration::ZERO, Event::Spawned { run, pid, started });
         answers.extend(told(Duration::from_millis(1), Event::Executed { run }));
@@ -410,6 +461,13 @@ impl Kernel {
                 pid,
             };
             answers.push((script.ready_after.max(Duration::from_millis(2)), what));
+        }
+        if definition.kind == Kind::Forking {
+            let what = Happening::Forks {
+                service: service.to_owned(),
+                number: run.number,
+            };
+            answers.push((script.forks_after + Duration::from_millis(2), what));
         }
         let done = script.works.map(|after| (after, Exit::Code(0)));
         if let Some((after, exit)) = script.exits.filter(|_| bad).or(done) {
@@ -438,6 +496,8 @@ impl Kernel {
             stuck_until: Time::ZERO,
             said: false,
             watchdog: None,
+            forked: false,
+            found: false,
         };
         self.bury(service, run.number.saturating_sub(4));
         self.processes
@@ -567,6 +627,10 @@ impl Kernel {
             return Some(Mood::Mute);
         }
         let answers = |other: &String| {
+            if self.sockets(other).watched {
+                // Whoever leans on it connects to it, and that starts it.
+                return true;
+            }
             let number = self.youngest_number(other);
             let attitude = number.and_then(|number| self.attitude(now, other, number, ""));
             attitude == Some(Mood::Answer)

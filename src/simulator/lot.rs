@@ -24,6 +24,26 @@ const SLOW: u64 = 8;
 struct Lot {
     dice: Prng,
     pace: u64,
+    /// By service, for good: what it is beside a process or a oneshot.
+    special: Vec<Special>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Special {
+    No,
+    Forking,
+    Target,
+}
+
+/// Of its own generator, so that all else is drawn as it was.
+fn special(seed: u64) -> Vec<Special> {
+    let mut dice = Prng::new(seed ^ 0x6b69_6e64_7321_0001);
+    let mut draw = |_| match dice.below(10) {
+        0 | 1 => Special::Forking,
+        2 => Special::Target,
+        _ => Special::No,
+    };
+    (0..NAMES.len()).map(&mut draw).collect()
 }
 
 impl Lot {
@@ -72,6 +92,7 @@ impl Plan {
         let mut lot = Lot {
             dice: Prng::new(seed),
             pace,
+            special: special(seed),
         };
         let length = lot.of(&[60, 120, 300, 900]);
         let length = Duration::from_secs(length * pace);
@@ -98,6 +119,8 @@ impl Plan {
             }
         }
         lot.deeds(&mut plan, &names);
+        lot.dice = Prng::new(seed ^ 0xc011_ec70_c011_ec70);
+        lot.connections(&mut plan, &names);
         plan.deeds.sort_by_key(|deed| deed.at);
         plan
     }
@@ -106,7 +129,8 @@ impl Plan {
 impl Lot {
     fn weights(&mut self) -> Weights {
         let mut weights = Weights::default();
-        for fault in Fault::ALL {
+        // The last has dice of its own: what was drawn before it came stays as it was.
+        for fault in Fault::ALL.into_iter().filter(|f| *f != Fault::Connect) {
             let (present, weight) = match fault {
                 Fault::Fork | Fault::Exec => (250, self.of(&[50, 200, 500])),
                 Fault::Late => (350, self.of(&[50, 300])),
@@ -122,6 +146,7 @@ impl Lot {
                 Fault::Trouble | Fault::Suspend | Fault::Wall | Fault::Disk | Fault::Stuck => {
                     (250, self.of(&[3, 10]))
                 }
+                Fault::Connect => (0, 0),
             };
             if self.chance(present) {
                 weights.0.insert(fault, weight);
@@ -137,8 +162,10 @@ impl Lot {
         let shape = self.shape(names, at, oneshot);
         let requires = shape.relations.iter().filter(|(key, _)| *key == "requires");
         for (_, other) in requires {
-            let oneshot = |role: &Role| role.name == *other && role.script.works.is_some();
-            if self.chance(400) && !before.iter().any(oneshot) {
+            let mute = |role: &Role| {
+                role.name == *other && (role.script.works.is_some() || role.shape.target)
+            };
+            if self.chance(400) && !before.iter().any(mute) {
                 script.leans_on.push(other.clone());
             }
         }
@@ -240,9 +267,24 @@ impl Lot {
         let mut own = Lot {
             dice: Prng::new(fnv1a((keys.clone() + &tables).as_bytes())),
             pace: self.pace,
+            special: Vec::new(),
         };
-        if !oneshot && own.chance(350) {
-            own.notify(&mut keys);
+        let special = match oneshot {
+            true => Special::No,
+            false => self.special.get(at).copied().unwrap_or(Special::No),
+        };
+        match special {
+            Special::Forking => own.forking(&mut keys),
+            _ if oneshot => own.undo(&mut keys),
+            _ if own.chance(350) => own.notify(&mut keys),
+            _ => {}
+        }
+        // Descriptor 3 is one of them.
+        if own.chance(300) && !keys.contains("\"fd\"") {
+            keys.push_str("socket = [{ listen = \"tcp:80\" }]\n");
+            if own.chance(700) {
+                keys.push_str("start_on = \"connection\"\n");
+            }
         }
         let mut relations = Vec::new();
         for other in &names[..at] {
@@ -257,6 +299,7 @@ impl Lot {
             tables,
             relations,
             broken: false,
+            target: special == Special::Target,
         }
     }
 
@@ -286,6 +329,19 @@ impl Lot {
         }
         if self.chance(250) {
             tables.push_str("on_exhausted_exec = [\"page\"]\n");
+        }
+    }
+
+    fn forking(&mut self, keys: &mut String) {
+        keys.push_str("kind = \"forking\"\n");
+        if self.chance(700) {
+            keys.push_str("pid_file = \"/run/its.pid\"\n");
+        }
+    }
+
+    fn undo(&mut self, keys: &mut String) {
+        if self.chance(500) {
+            keys.push_str("undo = [[\"undo\"], [\"undo\", \"more\"]]\n");
         }
     }
 
@@ -344,6 +400,7 @@ impl Lot {
                 | Fault::Double
                 | Fault::Ghost
                 | Fault::LostTree
+                | Fault::Connect
                 | Fault::SlowTurn => 0,
                 // A tenth of the weight is how many there are each minute.
                 Fault::Trouble
@@ -385,6 +442,38 @@ impl Lot {
                     service: of.map(str::to_owned),
                 });
             }
+        }
+    }
+
+    /// Some never come to a service that listens, some worlds are full of them.
+    fn connections(&mut self, plan: &mut Plan, names: &[&str]) {
+        let minutes = (plan.length / plan.pace).as_secs().div_ceil(60);
+        let each = self.of(&[0, 2, 10, 40]);
+        for role in &mut plan.roles {
+            role.script.deaf = self.chance(150);
+        }
+        if each > 0 {
+            plan.weights.0.insert(Fault::Connect, each as u32);
+        }
+        for _ in 0..each * minutes {
+            let name = self.of(names);
+            let command = match self.below(12) {
+                0 => format!(
+                    "listen-error {name} {}",
+                    self.of(&["in-use", "files", "none"])
+                ),
+                1 => format!("listen-error {name} none"),
+                2 => format!("deaf {name}"),
+                3 => format!("deaf {name} no-more"),
+                _ => format!("connect {name}"),
+            };
+            plan.deeds.push(Deed {
+                at: self.time(plan.length),
+                fault: Fault::Connect,
+                when: self.when(),
+                what: What::Command(command),
+                service: Some(name.to_owned()),
+            });
         }
     }
 
@@ -451,6 +540,7 @@ impl Lot {
             | Fault::Ghost
             | Fault::LostTree
             | Fault::Reload
+            | Fault::Connect
             | Fault::SlowTurn => String::new(),
         })
     }
@@ -470,8 +560,10 @@ impl Lot {
                 *of = Some(name);
                 let wait = if self.chance(200) { " --wait" } else { "" };
                 match kind {
-                    7..=10 => format!("stop {name}{wait}"),
-                    11..=14 => format!("start {name}{wait}"),
+                    7..=9 => format!("stop {name}{wait}"),
+                    10 => format!("stop {name} --until-boot{wait}"),
+                    11..=13 => format!("start {name}{wait}"),
+                    14 => format!("once {name}{wait}"),
                     15 => format!("start {name} --with-requires{wait}"),
                     16..=18 => format!("restart {name}{wait}"),
                     19 | 20 => format!("reset {name}"),

@@ -51,10 +51,12 @@ pub enum Fault {
     Given,
     /// A process is in an uninterruptible sleep: it does nothing, nor does it die.
     Stuck,
+    /// People connect to listening sockets, which cannot be opened, or are not served.
+    Connect,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 19] = [
         Fault::Fork,
         Fault::Exec,
         Fault::Late,
@@ -73,6 +75,7 @@ impl Fault {
         Fault::Disk,
         Fault::Given,
         Fault::Stuck,
+        Fault::Connect,
     ];
 }
 
@@ -123,6 +126,8 @@ pub struct Shape {
     pub relations: Vec<(&'static str, String)>,
     /// It does not parse.
     pub broken: bool,
+    /// A group: of its keys only those about others.
+    pub target: bool,
 }
 
 /// Something done to the world at a time.
@@ -159,7 +164,13 @@ pub enum What {
 impl Shape {
     /// As it stands in a file; relations to those who do not exist are left out.
     pub fn text(&self, name: &str, present: &BTreeSet<String>) -> String {
-        let mut text = format!("exec = [\"{name}\"]\n{}", self.keys);
+        let mut text = match self.target {
+            true => "kind = \"target\"\n".to_owned(),
+            false => format!("exec = [\"{name}\"]\n{}", self.keys),
+        };
+        if self.target && self.keys.contains("autostart = false") {
+            text.push_str("autostart = false\n");
+        }
         if self.broken {
             text.push_str("no_such_key = 1\n");
         }
@@ -173,7 +184,10 @@ impl Shape {
                 let _ = writeln!(text, "{key} = [{}]", names.join(", "));
             }
         }
-        text + &self.tables
+        match self.target {
+            true => text,
+            false => text + &self.tables,
+        }
     }
 }
 
@@ -269,6 +283,9 @@ impl Script {
         }
         if let Some(left) = self.leaves {
             lines.push(format!("leaves {{}} {left}"));
+        }
+        if self.deaf {
+            lines.push("deaf {}".to_owned());
         }
         for other in &self.leans_on {
             lines.push(format!("leans-on {{}} {other}"));

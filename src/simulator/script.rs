@@ -12,9 +12,9 @@
 use super::World;
 use super::doom::{Armed, Doom, Moment};
 use super::hooks::HookScript;
-use super::kernel::{Disk, Mood, dies, finished};
+use super::kernel::{Disk, Mood, PidFile, dies, finished};
 use crate::config::{self, names};
-use crate::engine::{Command, Event, Given, Loaded, SpawnError};
+use crate::engine::{Command, Event, Given, Loaded, SpawnError, Terms};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, RunId};
 use crate::probe::{Outcome, Reason, Trouble};
@@ -136,11 +136,23 @@ impl World {
             "daemon-dies" => self.daemon_dies(),
             // As by `upgrade`: notify sockets, and what is in them, go on.
             "hands-over" => {
+                let sockets = self.kernel.sockets.clone();
                 self.daemon_dies();
                 self.hands_over = true;
+                self.kernel.sockets = sockets;
+                self.kernel.daemon_let_go(true);
             }
             "undefine" => self.undefine(service),
-            "reload" => self.reload(),
+            "reload" => {
+                let at = rest.iter().position(|word| *word == "--confirm");
+                let confirm = at.map(|at| duration(rest.get(at + 1).copied().unwrap_or_default()));
+                self.reload(Terms {
+                    dry_run: rest.contains(&"--dry-run"),
+                    strict: rest.contains(&"--strict"),
+                    confirm: confirm.transpose()?,
+                    ..Terms::default()
+                });
+            }
             "starve" => self.starve(duration(service)?),
             "on" => self.arm(service, rest)?,
             "die" | "power-cut" => self.doom(&words)?,
@@ -165,8 +177,10 @@ impl World {
                 };
                 self.retry_writing();
             }
-            "start" | "stop" | "restart" | "reset" | "reload-service" | "signal" | "delete"
-            | "probe" | "hold" | "release" | "shutdown" => self.verb(&words)?,
+            "start" | "stop" | "once" | "restart" | "reset" | "reload-service" | "signal"
+            | "delete" | "probe" | "hold" | "release" | "confirm" | "revert" | "shutdown" => {
+                self.verb(&words)?;
+            }
             _ => self.behave(&words)?,
         }
         Ok(())
@@ -205,7 +219,13 @@ impl World {
                 service: service(self)?,
                 with_requires: flags.contains(&"--with-requires"),
             },
+            "stop" if flags.contains(&"--until-boot") => Command::StopForNow {
+                service: service(self)?,
+            },
             "stop" => Command::Stop {
+                service: service(self)?,
+            },
+            "once" => Command::Once {
                 service: service(self)?,
             },
             "restart" => Command::Restart {
@@ -235,6 +255,8 @@ impl World {
                 length: argument.map(duration).transpose()?,
             },
             "release" => Command::Release,
+            "confirm" => Command::Confirm,
+            "revert" => Command::Revert,
             _ => Command::Shutdown {
                 keep: flags.contains(&"--keep"),
             },
@@ -265,6 +287,30 @@ impl World {
             "stuck" => {
                 let until = self.now + duration(rest[0])?;
                 self.kernel.stick(service, until);
+            }
+            "forks-after" => self.kernel.script(service).forks_after = duration(rest[0])?,
+            "pid-file" => {
+                self.kernel.script(service).pid_file = match rest {
+                    ["good"] => PidFile::Good,
+                    ["missing"] => PidFile::Missing,
+                    ["wrong"] => PidFile::Wrong,
+                    _ => return Err("a pid-file is good, missing or wrong".to_owned()),
+                };
+            }
+            "connect" => self.connect(service)?,
+            "deaf" => self.kernel.script(service).deaf = rest.first() != Some(&"no-more"),
+            "listen-error" => {
+                let error = |errno, ours| SpawnError {
+                    step: "listen on tcp:80".into(),
+                    errno,
+                    ours,
+                };
+                self.kernel.script(service).listen_error = match rest {
+                    ["in-use"] => Some(error(98, false)),
+                    ["files"] => Some(error(24, true)),
+                    ["none"] => None,
+                    _ => return Err("listen-error: in-use, files or none".to_owned()),
+                };
             }
             "silent" => self.kernel.script(service).silent = true,
             "says" => self.speaks(service, rest)?,
@@ -447,6 +493,9 @@ impl World {
         if let Some(phase) = &status.phase {
             line.push_str(&format!(" ({phase})"));
         }
+        if status.listening {
+            line.push_str(" (listening)");
+        }
         if let Some(health) = &status.health {
             line.push_str(&format!(" ({health})"));
         }
@@ -454,6 +503,9 @@ impl World {
             ", wanted {}, run {}, attempts {}/{max}",
             status.wanted, status.run, status.attempts
         ));
+        if let Some(at_boot) = &status.at_boot {
+            line.push_str(&format!(", at boot {at_boot}"));
+        }
         if let Some(detail) = &status.detail {
             line.push_str(&format!(", {detail}"));
         }
@@ -481,6 +533,10 @@ impl World {
         }
         if status.stored_fds > 0 {
             line.push_str(&format!(", {} fds kept", status.stored_fds));
+        }
+        if let Some(socket) = status.sockets.first() {
+            let open = if socket.open { "open" } else { "closed" };
+            line.push_str(&format!(", {} {open}", socket.listen));
         }
         let stale = engine.daemon(wall).stale_events;
         line.push_str(&format!(", {alive} alive, {stale} stale"));

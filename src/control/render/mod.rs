@@ -184,6 +184,7 @@ fn state_words(status: &Status) -> String {
     match &status.phase {
         _ if is_degraded(status) => format!("{} (unhealthy)", status.state),
         Some(phase) => format!("{} ({})", clean(&status.state), clean(phase)),
+        None if status.listening => format!("{} (listening)", clean(&status.state)),
         None => clean(&status.state),
     }
 }
@@ -191,6 +192,7 @@ fn state_words(status: &Status) -> String {
 /// `2/10`
 fn attempts(status: &Status, style: &Style) -> String {
     match status.max_attempts {
+        _ if status.kind == "target" => "-".to_owned(),
         Some(most) => format!("{}/{most}", status.attempts),
         None => format!("{}/{}", status.attempts, style.unlimited()),
     }

@@ -2,7 +2,7 @@
 
 use super::super::reply::Done;
 use super::{Colour, Grid, Style, clean, duration, glyph, latency, state_words};
-use crate::engine::status::{DaemonStatus, LastEnd, ProbeStatus, Status};
+use crate::engine::status::{DaemonStatus, LastEnd, ProbeStatus, SocketStatus, Status};
 use crate::limits::PROBE_OUTPUT_LINES;
 
 /// `◐ web: running (unhealthy), pid 4711, run 3, up 3 m 12 s`
@@ -60,6 +60,7 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
     }
     put("wanted", wanted(status, style));
     put("because", because(status));
+    put("definition", text(&status.definition));
     // A broken definition has said it all.
     if status.problem.is_none() {
         put("detail", text(&status.detail));
@@ -71,12 +72,16 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
             put("health", text(&status.health));
         }
         put("watchdog", watchdog(status));
+        for socket in &status.sockets {
+            put("socket", self::socket(socket, status));
+        }
         if status.stored_fds > 0 {
             put(
                 "kept",
                 format!("{} descriptors for its next run", status.stored_fds),
             );
         }
+        put("output", output(status));
         if let Some(gate) = &status.gate {
             let next = gate.next_in_ms.map_or(String::new(), |ms| {
                 format!("; asked again in {}", duration(ms))
@@ -100,7 +105,9 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
     }
     if which == Facts::All {
         put("kind", clean(&status.kind));
-        put("tree", clean(&status.tree));
+        if status.kind != "target" {
+            put("tree", clean(&status.tree));
+        }
         put("source", clean(&status.source));
     }
     grid
@@ -114,6 +121,36 @@ fn says(status: &Status) -> String {
         (Some(text), Some(more)) => format!("{text} ({more})"),
         (text, more) => text.or(more).unwrap_or_default(),
     }
+}
+
+/// `tcp:127.0.0.1:8080, open`; `unix:/run/web.sock (api), closed`
+fn socket(socket: &SocketStatus, status: &Status) -> String {
+    let mut text = clean(&socket.listen);
+    if socket.name != status.name {
+        text.push_str(&format!(" ({})", clean(&socket.name)));
+    }
+    text.push_str(match (socket.open, status.pid.is_some()) {
+        (true, _) => ", open",
+        (false, true) => ", not held: a restart will refuse connections for a moment",
+        (false, false) => ", closed",
+    });
+    text
+}
+
+/// `to its logger s6-log t /var/log/web, pid 4711; 12 lines dropped by log_rate_limit`
+fn output(status: &Status) -> String {
+    let Some(log) = &status.log else {
+        return String::new();
+    };
+    let pid = log
+        .logger_pid
+        .map_or(String::new(), |pid| format!(", pid {pid}"));
+    let logger = log.logger.as_deref().map(clean);
+    let logger = logger.map(|words| format!("to its logger {words}{pid}"));
+    let dropped = (log.dropped_lines > 0)
+        .then(|| format!("{} lines dropped by log_rate_limit", log.dropped_lines));
+    let parts: Vec<String> = logger.into_iter().chain(dropped).collect();
+    parts.join("; ")
 }
 
 /// `every 5 s, due in 3 s`
@@ -131,6 +168,9 @@ fn watchdog(status: &Status) -> String {
 
 /// Why it is in the state that it is in: the cause, in words that fit the state.
 fn because(status: &Status) -> String {
+    if status.listening {
+        return "somebody who connects starts it".to_owned();
+    }
     let begun = matches!(status.state.as_str(), "starting" | "running" | "blocked");
     let words = match (status.cause.as_str(), begun) {
         ("boot", true) => "started with the daemon",
@@ -150,8 +190,11 @@ fn because(status: &Status) -> String {
         ("dependency", true) => "started for another service",
         ("dependency", false) => "another service that it needs",
         ("config", true) => "started after its definition changed",
+        ("config", false) if cannot_listen(status) => "its socket cannot be opened",
         ("config", false) if status.problem.is_some() => "its definition cannot be used",
         ("config", false) => "its definition changed",
+        ("connection", true) => "started by a connection",
+        ("connection", false) => "a connection had started it",
         ("memory", true) => "started again after it was out of memory",
         ("memory", false) => "it was out of memory",
         (other, _) => return clean(other),
@@ -159,9 +202,16 @@ fn because(status: &Status) -> String {
     words.to_owned()
 }
 
+fn cannot_listen(status: &Status) -> bool {
+    let detail = status.detail.as_deref().unwrap_or_default();
+    status.state == "failed" && detail.starts_with("listen on ")
+}
+
 /// `1 of 3 used`
 fn attempts_words(status: &Status) -> String {
     match status.max_attempts {
+        // Nothing of its own is ever restarted.
+        _ if status.kind == "target" => String::new(),
         Some(0) => "no automatic restarts".to_owned(),
         Some(most) => format!("{} of {most} used", status.attempts),
         None => format!("{} used, of any number", status.attempts),
@@ -172,6 +222,7 @@ fn wanted(status: &Status, style: &Style) -> String {
     let mut text = match status.wanted.as_str() {
         "start" => "started".to_owned(),
         "stop" => "stopped".to_owned(),
+        "once" => "started once".to_owned(),
         other => clean(other),
     };
     if let Some(by) = &status.wanted_by {
@@ -179,6 +230,13 @@ fn wanted(status: &Status, style: &Style) -> String {
     }
     if let Some(at) = &status.wanted_at {
         text.push_str(&format!(" {}", style.ago(at)));
+    }
+    if let Some(at_boot) = &status.at_boot {
+        let word = match at_boot.as_str() {
+            "start" => "started",
+            _ => "stopped",
+        };
+        text.push_str(&format!("; from the next boot on {word}"));
     }
     text
 }
@@ -285,6 +343,25 @@ pub(super) fn evidence(name: &str, output: &str, style: &Style, out: &mut String
     }
 }
 
+/// A reload that waits to be confirmed, or went back, in a line.
+pub(super) fn reload(daemon: &DaemonStatus, style: &Style) -> Option<String> {
+    let reload = daemon.reload.as_ref()?;
+    let (by, at) = (clean(&reload.by), style.ago(&reload.at));
+    Some(match (reload.goes_back_in_ms, &reload.went_back_at) {
+        (Some(left), _) => format!(
+            "provisional: reloaded by {by} {at}; `confirm` within {}, or what was in force before \
+             comes back",
+            duration(left)
+        ),
+        (None, back) => format!(
+            "definitions in force differ from files: the reload by {by} went back {}: {}; the next \
+             `reload` takes the files",
+            back.as_deref().map(|at| style.ago(at)).unwrap_or_default(),
+            clean(reload.why.as_deref().unwrap_or_default())
+        ),
+    })
+}
+
 /// The hold in force, in a line.
 pub(super) fn hold(daemon: &DaemonStatus, style: &Style) -> Option<String> {
     let hold = daemon.hold.as_ref()?;
@@ -323,6 +400,9 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
     );
     if let Some(hold) = hold(daemon, style) {
         put("hold", hold);
+    }
+    if let Some(reload) = reload(daemon, style) {
+        put("reload", reload);
     }
     if daemon.shutting_down {
         put("state", "shutting down".to_owned());

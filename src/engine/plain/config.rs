@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::config::{
-    Address, Ask, Backoff, Confine, Definition, Hooks, Http, KillMode, Kind, Limit, Notify,
-    NotifyAccess, OnExhausted, OnUnhealthy, Probe, Process, Ready, Restart, RetryPolicy,
+    Address, Ask, Backoff, Confine, Definition, Directories, Held, Hooks, Http, KillMode, Kind,
+    Limit, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess, OnExhausted,
+    OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Restart, RetryPolicy, Severity,
+    Socket, StartOn,
 };
 use std::ops::RangeInclusive;
 
@@ -11,20 +13,28 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks
+    hooks pid_file held log
 } }
+
+fields! { Held { sockets start_on } }
+fields! { Socket { name listen backlog mode user group reuse_port } }
+variants! { StartOn { Boot Connection;; } }
 
 fields! { Hooks {
     pre_start pre_start_timeout stop_exec post_stop post_stop_timeout reload_signal reload_exec
     reload_timeout
+} may {
+    undo undo_timeout
 } }
 
 fields! { Process {
     user group groups umask working_dir env env_file inherit_env limits nice oom_score_adj
 } may {
-    confine
+    directories confine
 } }
 
+fields! { Directories { runtime mode preserve } }
+variants! { Preserve { No Restart Yes;; } }
 fields! { Confine { no_new_privs capabilities read_only writable private_tmp secrets } }
 
 fields! { Limit { soft hard } }
@@ -33,6 +43,18 @@ fields! { RetryPolicy {
     max_attempts delay backoff max_delay jitter stability_period on_exhausted
     on_exhausted_exec
 } }
+
+fields! { Log {
+    to time prefix file_bytes files stderr priority facility tag line_bytes long_lines rate_limit
+    logger
+} }
+fields! { RateLimit { count per } }
+newtype! { Severity }
+variants! { LogTo { File Syslog Both Memory;; } }
+variants! { LogTime { Iso Tai64n None;; } }
+variants! { LogPrefix { None Name Stream Both;; } }
+variants! { LogStderr { Joined Apart;; } }
+variants! { LongLines { Split Truncate;; } }
 
 fields! { Notify { ready access watchdog fd_store_max } }
 variants! { Ready { Probe Notify; Fd; } }
@@ -47,7 +69,7 @@ fields! { Http {
     address path method headers expect_status expect_body follow_redirects keep_alive verify
 } }
 
-variants! { Kind { Process Oneshot;; } }
+variants! { Kind { Process Oneshot Forking Target;; } }
 variants! { Restart { Always OnFailure Never;; } }
 variants! { KillMode { Tree Mixed Process;; } }
 variants! { Backoff { Fixed Linear Exponential;; } }

@@ -54,6 +54,8 @@ pub(super) struct ChildSetup {
     pub identity: Option<IdentitySetting>,
     pub confinement: Confinement,
     pub secrets: Option<SecretFiles>,
+    /// A file that a run before this one may have left.
+    pub stale: Option<CString>,
     pub umask: u32,
     pub working_dir: CString,
     pub program: CString,
@@ -209,6 +211,10 @@ unsafe fn set_up<'a>(setup: &'a mut ChildSetup, report: &mut RawFd) -> Result<()
         confine::after_identity(&setup.confinement)?;
         // A change of identity clears it.
         die_with_the_daemon(setup.parent);
+        if let Some(stale) = &setup.stale {
+            // What cannot be removed is found to be stale later.
+            libc::unlink(stale.as_ptr());
+        }
         libc::umask(setup.umask as libc::mode_t);
         if libc::chdir(setup.working_dir.as_ptr()) < 0 {
             return Err(Failure::now("working_dir", setup.working_dir.as_bytes()));

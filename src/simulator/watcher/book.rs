@@ -3,6 +3,7 @@
 //! Budget and refund, streaks, the stability window and the delay are worked out here from what
 //! went in (events) and from what was done (effects), never from the engine's tables.
 
+use super::sockets::SocketBook;
 use crate::config::{Definition, KillMode, Kind, OnUnhealthy, Probe, Ready, Restart};
 use crate::exit::Exit;
 use crate::id::Pid;
@@ -29,6 +30,9 @@ pub struct Book {
     pub by_file: bool,
     /// What of that the last answer promised to be durable.
     pub durable_given: Option<Option<Box<str>>>,
+    /// It is wanted once; what is wanted is so until the next boot only.
+    pub once: bool,
+    pub passing: bool,
     /// `on_exhausted_exec` was run since the last refund.
     pub told: Option<Told>,
     /// Automatic restarts since the last refund.
@@ -52,6 +56,7 @@ pub struct Book {
     pub idle: bool,
     /// Fully known to work when last seen.
     pub satisfied: bool,
+    pub sockets: SocketBook,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +96,9 @@ pub struct RunBook {
     pub fed_last: Option<Time>,
     pub missed: bool,
     pub missed_since: Option<Time>,
+    /// The first process of a forking daemon has ended; its main one is known.
+    pub forked: bool,
+    pub main: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -190,7 +198,17 @@ impl RunBook {
     }
 
     pub fn kills_tree(&self) -> bool {
-        self.definition.kill_mode != KillMode::Process
+        self.definition.kill_mode != KillMode::Process || self.is_forking()
+    }
+
+    /// It is to fork its main process, which is not known yet.
+    pub fn is_forking(&self) -> bool {
+        self.definition.kind == Kind::Forking && !self.main
+    }
+
+    /// And its first process has ended.
+    pub fn is_seeking(&self) -> bool {
+        self.is_forking() && self.forked && self.is_judged()
     }
 
     pub fn is_judged(&self) -> bool {
@@ -243,7 +261,12 @@ impl RunBook {
             Ready::Probe => passed,
             Ready::Notify | Ready::Fd(_) => self.said || (self.doubt && asked && passed),
         };
-        self.executed && self.definition.kind == Kind::Process && ready
+        let up = match self.definition.kind {
+            Kind::Process => true,
+            Kind::Forking => self.main,
+            Kind::Oneshot | Kind::Target => false,
+        };
+        self.executed && up && ready
     }
 
     /// It has not said in time that it is well.
@@ -360,6 +383,7 @@ impl Book {
     /// The operator wants it stopped: whatever was to come does not.
     pub fn stopped(&mut self) {
         self.wanted = Some(false);
+        (self.once, self.passing) = (false, false);
         self.said = true;
         self.charged = false;
         self.excused = false;
@@ -424,10 +448,17 @@ impl Book {
             None | Some((By::Itself, _)) => {
                 let due = match (definition.restart, definition.kind) {
                     (_, Kind::Oneshot) if exit == Exit::Code(0) => false,
+                    (_, _) if self.once => false,
                     (Restart::Never, _) => false,
                     (Restart::OnFailure, _) => !exit.is_clean(),
                     (Restart::Always, _) => true,
                 };
+                let well = match definition.restart {
+                    _ if definition.kind == Kind::Oneshot && exit == Exit::Code(0) => true,
+                    Restart::Never => exit == Exit::Code(0),
+                    Restart::OnFailure | Restart::Always => !due,
+                };
+                self.sockets.ended_well = well && definition.starts_on_connection();
                 self.excused = false;
                 self.charged = may && due && self.has_budget();
                 self.spent += u32::from(self.charged);
@@ -440,6 +471,13 @@ impl Book {
         if !self.charged {
             self.not_before = now;
         }
+    }
+
+    /// The delay of the attempt that was spent, from now on.
+    pub fn delay_from(&mut self, now: Time) {
+        let delay = self.definition.as_ref().filter(|_| self.charged);
+        let delay = delay.map(|definition| least_delay(definition, self.spent));
+        self.not_before = now + delay.unwrap_or_default();
     }
 }
 

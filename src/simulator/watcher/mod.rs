@@ -9,7 +9,10 @@
 mod book;
 mod effects;
 mod events;
+mod groups;
+mod provisional;
 mod rules;
+mod sockets;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event};
@@ -47,6 +50,10 @@ pub struct Watcher {
     /// Checks that were asked for by hand.
     manual: BTreeSet<CheckId>,
     step: Step,
+    /// What comes back when a reload is not confirmed, or came back.
+    kept: Option<provisional::Kept>,
+    /// The power has not gone since the last daemon.
+    same_boot: bool,
     /// As it was before this event, should the daemon die of it.
     before: Option<(BTreeMap<String, Book>, Option<HoldRecord>)>,
     turns: u64,
@@ -72,12 +79,15 @@ struct Step {
     adopted: BTreeMap<String, Pid>,
     timers: bool,
     reload: bool,
+    read: Option<provisional::Read>,
     resumed: bool,
     /// Cause of all stops of all services in it, where it is not health.
     asked: Option<(Ticket, Command, String)>,
     /// Whose snapshots are among its effects; which of them are performed.
     recorded: BTreeSet<String>,
     performed: BTreeSet<String>,
+    /// What is wanted of whom, by the snapshots among its effects.
+    wills: BTreeMap<String, bool>,
     hold_recorded: bool,
     hold_performed: bool,
     decided: BTreeSet<String>,
@@ -148,7 +158,10 @@ impl Watcher {
             | Event::Notified { run, .. }
             | Event::Executed { run }
             | Event::SpawnFailed { run, .. } => of(run).is_none(),
-            Event::Exited { run, .. } => of(run).is_none_or(|run| run.exit.is_some()),
+            Event::Exited { run, .. } => {
+                of(run).is_none_or(|run| run.exit.is_some() || run.is_seeking())
+            }
+            Event::MainSought { run, .. } => of(run).is_none_or(|run| !run.is_seeking()),
             Event::HookSpawned { .. } | Event::HookEnded { .. } => false,
             Event::TreeEnded { run, .. } => of(run).is_none_or(|run| run.exit.is_none()),
             Event::ProbeFinished { check, .. } => {
@@ -167,6 +180,8 @@ impl Watcher {
             | Event::Request(_)
             | Event::Durable { .. }
             | Event::Stored { .. }
+            | Event::Listening { .. }
+            | Event::Connected { .. }
             | Event::ExhaustedTold { .. }
             | Event::Reloaded { .. } => false,
         }
@@ -197,6 +212,7 @@ impl Watcher {
 
     /// The power went: nothing runs, and of the operator's will there is what was durable.
     pub fn power_went(&mut self, store: &Store) {
+        self.same_boot = false;
         self.hold = None;
         let written: BTreeMap<&str, &WantedRecord> = store
             .wanted()

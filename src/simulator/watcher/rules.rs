@@ -34,6 +34,7 @@ fn satisfied(status: &Status) -> bool {
             let code = status.last_end.as_ref().and_then(|end| end.code);
             status.kind == "oneshot" && code == Some(0)
         }
+        "inactive" => status.listening && status.sockets.iter().all(|socket| socket.open),
         _ => false,
     }
 }
@@ -83,6 +84,8 @@ impl Watcher {
         for (name, status) in &states {
             let shown = self.shown(name, status);
             wrong.extend(shown.into_iter().map(|words| format!("{name}: {words}")));
+            let sockets = self.sockets_of(name, status, kernel);
+            wrong.extend(sockets.map(|words| format!("{name}: {words}")));
             let adopted = booted.then(|| self.step.adopted.get(name)).flatten();
             if adopted.is_some_and(|pid| status.pid != Some(pid.0)) {
                 wrong.push(format!(
@@ -94,6 +97,7 @@ impl Watcher {
                 wrong.push(format!("{name}: blocked, though nothing is in its way"));
             }
         }
+        wrong.extend(self.reload_stands(now, engine));
         if self.step.timers {
             for (name, book) in &mut self.books {
                 owes(book, now, self.late);
@@ -129,7 +133,11 @@ impl Watcher {
         let state = status.state.as_str();
         let stopping = state == "stopping";
         if let Some(wanted) = book.wanted {
-            let word = if wanted { "start" } else { "stop" };
+            let word = match (wanted, book.once) {
+                (true, true) => "once",
+                (true, false) => "start",
+                (false, _) => "stop",
+            };
             unless(
                 status.wanted == word,
                 format!("wanted {}, but the operator said {word}", status.wanted),
@@ -207,7 +215,8 @@ impl Watcher {
 fn see(book: &mut Book, status: &Status) {
     let state = status.state.as_str();
     if book.wanted.is_none() {
-        book.wanted = Some(status.wanted == "start");
+        book.wanted = Some(status.wanted != "stop");
+        book.once = status.wanted == "once";
     }
     book.satisfied = satisfied(status);
     book.rests(state);
