@@ -2,6 +2,7 @@
 
 use super::arguments::{CheckWhat, Globals};
 use super::client::cause;
+use super::dangers;
 use super::dirs::{self, Env};
 use super::exits::Exit;
 use super::host;
@@ -86,10 +87,14 @@ fn whole(dir: &Path) -> Result<Found, String> {
     problems.extend(cycles(&loaded));
     for service in loaded.iter().chain(&joined.examples) {
         if let Ok(definition) = &service.definition {
-            for missing in host::missing(&service.source, definition) {
-                // Instances of one template miss the same.
-                if !problems.contains(&missing) {
-                    problems.push(missing);
+            let mut found = host::missing(&service.source, definition);
+            found.extend(dangers::of(&service.source, definition));
+            let file = dir.join(&*service.source);
+            found.extend(dangers::of_file(&service.source, &file));
+            for problem in found {
+                // Instances of one template have the same.
+                if !problems.contains(&problem) {
+                    problems.push(problem);
                 }
             }
         }
@@ -124,6 +129,8 @@ fn files(what: &CheckWhat) -> Found {
                 problems.extend(outcome.problems);
                 let definition = outcome.definition;
                 problems.extend(definition.iter().flat_map(|d| host::missing(&shown, d)));
+                problems.extend(definition.iter().flat_map(|d| dangers::of(&shown, d)));
+                problems.extend(dangers::of_file(&shown, path));
             }
             (FileKind::Service(_), Err(error)) => problems.push(unreadable(&shown, &error)),
             _ => {

@@ -45,6 +45,12 @@ const CHAPTERS: &[Chapter] = &[
         keys: keys::probe::ALL,
     },
     Chapter {
+        title: "Socket",
+        header: "[[socket]]",
+        intro: "Keys of each table in the array `socket`.",
+        keys: keys::socket::ALL,
+    },
+    Chapter {
         title: "Settings",
         header: "",
         intro: "Keys of `vitald.toml`, the daemon's own settings. The file may be missing.",
@@ -57,6 +63,12 @@ const INTRO: &[&str] = &[
      `$XDG_CONFIG_HOME/vitald/services/`: `web.toml` or `web.json`, with the same keys. The stem of \
      the file's name is the service's name: at most 64 letters, digits and `.`, `_`, `@`, `-`. \
      Files that editors and package managers leave behind are skipped.",
+    "A file whose stem ends in `@`, as `worker@.toml`, is a template: no service, but what each of \
+     `worker@1`, `worker@2` … is. In its strings `%i` is the instance (`1`), `%n` its whole name, and \
+     `%%` a percent sign. An instance is there when `instances` lists it, when a definition requires \
+     or wants it, and from `start worker@1` on, over every boot, until it is stopped: then the next \
+     reload forgets it. A file `worker@1.toml` of its own beats the template. A reload takes a changed \
+     template to each of its instances; while a definition is broken it takes no instance away.",
     "Durations are whole milliseconds; their keys end in `_ms`. Unknown keys are errors. \
      `vitald check` shows all that is wrong, each with its file, line and remedy. A broken file \
      stops neither the daemon nor any other service; on a reload the previous definition stays in \
@@ -121,6 +133,8 @@ fn takes(key: &Key) -> String {
         Takes::Account => "a name or a number".to_owned(),
         Takes::Directories => "an array of names".to_owned(),
         Takes::Accounts => "an array of names or numbers".to_owned(),
+        Takes::Capabilities => "an array of capabilities".to_owned(),
+        Takes::Paths => "an array of absolute paths".to_owned(),
         Takes::Strings => "a table of strings".to_owned(),
         Takes::Limits => "a table of limits".to_owned(),
         Takes::Attempts => "an integer of at least 0, or \"unlimited\"".to_owned(),
