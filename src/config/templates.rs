@@ -48,6 +48,8 @@ struct Template {
 pub struct Templates(Vec<Template>);
 
 impl Templates {
+    pub const NONE: Templates = Templates(Vec::new());
+
     /// One more file. Of two with one name neither is used.
     pub fn add(&mut self, name: &str, file: &str, bytes: Result<Vec<u8>, String>) {
         let mut bytes: Result<Vec<u8>, Box<str>> =

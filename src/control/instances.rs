@@ -8,9 +8,8 @@ use crate::config::load::Outcome;
 use crate::config::names;
 use crate::config::set::{self, File};
 use crate::config::templates::Instance;
-use crate::engine::{Command, Loaded, NewInstance};
+use crate::engine::{Command, Defined, NewInstance};
 use crate::id::ServiceId;
-use std::rc::Rc;
 
 /// Who is to be started.
 pub enum Whom {
@@ -52,10 +51,10 @@ impl Call<'_> {
                 continue;
             }
             match entry.definition {
-                Ok(definition) => made.push(Loaded {
+                Ok(definition) => made.push(Defined {
                     name: entry.name,
                     source: entry.file,
-                    definition: Ok(Rc::new(definition)),
+                    definition,
                 }),
                 Err(words) => {
                     let words = format!(

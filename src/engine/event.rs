@@ -212,12 +212,30 @@ pub struct Given {
     pub text: Box<str>,
 }
 
+/// A definition that can be used.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Defined {
+    pub name: Box<str>,
+    pub source: Box<str>,
+    pub definition: Definition,
+}
+
+impl From<Defined> for Loaded {
+    fn from(defined: Defined) -> Loaded {
+        Loaded {
+            name: defined.name,
+            source: defined.source,
+            definition: Ok(Rc::new(defined.definition)),
+        }
+    }
+}
+
 /// An instance of a template that an operator named.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewInstance {
     pub name: Box<str>,
     /// It, and instances that it needs and that are not there.
-    pub files: Vec<Loaded>,
+    pub files: Vec<Defined>,
     /// One run, which none follows.
     pub once: bool,
     pub with_requires: bool,

@@ -87,7 +87,7 @@ impl Engine {
         for loaded in new.files {
             let id = self.add(&loaded.name);
             if !self.is_present(id) {
-                self.define_anew(id, loaded);
+                self.define_anew(id, loaded.into());
                 changed.insert(id, false);
             }
         }

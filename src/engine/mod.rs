@@ -57,7 +57,8 @@ pub mod timers;
 
 pub use effect::{Accepted, Answer, Effect, Record, Refusal};
 pub use event::{
-    Boot, Command, Event, Found, Given, Left, Loaded, NewInstance, Request, SpawnError, Terms,
+    Boot, Command, Defined, Event, Found, Given, Left, Loaded, NewInstance, Request, SpawnError,
+    Terms,
 };
 pub use forking::Sought;
 pub use hooks::HookEnd;

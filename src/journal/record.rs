@@ -171,7 +171,9 @@ impl Recorder {
             Event::Request(request) if matches!(request.command, Command::Instance(_)) => {
                 let mut request: Request = request.clone();
                 if let Command::Instance(new) = &mut request.command {
-                    new.files = self.secrets.files(&new.files);
+                    for file in &mut new.files {
+                        file.definition = self.secrets.definition(&file.definition);
+                    }
                 }
                 (now, Event::Request(request)).put(&mut self.out);
             }

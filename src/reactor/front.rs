@@ -319,7 +319,11 @@ impl Reactor {
                 if self.life.reduced.is_some() {
                     match &mut request.command {
                         Command::Set(given) => given.definition.probes = Box::default(),
-                        Command::Instance(new) => definitions::without_probes(&mut new.files),
+                        Command::Instance(new) => {
+                            for file in &mut new.files {
+                                file.definition.probes = Box::default();
+                            }
+                        }
                         _ => {}
                     }
                 }

@@ -5,7 +5,7 @@ use crate::config::Relation;
 use crate::config::load::{Dependency, Outcome};
 use crate::config::set::File;
 use crate::config::templates::Instance;
-use crate::engine::{Loaded, NewInstance};
+use crate::engine::{Defined, Loaded, NewInstance};
 use std::rc::Rc;
 
 impl World {
@@ -37,7 +37,7 @@ impl World {
         self.templates.complete_by(&mut files, asked);
         Some(Box::new(NewInstance {
             name: name.into(),
-            files: files.drain(there..).map(loaded).collect(),
+            files: files.drain(there..).filter_map(defined).collect(),
             once,
             with_requires: false,
         }))
@@ -66,6 +66,15 @@ fn file(loaded: &Loaded) -> File {
             ..Outcome::default()
         },
     }
+}
+
+/// What cannot be used the control socket refuses.
+fn defined(file: File) -> Option<Defined> {
+    Some(Defined {
+        name: file.name,
+        source: file.file,
+        definition: file.outcome.definition?,
+    })
 }
 
 fn loaded(file: File) -> Loaded {

@@ -7,8 +7,8 @@ use crate::engine::snapshot::{
 };
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
-    Accepted, Boot, Command, Effect, Event, Found, Given, HookEnd, Left, Loaded, NewInstance,
-    Record, Refusal, Request, Sought, SpawnError, Terms,
+    Accepted, Boot, Command, Defined, Effect, Event, Found, Given, HookEnd, Left, Loaded,
+    NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -103,6 +103,8 @@ variants! { Command {
     Hold { length }
     Shutdown { keep }
 } }
+
+fields! { Defined { name source definition } }
 
 fields! { NewInstance { name files once with_requires } }
 

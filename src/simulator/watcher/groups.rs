@@ -7,7 +7,7 @@ use super::book::{By, RunBook};
 use super::events::service_of;
 use super::{Promise, Watcher};
 use crate::config::Kind;
-use crate::engine::{Command, NewInstance};
+use crate::engine::{Command, Loaded, NewInstance};
 use crate::exit::Exit;
 use crate::id::Ticket;
 use crate::time::Time;
@@ -36,7 +36,8 @@ impl Watcher {
 
     /// An instance that was not there is defined, and started.
     pub(super) fn instance_asked(&mut self, now: Time, new: &NewInstance, ticket: Ticket) {
-        self.reloaded(now, &new.files, false);
+        let files: Vec<Loaded> = new.files.iter().cloned().map(Loaded::from).collect();
+        self.reloaded(now, &files, false);
         let Some(book) = self.books.get_mut(&*new.name) else {
             return;
         };
