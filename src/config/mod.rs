@@ -23,12 +23,13 @@ mod service;
 pub mod set;
 pub mod settings;
 mod target;
+pub mod ties;
 mod tree;
 mod values;
 mod words;
 
 pub use definition::*;
-pub use service::Relation;
+pub use ties::{OnDependency, Relation, Ties};
 
 #[cfg(test)]
 mod tests;

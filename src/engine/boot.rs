@@ -78,6 +78,7 @@ impl Engine {
                 self.want_requirements(id);
             }
         }
+        self.arbitrate();
         for id in self.ids() {
             let state = self.service(id).state;
             let fresh = !known[id.index()] || state == State::Inactive;
@@ -102,8 +103,10 @@ impl Engine {
     /// What a service that is wanted requires and wants is wanted too, unless an operator said no.
     pub(super) fn want_requirements(&mut self, id: ServiceId) {
         for other in self.graph.started_with(id) {
+            let rival = self.wanted_rival(other);
             let service = self.service_mut(other);
-            if service.wanted == Wanted::Stop && service.wanted_by.is_empty() {
+            let unsaid = service.wanted_by.is_empty() && rival.is_none();
+            if service.wanted == Wanted::Stop && unsaid {
                 service.wanted = Wanted::Start;
             }
         }
@@ -127,6 +130,7 @@ impl Engine {
             wanted: Wanted::Stop,
             wanted_by: "".into(),
             wanted_at_ms: 0,
+            pinned: false,
             state: State::Inactive,
             cause: Cause::Boot,
             since: self.now,
@@ -135,6 +139,7 @@ impl Engine {
             attempts: 0,
             exhausted: Exhausted::No,
             last_end: None,
+            begun: None,
             trouble: "".into(),
             restarting: false,
             backoff_until: None,
@@ -203,6 +208,7 @@ impl Engine {
         service.wanted = wanted;
         service.wanted_by = record.by.clone();
         service.wanted_at_ms = record.at_wall_ms;
+        service.pinned = record.pinned;
     }
 }
 
@@ -215,6 +221,7 @@ pub(super) fn fallback_definition() -> Definition {
         after: Box::new([]),
         requires: Box::new([]),
         wants: Box::new([]),
+        ties: None,
         process: Process::default(),
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),

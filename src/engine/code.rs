@@ -23,6 +23,9 @@ pub const REPLACED: i32 = -32012;
 /// The command that was to do it failed.
 pub const HOOK_FAILED: i32 = -32013;
 
+/// It is pinned, and not to be moved for another's sake.
+pub const PINNED: i32 = -32014;
+
 /// Each code with its name, for the interface's description.
 pub const ALL: &[(i32, &str)] = &[
     (PARSE, "parse error"),
@@ -43,4 +46,5 @@ pub const ALL: &[(i32, &str)] = &[
     (TOO_MANY, "too many requests at once"),
     (REPLACED, "daemon replaced by an upgrade"),
     (HOOK_FAILED, "command failed"),
+    (PINNED, "service is pinned"),
 ];

@@ -121,6 +121,7 @@ impl Engine {
         service.given = None;
         service.wanted = Wanted::Stop;
         service.wanted_by = "".into();
+        service.pinned = false;
         self.remember(id, "");
         self.defined(&BTreeMap::new());
         Ok(note)

@@ -15,6 +15,9 @@ impl Engine {
         service.state = to;
         service.cause = cause;
         service.since = since;
+        if to == State::Exited && service.is_satisfied() {
+            service.begun_is_ready(since);
+        }
         if matches!(to, State::Inactive | State::Exited | State::Failed) {
             service.restarting = false;
             self.unstore(id);
@@ -99,7 +102,8 @@ impl Engine {
         if self.hook_due(id) {
             return;
         }
-        match self.service(id).state {
+        let state = self.service(id).state;
+        match state {
             State::Starting if self.waits_to_spawn(id) => {
                 // The spawn that failed for our own want of something.
                 if self.is_held(id) {
@@ -108,6 +112,7 @@ impl Engine {
                 self.spawn_again(id, self.service(id).cause);
             }
             State::Starting => self.start_limit_passed(id),
+            State::Stopping if self.stop_waits_no_more(id) => self.begin_stop(id),
             State::Stopping => self.escalate(id),
             State::Backoff => self.backoff_over(id),
             State::Inactive | State::Blocked | State::Running | State::Exited | State::Failed => {}

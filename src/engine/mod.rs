@@ -11,7 +11,8 @@
 //!
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
 //! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `checks` asking
-//! probes; `judgement` the gate and its deferrals; `settle` dependencies; `operator` requests,
+//! probes; `judgement` the gate and its deferrals; `settle` dependencies, `links` who needs whom,
+//! `conflicts`, `follow`, `pins`; `operator` requests,
 //! `answers` and `manual` what they wait for; `boot` the first
 //! event, `restore` what the daemon before left; `reload` new definitions; `shutdown`; `query`
 //! what is shown; `plain` all of it, written down and read back.
@@ -22,17 +23,21 @@ mod begin;
 mod boot;
 mod checks;
 pub mod code;
+mod conflicts;
 pub mod effect;
 mod ending;
 pub mod event;
+mod follow;
 mod given;
 pub mod hooks;
 mod judgement;
 mod lifecycle;
+pub mod links;
 mod manual;
 mod notify;
 mod operator;
 mod outlook;
+mod pins;
 pub mod plain;
 pub mod query;
 mod reload;
@@ -72,6 +77,8 @@ pub struct Engine {
     services: Vec<Service>,
     names: BTreeMap<Rc<str>, ServiceId>,
     graph: Graph,
+    /// Who must not run beside whom, both ways.
+    conflicts: BTreeMap<ServiceId, Vec<ServiceId>>,
     /// Who can never be started as it is defined, and why.
     held_back: BTreeMap<ServiceId, Box<str>>,
     prng: Prng,
@@ -116,6 +123,7 @@ impl Engine {
             services: Vec::new(),
             names: BTreeMap::new(),
             graph: Graph::new(0, []),
+            conflicts: BTreeMap::new(),
             held_back: BTreeMap::new(),
             prng: Prng::new(seed),
             seq: 0,

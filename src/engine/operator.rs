@@ -58,6 +58,8 @@ impl Engine {
                     .map(|n| (n, Some((service, goal))))
             }
             Command::Reset { service } => Ok((self.verb_reset(service, &actor), None)),
+            Command::Pin { service } => Ok((self.verb_pin(service, &actor), None)),
+            Command::Unpin { service } => Ok((self.verb_unpin(service, &actor), None)),
             Command::Reload { service } => match self.verb_reload(ticket, service) {
                 Ok(Some(note)) => Ok((note, None)),
                 Ok(None) => return,
@@ -120,7 +122,9 @@ impl Engine {
         actor: &Actor,
     ) -> Result<String, Refusal> {
         self.startable(id)?;
+        self.may_displace(id)?;
         let mut notes = Vec::new();
+        self.displace(id, actor, &mut notes);
         let others: Vec<ServiceId> = self
             .graph
             .started_with(id)
@@ -132,6 +136,16 @@ impl Engine {
             let by = service.wanted_by.clone();
             let stopped = service.wanted == Wanted::Stop && !by.is_empty();
             let name = service.name.clone();
+            if service.pinned && service.wanted == Wanted::Stop {
+                let words = "is pinned stopped: not started; `unpin` it first";
+                notes.push(format!("{name} {words}"));
+                continue;
+            }
+            if let Some(rival) = self.stays_for(other, id) {
+                let rival = &self.service(rival).name;
+                notes.push(format!("{name} is not started: it conflicts with {rival}"));
+                continue;
+            }
             if stopped && !with_requires {
                 let required = self.graph.requirers(other).contains(&id);
                 if required {
@@ -144,6 +158,7 @@ impl Engine {
             }
             if self.obstacle_of_definition(other).is_none() {
                 if service.wanted == Wanted::Stop {
+                    self.displace(other, actor, &mut notes);
                     self.set_wanted(other, Wanted::Start, actor);
                     notes.push(format!("starts {name} too"));
                 }
@@ -242,6 +257,10 @@ impl Engine {
                 "stopped".to_owned()
             }
         };
+        if self.service(id).pinned {
+            note.push_str("; its pin holds it so now");
+        }
+        note.push_str(&self.stopping_first(id));
         note.push_str(&self.running_on(id));
         note
     }
@@ -253,7 +272,9 @@ impl Engine {
             .needed_by(id)
             .iter()
             .filter(|(who, edge)| {
-                *edge == crate::graph::Edge::Requires && self.service(*who).state.is_live()
+                *edge == crate::graph::Edge::Requires
+                    && self.service(*who).state.is_live()
+                    && !self.followers(id).contains(who)
             })
             .map(|(who, _)| &*self.service(*who).name)
             .collect();
@@ -265,23 +286,28 @@ impl Engine {
 
     fn verb_restart(&mut self, id: ServiceId, actor: &Actor) -> Result<String, Refusal> {
         self.startable(id)?;
+        self.may_displace(id)?;
+        let mut notes = Vec::new();
+        self.displace(id, actor, &mut notes);
         if self.service(id).wanted != Wanted::Start {
             self.set_wanted(id, Wanted::Start, actor);
         }
-        match self.service(id).state {
+        let note = match self.service(id).state {
             State::Starting | State::Running => {
                 self.refund(id);
                 let by = format!("by {}", actor.name).into();
                 self.cue(id, Cue::Cycle, Cause::Operator, by);
-                Ok("restarting".to_owned())
+                format!("restarting{}", self.stopping_first(id))
             }
             State::Inactive
             | State::Blocked
             | State::Stopping
             | State::Backoff
             | State::Exited
-            | State::Failed => Ok(self.bring_up(id, actor)),
-        }
+            | State::Failed => self.bring_up(id, actor),
+        };
+        notes.insert(0, note);
+        Ok(notes.join("\n"))
     }
 
     fn verb_reset(&mut self, id: ServiceId, actor: &Actor) -> String {
@@ -412,6 +438,7 @@ impl Engine {
             wanted: wanted.into(),
             by: service.wanted_by.clone(),
             at_wall_ms: service.wanted_at_ms,
+            pinned: service.pinned,
             definition: service.given.clone(),
         };
         self.effects.push(Effect::Remember {
@@ -420,7 +447,7 @@ impl Engine {
         });
     }
 
-    fn set_wanted(&mut self, id: ServiceId, to: Wanted, actor: &Actor) {
+    pub(super) fn set_wanted(&mut self, id: ServiceId, to: Wanted, actor: &Actor) {
         self.set_wanted_by(id, to, &actor.name, actor.wall_ms);
     }
 }

@@ -98,6 +98,7 @@ impl Engine {
             wanted: service.wanted.word().to_owned(),
             wanted_by: said.then(|| service.wanted_by.to_string()),
             wanted_at: said.then(|| rfc3339_ms(service.wanted_at_ms)),
+            pinned: service.pinned,
             state: service.state.word().to_owned(),
             phase: self.phase(id).map(|purpose| purpose.word().to_owned()),
             cause: service.cause.word().to_owned(),

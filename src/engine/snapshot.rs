@@ -36,6 +36,9 @@ pub struct ServiceSnapshot {
     pub restarting: bool,
     /// The health restart whose cure is awaited.
     pub cure: Option<Cure>,
+    /// How it got started in this boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begun>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -90,7 +93,7 @@ pub struct ToldSnapshot {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StopSnapshot {
     pub cause: Box<str>,
-    /// Not started again although wanted: the budget is spent, and so it was defined.
+    /// Not started again although wanted, and so it was defined.
     pub final_stop: bool,
     /// An operator said stop.
     #[serde(default)]
@@ -98,6 +101,9 @@ pub struct StopSnapshot {
     /// The operator asked for a start meanwhile.
     pub then_start: bool,
     pub killed: bool,
+    /// It begins when those are gone who go down with it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub waits: bool,
     /// When SIGKILL is due, or was sent.
     pub deadline: Time,
 }
@@ -119,6 +125,21 @@ pub struct ProbeSnapshot {
     pub last: Option<Outcome>,
 }
 
+/// Its first start of this boot that it got ready by; the last one, where it never did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Begun {
+    pub run: u32,
+    /// When it was to start.
+    pub asked: Time,
+    /// When nothing was in its way any more.
+    pub spawned: Time,
+    pub ready: Option<Time>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct EndRecord {
     pub cause: Box<str>,
@@ -136,6 +157,9 @@ pub struct WantedRecord {
     pub by: Box<str>,
     /// Milliseconds since 1970.
     pub at_wall_ms: u64,
+    /// Only a word about itself changes it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub pinned: bool,
     /// The text of the definition that an operator gave; None: there is none but in files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub definition: Option<Box<str>>,

@@ -15,6 +15,8 @@ pub struct Status {
     /// Who said so last, when (RFC 3339); null when nobody did (autostart).
     pub wanted_by: Option<String>,
     pub wanted_at: Option<String>,
+    /// Nothing but a word about it changes that.
+    pub pinned: bool,
     /// `inactive` `blocked` `starting` `running` `stopping` `backoff` `exited` `failed`.
     pub state: String,
     /// The command of it that is under way: `pre_start` `stop_exec` `post_stop` `reload_exec`;

@@ -42,6 +42,8 @@ const WORDS: &[&str] = &[
     "observe",
     "answered",
     "supervisor",
+    "pinned",
+    "unpinned",
 ];
 
 impl Word {

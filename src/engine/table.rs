@@ -1,7 +1,7 @@
 //! What the engine keeps of each service and of its present run. Plain data: no decisions here.
 
 use crate::config::{Definition, KillMode, Kind, OnUnhealthy, Probe, Ready};
-use crate::engine::snapshot::EndRecord;
+use crate::engine::snapshot::{Begun, EndRecord};
 use crate::engine::story::{Decision, Transition};
 use crate::engine::timers::Unit;
 use crate::exit::Exit;
@@ -33,6 +33,8 @@ pub struct Service {
     /// Who said so and when (wall clock); empty when nobody did.
     pub wanted_by: Box<str>,
     pub wanted_at_ms: u64,
+    /// Only a word about itself changes that.
+    pub pinned: bool,
     /// Written only by `Engine::put`.
     pub state: State,
     pub cause: Cause,
@@ -45,6 +47,8 @@ pub struct Service {
     /// How far the telling of a spent budget is.
     pub exhausted: Exhausted,
     pub last_end: Option<EndRecord>,
+    /// How it got started in this boot.
+    pub begun: Option<Begun>,
     /// Why it failed or cannot start, in words.
     pub trouble: Box<str>,
     /// The run that ended is to be followed by another: that one begins by a restart.
@@ -169,13 +173,16 @@ pub struct Told {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stop {
     pub cause: Cause,
-    /// Do not start it again although it is wanted: the budget is spent, and so it was defined.
+    /// Do not start it again although it is wanted: the budget is spent, or what it requires went
+    /// down, and so it was defined.
     pub final_stop: bool,
     /// An operator said stop: a start that follows is no restart.
     pub wanted: bool,
     /// The operator asked for a start meanwhile: at once, whatever ended it.
     pub then_start: bool,
     pub killed: bool,
+    /// It begins when those are gone who go down with it; until then the deadline is that of this.
+    pub waits: bool,
     /// When SIGKILL is due, or was sent.
     pub deadline: Time,
     /// What is left is being ended by a helper.
@@ -227,6 +234,14 @@ impl Service {
             | State::Stopping
             | State::Backoff
             | State::Failed => false,
+        }
+    }
+
+    /// It has got started, for the first time or once more.
+    pub fn begun_is_ready(&mut self, now: Time) {
+        let begun = self.begun.as_mut().filter(|begun| begun.run == self.number);
+        if let Some(begun) = begun {
+            begun.ready.get_or_insert(now);
         }
     }
 
@@ -407,6 +422,7 @@ impl Stop {
             wanted: false,
             then_start: false,
             killed: false,
+            waits: false,
             deadline,
             sweeping: false,
         }

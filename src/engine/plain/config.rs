@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{
     Address, Ask, Backoff, Definition, Hooks, Http, KillMode, Kind, Limit, Notify, NotifyAccess,
-    OnExhausted, OnUnhealthy, Probe, Process, Ready, Restart, RetryPolicy,
+    OnDependency, OnExhausted, OnUnhealthy, Probe, Process, Ready, Restart, RetryPolicy, Ties,
 };
 use std::ops::RangeInclusive;
 
@@ -11,8 +11,11 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks
+    hooks ties
 } }
+
+fields! { Ties {} may { before milestone after_exit conflicts on_dependency } }
+variants! { OnDependency { Run Restart Stop;; } }
 
 fields! { Hooks {
     pre_start pre_start_timeout stop_exec post_stop post_stop_timeout reload_signal reload_exec

@@ -70,6 +70,8 @@ variants! { Command {
     Stop { service }
     Restart { service }
     Reset { service }
+    Pin { service }
+    Unpin { service }
     Reload { service }
     Signal { service signal }
     ProbeRun { service probe }

@@ -5,7 +5,7 @@ use super::*;
 use crate::engine::answers::{Goal, Pending};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
-use crate::engine::snapshot::EndRecord;
+use crate::engine::snapshot::{Begun, EndRecord};
 use crate::engine::table::{
     Cure, Exhausted, InFlight, Last, Queue, Run, Service, Standing, Stop, Told, Watch,
 };
@@ -19,7 +19,7 @@ use crate::service::hook::Progress;
 use crate::service::state::{Cause, State, Wanted};
 use crate::wheel::Wheel;
 
-serde! { EndRecord Prng Progress Wheel }
+serde! { Begun EndRecord Prng Progress Wheel }
 
 words! { State Wanted Cause }
 variants! { Health { Unknown Healthy Unhealthy;; } }
@@ -33,6 +33,7 @@ fields! { Engine {
     names: BTreeMap::new(),
     graph: no_graph(),
     held_back: BTreeMap::new(),
+    conflicts: BTreeMap::new(),
     // Empty between two events.
     dirty: Vec::new(),
     records: Vec::new(),
@@ -46,6 +47,8 @@ fields! { Service {
     trouble restarting backoff_until respawns standing cure asked_until unit watchdog_unit stored
     probe_units
     transitions decisions dirty
+} may {
+    pinned begun
 } skips {
     definition: None,
     given: None,
@@ -66,7 +69,7 @@ fields! { Run {
     definition: no_definition(),
 } }
 
-fields! { Stop { cause final_stop wanted then_start killed deadline sweeping } }
+fields! { Stop { cause final_stop wanted then_start killed deadline sweeping } may { waits } }
 
 fields! { Told {
     ready doubt reloading stopping status status_at errno main period streak missed late_mark extended

@@ -601,6 +601,8 @@ pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
         | Command::Restart { service }
         | Command::Reset { service }
         | Command::Reload { service }
+        | Command::Pin { service }
+        | Command::Unpin { service }
         | Command::Signal { service, .. }
         | Command::Delete { service }
         | Command::ProbeRun { service, .. } => Some(*service),
