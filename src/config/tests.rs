@@ -530,7 +530,7 @@ fn settings_have_defaults_and_keep_them_when_broken() {
 #[test]
 fn a_typical_definition_is_small() {
     assert!(
-        size_of::<Definition>() <= 512,
+        size_of::<Definition>() <= 576,
         "{}",
         size_of::<Definition>()
     );

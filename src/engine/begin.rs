@@ -11,7 +11,6 @@ use crate::id::Pid;
 use crate::service::hook::{Progress, Purpose};
 use crate::service::state::{Cause, Cue, Next, State};
 use crate::time::spoken;
-use snapshot::Begun;
 
 impl Engine {
     pub(super) fn launch(&mut self, id: ServiceId, cause: Cause) {
@@ -22,24 +21,6 @@ impl Engine {
             return;
         };
         service.number = service.number.saturating_add(1);
-        if service.begun.is_none_or(|begun| begun.ready.is_none()) {
-            let asked = match service.state {
-                State::Blocked => service.since,
-                State::Inactive
-                | State::Starting
-                | State::Running
-                | State::Stopping
-                | State::Backoff
-                | State::Exited
-                | State::Failed => now,
-            };
-            service.begun = Some(Begun {
-                run: service.number,
-                asked,
-                spawned: now,
-                ready: None,
-            });
-        }
         service.standing = None;
         service.trouble = "".into();
         if !cause.is_automatic() {
@@ -138,7 +119,6 @@ impl Engine {
     pub(super) fn begin_running(&mut self, id: ServiceId, cause: Cause) {
         let now = self.now;
         let service = self.service_mut(id);
-        service.begun_is_ready(now);
         let Some(run) = service.run.as_mut() else {
             return;
         };

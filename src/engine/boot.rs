@@ -139,7 +139,6 @@ impl Engine {
             attempts: 0,
             exhausted: Exhausted::No,
             last_end: None,
-            begun: None,
             trouble: "".into(),
             restarting: false,
             backoff_until: None,

@@ -105,6 +105,15 @@ impl Engine {
         )
     }
 
+    /// Why it does not run, where nobody but its rival's will keeps it from that.
+    pub(super) fn yields_to(&self, id: ServiceId) -> Option<String> {
+        let service = self.service(id);
+        let autostart = service.definition.as_ref().is_some_and(|d| d.autostart);
+        let unsaid = service.wanted == Wanted::Stop && service.wanted_by.is_empty();
+        let rival = self.wanted_rival(id).filter(|_| autostart && unsaid)?;
+        Some(format!("conflicts with {}", self.service(rival).name))
+    }
+
     fn yields(&mut self, loser: ServiceId, winner: ServiceId) {
         let winner = self.service(winner).name.clone();
         let words: Box<str> = format!("conflicts with {winner}").into();

@@ -42,15 +42,20 @@ impl Engine {
             .collect()
     }
 
+    /// Its name goes: those who go down with it do so now.
+    pub(super) fn take_down(&mut self, id: ServiceId) {
+        for who in self.followers(id) {
+            self.go_down(who, id);
+        }
+    }
+
     /// It moved, or its definition has: who must not live without it, or it itself.
     pub(super) fn follow(&mut self, id: ServiceId) {
         if self.shutdown.is_some() {
             return;
         }
         if !self.is_up(id) {
-            for who in self.followers(id) {
-                self.go_down(who, id);
-            }
+            self.take_down(id);
         }
         let down = |engine: &Engine| {
             let mut needs = engine.graph.needs(id).iter();
@@ -71,8 +76,8 @@ impl Engine {
         }
     }
 
-    /// A line that names who is stopped before it; empty when nobody is.
-    pub(super) fn stopping_first(&self, id: ServiceId) -> String {
+    /// Who is stopped before it; empty when nobody is.
+    pub(super) fn waited_with(&self, id: ServiceId) -> String {
         let stop = self.service(id).run.as_ref().and_then(|r| r.stop.as_ref());
         if !stop.is_some_and(|stop| stop.waits) {
             return String::new();
@@ -82,7 +87,15 @@ impl Engine {
             .iter()
             .map(|who| &*self.service(*who).name)
             .collect();
-        format!("\nafter those that go down with it: {}", names.join(", "))
+        names.join(", ")
+    }
+
+    /// A line that names them.
+    pub(super) fn stopping_first(&self, id: ServiceId) -> String {
+        match self.waited_with(id) {
+            names if names.is_empty() => names,
+            names => format!("\nafter those that go down with it: {names}"),
+        }
     }
 
     /// Stopped for the sake of `other`; or it is on its way to be.

@@ -15,9 +15,6 @@ impl Engine {
         service.state = to;
         service.cause = cause;
         service.since = since;
-        if to == State::Exited && service.is_satisfied() {
-            service.begun_is_ready(since);
-        }
         if matches!(to, State::Inactive | State::Exited | State::Failed) {
             service.restarting = false;
             self.unstore(id);

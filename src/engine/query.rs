@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::probe::Outcome;
 use crate::service::gate::Ruling;
 use crate::service::health::Health;
-use crate::service::state::State;
+use crate::service::state::{Cause, State};
 use crate::time::{Wall, micros, millis, rfc3339_ms};
 
 impl Engine {
@@ -176,7 +176,9 @@ impl Engine {
                 run.and_then(|run| no_verdict(run, wall))
                     .unwrap_or_default()
             }
-            State::Inactive | State::Blocked | State::Backoff | State::Exited => String::new(),
+            State::Exited if service.cause == Cause::Dependency => service.trouble.to_string(),
+            State::Inactive => self.yields_to(id).unwrap_or_default(),
+            State::Blocked | State::Backoff | State::Exited => String::new(),
         };
         (!words.is_empty()).then_some(words)
     }

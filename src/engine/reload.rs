@@ -280,6 +280,8 @@ impl Engine {
         if service.state == State::Inactive {
             self.effects.push(Effect::Forget { service: id });
         }
+        // As long as it is known who they are.
+        self.take_down(id);
         self.cue(
             id,
             Cue::Stop,

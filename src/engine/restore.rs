@@ -74,7 +74,6 @@ impl Engine {
         service.trouble = snapshot.trouble;
         service.restarting = snapshot.restarting;
         service.cure = snapshot.cure;
-        service.begun = snapshot.begun;
         let lifecycle = self.service_key(id, Key::lifecycle);
         match (state, snapshot.run) {
             (State::Starting | State::Running | State::Stopping, Some(run)) => {
@@ -323,7 +322,6 @@ impl Engine {
             last_end: service.last_end.clone(),
             restarting: service.restarting,
             cure: service.cure,
-            begun: service.begun,
         }
     }
 }

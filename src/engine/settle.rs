@@ -126,11 +126,12 @@ impl Engine {
                 format!("conflicts with {}", self.service(other).name),
             ),
         };
+        let for_its_end = !matches!(obstacle, Obstacle::Needs(_, edge) if edge != Edge::AfterExit);
         let service = self.service(other);
         let by = &service.wanted_by;
         let why = match (service.state, service.wanted) {
-            // Who lives is waited for as it is, whatever is wanted of it.
-            (state, Wanted::Stop) if state.is_live() => state.word().to_owned(),
+            // Its end is waited for, whatever is wanted of it.
+            (state, Wanted::Stop) if for_its_end && state.is_live() => state.word().to_owned(),
             (_, Wanted::Stop) if !by.is_empty() => match wall_ms {
                 Some(wall_ms) => {
                     let ago = wall_ms.saturating_sub(service.wanted_at_ms);

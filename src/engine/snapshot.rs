@@ -36,9 +36,6 @@ pub struct ServiceSnapshot {
     pub restarting: bool,
     /// The health restart whose cure is awaited.
     pub cure: Option<Cure>,
-    /// How it got started in this boot.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub begun: Option<Begun>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -123,17 +120,6 @@ pub struct ProbeSnapshot {
     pub inconclusive_since: Option<Time>,
     pub shadow_attempts: u32,
     pub last: Option<Outcome>,
-}
-
-/// Its first start of this boot that it got ready by; the last one, where it never did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Begun {
-    pub run: u32,
-    /// When it was to start.
-    pub asked: Time,
-    /// When nothing was in its way any more.
-    pub spawned: Time,
-    pub ready: Option<Time>,
 }
 
 fn is_false(value: &bool) -> bool {

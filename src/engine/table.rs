@@ -1,7 +1,7 @@
 //! What the engine keeps of each service and of its present run. Plain data: no decisions here.
 
 use crate::config::{Definition, KillMode, Kind, OnUnhealthy, Probe, Ready};
-use crate::engine::snapshot::{Begun, EndRecord};
+use crate::engine::snapshot::EndRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::engine::timers::Unit;
 use crate::exit::Exit;
@@ -47,8 +47,6 @@ pub struct Service {
     /// How far the telling of a spent budget is.
     pub exhausted: Exhausted,
     pub last_end: Option<EndRecord>,
-    /// How it got started in this boot.
-    pub begun: Option<Begun>,
     /// Why it failed or cannot start, in words.
     pub trouble: Box<str>,
     /// The run that ended is to be followed by another: that one begins by a restart.
@@ -234,14 +232,6 @@ impl Service {
             | State::Stopping
             | State::Backoff
             | State::Failed => false,
-        }
-    }
-
-    /// It has got started, for the first time or once more.
-    pub fn begun_is_ready(&mut self, now: Time) {
-        let begun = self.begun.as_mut().filter(|begun| begun.run == self.number);
-        if let Some(begun) = begun {
-            begun.ready.get_or_insert(now);
         }
     }
 

@@ -165,8 +165,10 @@ impl World {
                 };
                 self.retry_writing();
             }
-            "start" | "stop" | "restart" | "reset" | "reload-service" | "signal" | "delete"
-            | "probe" | "hold" | "release" | "shutdown" => self.verb(&words)?,
+            "start" | "stop" | "restart" | "reset" | "pin" | "unpin" | "reload-service"
+            | "signal" | "delete" | "probe" | "hold" | "release" | "shutdown" => {
+                self.verb(&words)?
+            }
             _ => self.behave(&words)?,
         }
         Ok(())
@@ -215,6 +217,12 @@ impl World {
                 service: service(self)?,
             },
             "reset" => Command::Reset {
+                service: service(self)?,
+            },
+            "pin" => Command::Pin {
+                service: service(self)?,
+            },
+            "unpin" => Command::Unpin {
                 service: service(self)?,
             },
             "delete" => Command::Delete {

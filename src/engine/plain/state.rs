@@ -5,7 +5,7 @@ use super::*;
 use crate::engine::answers::{Goal, Pending};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
-use crate::engine::snapshot::{Begun, EndRecord};
+use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
     Cure, Exhausted, InFlight, Last, Queue, Run, Service, Standing, Stop, Told, Watch,
 };
@@ -19,7 +19,7 @@ use crate::service::hook::Progress;
 use crate::service::state::{Cause, State, Wanted};
 use crate::wheel::Wheel;
 
-serde! { Begun EndRecord Prng Progress Wheel }
+serde! { EndRecord Prng Progress Wheel }
 
 words! { State Wanted Cause }
 variants! { Health { Unknown Healthy Unhealthy;; } }
@@ -48,7 +48,7 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    pinned begun
+    pinned
 } skips {
     definition: None,
     given: None,
