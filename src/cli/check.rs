@@ -10,8 +10,10 @@ use crate::config::names::{self, FileKind};
 use crate::config::problem::Problem;
 use crate::config::set::Entry;
 use crate::config::{load, settings};
+use crate::control::render;
 use crate::control::values::quoted;
 use crate::engine::links::{conflicts, cycle_words, directed, named, torn};
+use crate::engine::status::{Tie, Tied};
 use crate::graph::{Edge, Graph};
 use crate::id::ServiceId;
 use crate::reactor::definitions;
@@ -24,6 +26,9 @@ const SETTINGS: &str = "vitald.toml";
 
 /// Checks and says what was found: 0 when no problem is an error.
 pub fn check(globals: &Globals, what: &CheckWhat, env: Env<'_>) -> Exit {
+    if what.graph {
+        return graph(what, env);
+    }
     let found = if what.files.is_empty() {
         let dir = dirs::config_dir(what.config_dir.clone(), dirs::is_root(), env);
         dir.and_then(|dir| whole(&dir))
@@ -47,6 +52,55 @@ pub fn check(globals: &Globals, what: &CheckWhat, env: Env<'_>) -> Exit {
         (Exit::Ok, _) => Exit::Failed,
         (failed, _) => failed,
     }
+}
+
+/// Who needs whom by the files alone, in the dot language.
+fn graph(what: &CheckWhat, env: Env<'_>) -> Exit {
+    if !what.files.is_empty() {
+        eprintln!("vitald: check --graph shows a whole directory: name it with --config-dir");
+        return Exit::Usage;
+    }
+    let dir = dirs::config_dir(what.config_dir.clone(), dirs::is_root(), env);
+    let read = dir.and_then(|dir| {
+        definitions::read_files(&dir).map_err(|error| {
+            let services = dir.join("services");
+            format!("cannot read {}: {}", services.display(), cause(&error))
+        })
+    });
+    let files = match read {
+        Ok(files) => files,
+        Err(complaint) => {
+            eprintln!("vitald: {complaint}");
+            return Exit::Failed;
+        }
+    };
+    let (entries, _) = definitions::join_entries(files, std::iter::empty());
+    let (graph, conflicts) = linked(&entries);
+    let name = |id: ServiceId| entries[id.index()].name.to_string();
+    let tied = |(at, entry): (usize, &Entry)| {
+        let id = ServiceId(at as u32);
+        let tie = |key: &str, other: ServiceId| Tie {
+            key: key.to_owned(),
+            name: name(other),
+        };
+        let needs = graph
+            .needs(id)
+            .iter()
+            .map(|(to, edge)| tie(edge.word(), *to));
+        let rivals = conflicts.get(&id).into_iter().flatten();
+        let rivals = rivals.map(|other| tie("conflicts", *other));
+        let broken = entry.definition.is_err();
+        Tied {
+            name: entry.name.to_string(),
+            state: if broken { "failed" } else { "" }.to_owned(),
+            ties: needs.chain(rivals).collect(),
+            ..Tied::default()
+        }
+    };
+    let services: Vec<Tied> = entries.iter().enumerate().map(tied).collect();
+    let mut text = String::new();
+    render::dot(&services, &mut text);
+    said(&text)
 }
 
 /// How many files were read, and what is wrong with them.

@@ -12,7 +12,7 @@
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
 //! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `checks` asking
 //! probes; `judgement` the gate and its deferrals; `settle` dependencies, `links` who needs whom,
-//! `conflicts`, `follow`, `pins`; `operator` requests,
+//! `conflicts`, `follow`, `pins`, `relations` what is shown of them; `operator` requests,
 //! `answers` and `manual` what they wait for; `boot` the first
 //! event, `restore` what the daemon before left; `reload` new definitions; `shutdown`; `query`
 //! what is shown; `plain` all of it, written down and read back.
@@ -40,6 +40,7 @@ mod outlook;
 mod pins;
 pub mod plain;
 pub mod query;
+mod relations;
 mod reload;
 mod restore;
 mod settle;

@@ -180,3 +180,43 @@ pub struct HoldStatus {
     pub since: String,
     pub ends_in_ms: Option<u64>,
 }
+
+/// A service and what ties it to others: `service.graph`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tied {
+    pub name: String,
+    pub state: String,
+    pub health: Option<String>,
+    pub pinned: bool,
+    /// What it waits for before it starts; null: nothing.
+    pub waits_for: Option<String>,
+    pub ties: Vec<Tie>,
+    /// Null: it did not start yet.
+    pub started: Option<Started>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tie {
+    /// `requires`, `milestone`, `wants`, `after`, `before` (the other is before it), `after_exit`,
+    /// `conflicts`.
+    pub key: String,
+    pub name: String,
+}
+
+/// How it got started; times count from the first service that was to start.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Started {
+    pub run: u32,
+    pub cause: String,
+    /// RFC 3339.
+    pub at: String,
+    /// When it was to start.
+    pub asked_ms: u64,
+    /// When nothing was in its way any more.
+    pub spawned_ms: u64,
+    /// When it was ready, a oneshot done; null: not yet.
+    pub ready_ms: Option<u64>,
+}

@@ -174,6 +174,9 @@ fn wanted(status: &Status, style: &Style) -> String {
         "stop" => "stopped".to_owned(),
         other => clean(other),
     };
+    if status.pinned {
+        text.push_str(", pinned");
+    }
     if let Some(by) = &status.wanted_by {
         text.push_str(&format!(", by {}", clean(by)));
     }
