@@ -2,9 +2,9 @@
 
 use super::book::{By, ProbeBook, RunBook};
 use super::{Promise, Step, Watcher};
-use crate::config::Ready;
 use crate::config::diff::{Change, diff};
 use crate::config::names;
+use crate::config::{OnDependency, Ready};
 use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Loaded};
 use crate::id::{CheckId, RunId, Ticket};
 use crate::limits;
@@ -239,7 +239,12 @@ impl Watcher {
             // It was stopped by a word that did not say that it should stay so.
             let by = run.stop.as_ref().map(|stop| stop.by);
             let may_be_wanted = wanted || !book.said;
-            book.excused |= may_be_wanted && matches!(by, Some(By::Operator | By::Config));
+            let goes = matches!(by, Some(By::Operator | By::Config));
+            let comes_back = || {
+                let ties = book.definition.as_ref().map(|d| d.on_dependency());
+                by == Some(By::Dependency) && ties == Some(OnDependency::Restart)
+            };
+            book.excused |= may_be_wanted && (goes || comes_back());
             let Some(old) = &snapshot.run else {
                 book.run = None;
                 continue;
@@ -277,6 +282,7 @@ impl Watcher {
                 }
             }
         }
+        self.is_arbitrated();
     }
 
     /// `all`: there are no others.
@@ -346,6 +352,7 @@ impl Watcher {
                 Change::Restart(_) => book.excused = true,
             }
         }
+        self.is_arbitrated();
     }
 
     /// It speaks of itself.
@@ -443,8 +450,15 @@ impl Watcher {
                 }
                 let promise = Promise::Will(name.clone(), true);
                 self.promises.insert(ticket, promise);
+                self.displaces(&name);
                 self.bid_needed(&name, *with_requires);
             }
+            (Command::Pin { .. }, Some(book), Some(_)) if !book.pinned => {
+                book.pinned = true;
+                book.said = true;
+                book.durable = None;
+            }
+            (Command::Unpin { .. }, Some(book), _) => book.pinned = false,
             (Command::Restart { .. }, Some(book), Some(name)) => {
                 // What is wanted anyway goes on being wanted by whom it was.
                 if book.wanted != Some(true) {
@@ -454,7 +468,9 @@ impl Watcher {
                 book.wanted = Some(true);
                 book.refund();
                 book.bidden();
-                self.promises.insert(ticket, Promise::Will(name, true));
+                self.promises
+                    .insert(ticket, Promise::Will(name.clone(), true));
+                self.displaces(&name);
             }
             (Command::Reset { .. }, Some(book), _) => {
                 book.refund();
@@ -482,7 +498,8 @@ impl Watcher {
             let Some(definition) = definition else {
                 continue;
             };
-            for other in definition.requires.iter().chain(&definition.wants) {
+            let pulled = definition.requires.iter().chain(&definition.wants);
+            for other in pulled.chain(definition.milestone()) {
                 if !seen.iter().any(|known| **known == **other) {
                     seen.push(other.to_string());
                 }
@@ -490,13 +507,16 @@ impl Watcher {
         }
         for other in &seen[1..] {
             let startable = self.has_all_it_requires(other);
+            let stays = self.stays_for(other, name);
             let Some(book) = self.books.get_mut(other) else {
                 continue;
             };
             let unwilling = book.said && book.wanted == Some(false) && !with_requires;
-            if unwilling || !book.present {
+            let held = book.pinned && book.wanted == Some(false);
+            if unwilling || !book.present || stays || held {
                 continue;
             }
+            let comes = book.wanted != Some(true) && startable;
             if book.wanted != Some(true) {
                 book.wanted = None;
                 book.said = true;
@@ -510,12 +530,15 @@ impl Watcher {
                 .run
                 .as_ref()
                 .map(|run| run.stop.as_ref().map(|stop| stop.by));
-            if by.is_none_or(|by| matches!(by, Some(By::Operator | By::Config))) {
+            if by.is_none_or(|by| matches!(by, Some(By::Operator | By::Config | By::Dependency))) {
                 book.charged = false;
                 book.excused = true;
             }
             // Its stop was to be followed by a start before an operator said no.
             book.excused |= by == Some(Some(By::Health)) && !book.charged;
+            if comes {
+                self.displaces(&other.clone());
+            }
         }
     }
 
@@ -523,7 +546,10 @@ impl Watcher {
     fn has_all_it_requires(&self, name: &str) -> bool {
         let present = |other: &str| self.books.get(other).is_some_and(|book| book.present);
         let definition = self.books.get(name).and_then(|b| b.definition.as_ref());
-        definition.is_some_and(|d| d.requires.iter().all(|other| present(other)))
+        definition.is_some_and(|d| {
+            let mut needs = d.requires.iter().chain(d.milestone());
+            needs.all(|other| present(other))
+        })
     }
 
     // --- looking up
@@ -566,6 +592,9 @@ impl Watcher {
     pub(super) fn who(&self, name: &str, cause: &str, exited: bool) -> By {
         if exited || cause == "exit" {
             return By::Itself;
+        }
+        if let Some(by) = self.tied_stop(name, cause) {
+            return by;
         }
         let undefined = self
             .books
