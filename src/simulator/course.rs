@@ -246,7 +246,7 @@ impl World {
 
     /// Who cannot be well, and by whose ties: a rival is; what it waits for does not end, or is itself
     /// excused; it needs two that conflict.
-    fn excused(&self, plan: &Plan) -> BTreeSet<String> {
+    pub(super) fn excused(&self, plan: &Plan) -> BTreeSet<String> {
         let status = |name: &str| {
             let engine = self.engine()?;
             Some(engine.status(engine.find(name)?, self.wall()))
