@@ -24,8 +24,8 @@ pub fn tree(tree: &Tree, style: &Style, out: &mut String) {
             false => ("│  ", "├─ ", "└─ "),
         };
         let depth = branch.depth as usize;
-        for level in 1..depth {
-            out.push_str(if more[level] { bar } else { "   " });
+        for more in more.iter().take(depth).skip(1) {
+            out.push_str(if *more { bar } else { "   " });
         }
         if depth > 0 {
             out.push_str(if more[depth] { tee } else { end });
