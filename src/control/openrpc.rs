@@ -7,14 +7,14 @@ use super::forecast::{
     Actual, AttemptsAt, DecisionAt, Down, Forecast, Lanes, Moment, Restarts, StateAt, Stretch,
     Summary,
 };
-use super::reply::{Done, LogLines, Overview, Pong, ProbeAnswer};
+use super::reply::{Done, LogEntry, LogLines, Overview, Pong, ProbeAnswer};
 use super::rpc::code;
 use super::ties::{Blame, Branch, Drawing, Took, Tree};
 use super::values::quoted;
 use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Started, Status, StoryLine, Tie,
-    Tied, WatchdogStatus, Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, Started, Status,
+    StoryLine, Tie, Tied, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -86,9 +86,10 @@ fn param(arg: &Arg) -> String {
         Kind::Count => "{\"type\":\"integer\",\"minimum\":0}".to_owned(),
         Kind::Duration => "{\"type\":[\"integer\",\"string\"]}".to_owned(),
         Kind::Flag => "{\"type\":\"boolean\"}".to_owned(),
-        Kind::Services | Kind::Texts => {
-            "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}".to_owned()
-        }
+        Kind::Services => "{\"oneOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":\
+                           {\"type\":\"string\"}}]}"
+            .to_owned(),
+        Kind::Texts => "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}".to_owned(),
         Kind::OneOf(known) => {
             let known: Vec<String> = known.iter().map(|word| quoted(word)).collect();
             let known = known.join(",");
@@ -170,6 +171,11 @@ fn samples() -> Vec<Sample> {
         reason: text(),
         ..WatchdogStatus::default()
     };
+    let log = LogStatus {
+        logger: text(),
+        logger_pid: Some(0),
+        ..LogStatus::default()
+    };
     let status = Status {
         status_text: text(),
         says: text(),
@@ -188,6 +194,7 @@ fn samples() -> Vec<Sample> {
         gate: Some(gate.clone()),
         next: text(),
         next_in_ms: Some(0),
+        log: Some(log.clone()),
         problem: text(),
         ..Status::default()
     };
@@ -222,15 +229,22 @@ fn samples() -> Vec<Sample> {
         daemon: daemon.clone(),
         services: vec![status.clone()],
     };
+    let entry = LogEntry {
+        time: Some(String::new()),
+        stream: Some(String::new()),
+        ..LogEntry::default()
+    };
     let logs = LogLines {
         service: String::new(),
         lines: vec![String::new()],
+        entries: vec![entry.clone()],
     };
     let mut all = vec![
         sample("LastEnd", &last_end),
         sample("ProbeStatus", &probe),
         sample("WatchdogStatus", &watchdog),
         sample("GateStatus", &gate),
+        sample("LogStatus", &log),
         sample("Status", &status),
         sample("StoryLine", &story),
         sample("Why", &why),
@@ -239,6 +253,7 @@ fn samples() -> Vec<Sample> {
         sample("Overview", &overview),
         sample("ProbeAnswer", &answer),
         sample("Done", &done),
+        sample("LogEntry", &entry),
         sample("LogLines", &logs),
         sample("Pong", &Pong::default()),
     ];
