@@ -151,3 +151,9 @@ pub const TOLD_LINES: usize = 400;
 pub const TOLD_CHANGES: usize = 1000;
 /// Simulations that run at once in helpers.
 pub const MAX_SIMULATIONS: usize = 4;
+
+/// How long a reload may wait to be confirmed: at least, at most.
+pub const CONFIRM_LEAST: Duration = Duration::from_secs(1);
+pub const CONFIRM_MOST: Duration = Duration::from_secs(24 * 3600);
+/// Services that a reload does not touch and whose names its plan holds all the same.
+pub const PLAN_UNTOUCHED: usize = 1000;

@@ -50,6 +50,8 @@ mod output;
 mod parents;
 #[path = "daemon/processes.rs"]
 mod processes;
+#[path = "daemon/provisional.rs"]
+mod provisional;
 #[path = "daemon/reactor.rs"]
 mod reactor;
 #[path = "daemon/recording.rs"]

@@ -23,6 +23,7 @@ mod reader;
 mod service;
 pub mod set;
 pub mod settings;
+pub mod show;
 mod target;
 pub mod ties;
 mod tree;

@@ -5,6 +5,8 @@
 //! Invariants: words and methods are unique; within a row, positional arguments come before
 //! options, a list is the last positional one, and nothing required follows what is optional.
 
+mod reload;
+
 use super::access::Level;
 use super::calls::{self, Run};
 
@@ -165,7 +167,16 @@ const WAIT: Arg = option(
 );
 
 /// What an event can be about (`StoryLine::kind`).
-pub const EVENT_KINDS: &[&str] = &["state", "health", "wanted", "probe", "decision", "hold"];
+pub const EVENT_KINDS: &[&str] = &[
+    "state",
+    "health",
+    "wanted",
+    "probe",
+    "definition",
+    "decision",
+    "hold",
+    "reload",
+];
 
 /// All verbs, in the order in which help shows them.
 pub static VERBS: &[Verb] = &[
@@ -477,7 +488,8 @@ pub static VERBS: &[Verb] = &[
                 Kind::OneOf(EVENT_KINDS),
                 "kind",
                 Some('k'),
-                "only of this kind: state, health, wanted, probe, decision or hold; may be given again",
+                "only of this kind: state, health, wanted, probe, definition, decision, hold or \
+                 reload; may be given again",
             ),
         ],
         access: Level::View,
@@ -514,24 +526,9 @@ pub static VERBS: &[Verb] = &[
         shape: Shape::Done,
         run: calls::release,
     },
-    Verb {
-        words: "reload",
-        method: "system.reload",
-        args: &[position(
-            "name",
-            Kind::Service,
-            false,
-            "the service that is to read its own configuration anew; the daemon when left out",
-        )],
-        access: Level::Act,
-        summary: "read the definitions again and apply what changed, or make a service do so",
-        help: "A service is restarted only when what its process is has changed. A file with an \
-               error changes nothing: the definition before it stays in force. This needs the \
-               right `admin`. With a name that service is sent its `reload_signal`, or its \
-               `reload_exec` is run and the answer tells how that ended.",
-        shape: Shape::Done,
-        run: calls::reload,
-    },
+    reload::RELOAD,
+    reload::CONFIRM,
+    reload::REVERT,
     Verb {
         words: "policy simulate",
         method: "policy.simulate",

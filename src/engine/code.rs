@@ -22,6 +22,8 @@ pub const TOO_MANY: i32 = -32011;
 pub const REPLACED: i32 = -32012;
 /// The command that was to do it failed.
 pub const HOOK_FAILED: i32 = -32013;
+/// A reload waits to be confirmed, or none does.
+pub const UNCONFIRMED: i32 = -32020;
 
 /// It is pinned, and not to be moved for another's sake.
 pub const PINNED: i32 = -32014;
@@ -47,4 +49,5 @@ pub const ALL: &[(i32, &str)] = &[
     (REPLACED, "daemon replaced by an upgrade"),
     (HOOK_FAILED, "command failed"),
     (PINNED, "service is pinned"),
+    (UNCONFIRMED, "reload to be confirmed"),
 ];

@@ -18,7 +18,7 @@ use crate::service::state::{Cause, Cue, Next, State};
 
 impl Engine {
     /// Those who require it can run: it does, or has done what it was for.
-    fn is_up(&self, id: ServiceId) -> bool {
+    fn is_there(&self, id: ServiceId) -> bool {
         let service = self.service(id);
         service.state == State::Running || service.is_satisfied()
     }
@@ -54,13 +54,13 @@ impl Engine {
         if self.shutdown.is_some() {
             return;
         }
-        if !self.is_up(id) {
+        if !self.is_there(id) {
             self.take_down(id);
         }
         let down = |engine: &Engine| {
             let mut needs = engine.graph.needs(id).iter();
             let down = |(other, edge): &&(ServiceId, Edge)| {
-                *edge == Edge::Requires && !engine.is_up(*other)
+                *edge == Edge::Requires && !engine.is_there(*other)
             };
             needs.find(down).map(|(other, _)| *other)
         };

@@ -75,6 +75,7 @@ impl Engine {
         self.service_mut(id).given = Some(text);
         let wanted = self.service(id).wanted;
         self.remember(id, wanted.word());
+        self.stays_given(id);
         self.defined(&changed);
         Ok((format!("{note}{}", self.unwanted(id)), id))
     }
@@ -104,6 +105,7 @@ impl Engine {
                 self.service_mut(id).given = None;
                 let wanted = self.service(id).wanted;
                 self.remember(id, wanted.word());
+                self.stays_given(id);
                 return Ok(format!(
                     "the definition that was set is forgotten; {name} is defined by {source} and goes on"
                 ));
@@ -123,6 +125,7 @@ impl Engine {
         service.wanted_by = "".into();
         service.pinned = false;
         self.remember(id, "");
+        self.stays_given(id);
         self.defined(&BTreeMap::new());
         Ok(note)
     }

@@ -14,8 +14,8 @@
 //! probes; `judgement` the gate and its deferrals; `settle` dependencies, `links` who needs whom,
 //! `conflicts`, `follow`, `pins`, `relations` what is shown of them; `operator` requests,
 //! `answers` and `manual` what they wait for; `boot` the first
-//! event, `restore` what the daemon before left; `reload` new definitions; `shutdown`; `query`
-//! what is shown; `plain` all of it, written down and read back.
+//! event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes of them,
+//! `provisional` until they are confirmed, `leaving` whose are gone; `shutdown`; `query` what is shown; `plain` all of it, written down and read back.
 
 mod aftermath;
 mod answers;
@@ -31,6 +31,7 @@ mod follow;
 mod given;
 pub mod hooks;
 mod judgement;
+mod leaving;
 mod lifecycle;
 pub mod links;
 mod manual;
@@ -39,6 +40,8 @@ mod operator;
 mod outlook;
 mod pins;
 pub mod plain;
+pub mod plan;
+mod provisional;
 pub mod query;
 mod relations;
 mod reload;
@@ -52,7 +55,7 @@ pub mod table;
 pub mod timers;
 
 pub use effect::{Accepted, Answer, Effect, Record, Refusal};
-pub use event::{Boot, Command, Event, Found, Given, Loaded, Request, SpawnError};
+pub use event::{Boot, Command, Event, Found, Given, Left, Loaded, Request, SpawnError, Terms};
 pub use hooks::HookEnd;
 
 use crate::graph::Graph;
@@ -62,7 +65,7 @@ use crate::prng::Prng;
 use crate::time::Time;
 use answers::Pending;
 use manual::Manual;
-use snapshot::HoldRecord;
+use snapshot::{HoldRecord, ReloadRecord};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -98,6 +101,13 @@ pub struct Engine {
     manual: Vec<Manual>,
     /// Who waits for the end of a `reload_exec`, one at a time for each run.
     reloading: Vec<(RunId, Ticket)>,
+    /// It waits to be confirmed, or went back.
+    reload: Option<Rc<ReloadRecord>>,
+    reload_unit: Option<timers::Unit>,
+    /// Whose definitions are gone, and who is to be gone before they are stopped.
+    leaving: Vec<(ServiceId, Vec<ServiceId>)>,
+    /// Stands before all other records of this event.
+    pledge: Option<Record>,
     /// Services whose change may free or hold others.
     unsettled: Queue,
     /// What the present event leads to.
@@ -139,6 +149,10 @@ impl Engine {
             pending: Vec::new(),
             manual: Vec::new(),
             reloading: Vec::new(),
+            reload: None,
+            reload_unit: None,
+            leaving: Vec::new(),
+            pledge: None,
             unsettled: Queue::default(),
             dirty: Vec::new(),
             records: Vec::new(),
@@ -176,9 +190,20 @@ impl Engine {
             Event::ExhaustedTold { service } => self.exhausted_told(service),
             Event::Request(request) => self.request(request),
             Event::Durable { seq, error } => self.durable(seq, error),
-            Event::Reloaded { ticket, files } => self.reloaded(ticket, files),
+            Event::Reloaded {
+                ticket,
+                files,
+                terms,
+            } => self.reloaded(
+                ticket,
+                files,
+                terms.map_or_else(Terms::default, |terms| *terms),
+            ),
         }
         self.settle();
+        if self.mind_reload() {
+            self.settle();
+        }
         self.flush(effects);
     }
 
@@ -248,6 +273,8 @@ impl Engine {
                 Timer::HoldEnd => self.release(),
                 Timer::DurableWait => self.durable_wait_over(),
                 Timer::Manual => self.manual_due(),
+                // When all that happened is known.
+                Timer::Reload => {}
             }
             self.settle();
         }
@@ -306,6 +333,7 @@ impl Engine {
 
     /// Records first, so that an intent is journalled before its effect.
     fn flush(&mut self, effects: &mut Vec<Effect>) {
+        effects.extend(self.pledge.take().map(Effect::Record));
         for id in std::mem::take(&mut self.dirty) {
             self.services[id.index()].dirty = false;
             let snapshot = self.snapshot(id);

@@ -81,6 +81,8 @@ impl Engine {
                 .map(|note| (note, Some((service, Goal::Down)))),
             Command::Hold { length } => Ok((self.verb_hold(length, &actor), None)),
             Command::Release => Ok((self.verb_release(), None)),
+            Command::Confirm => self.verb_confirm().map(|note| (note, None)),
+            Command::Revert => self.verb_revert(&actor).map(|note| (note, None)),
             Command::Shutdown { keep } => Ok((self.verb_shutdown(keep), None)),
         };
         let (note, goal) = match outcome {
@@ -453,8 +455,5 @@ impl Engine {
 }
 
 pub(super) fn refuse(code: i32, message: &str) -> Refusal {
-    Refusal {
-        code,
-        message: message.into(),
-    }
+    Refusal::new(code, message)
 }

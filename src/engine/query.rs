@@ -48,6 +48,11 @@ impl Engine {
             .chain(transitions.cloned().map(Record::Transition))
             .chain(decisions.cloned().map(Record::Decision))
             .chain(std::iter::once(Record::Hold(self.hold.clone())))
+            .chain(
+                self.reload
+                    .iter()
+                    .map(|reload| Record::Reload(Some(reload.clone()))),
+            )
     }
 
     /// It has a run that is not ready yet, and is not being ended.
@@ -139,6 +144,7 @@ impl Engine {
                 Some(KillMode::Tree | KillMode::Mixed) | None => "best effort".to_owned(),
             },
             source: service.source.to_string(),
+            definition: self.standing_definition(id),
             problem: service
                 .problem
                 .as_deref()
@@ -327,6 +333,10 @@ impl Engine {
                 since: wall.rfc3339(hold.since),
                 ends_in_ms: hold.until.map(|until| millis(until.since(wall.now))),
             }),
+            reload: self
+                .reload
+                .as_deref()
+                .map(|reload| self.reload_status(reload, wall)),
             stale_events: self.stale,
             late_turns: self.lateness.turns,
             max_lateness_us: micros(self.lateness.longest),

@@ -322,6 +322,7 @@ impl Engine {
             last_end: service.last_end.clone(),
             restarting: service.restarting,
             cure: service.cure,
+            leaves_after: self.leaves_after(id),
         }
     }
 }

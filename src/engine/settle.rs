@@ -25,6 +25,7 @@ impl Engine {
             self.unblock(id);
             self.check_waiters();
         }
+        self.leaving_goes_on();
         self.mind_main();
         self.shutdown_goes_on();
     }

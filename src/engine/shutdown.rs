@@ -152,7 +152,7 @@ impl Engine {
     }
 
     /// The shutdown waits for it. What outlives SIGKILL for long is left to the kernel.
-    fn holds_up(&self, id: ServiceId) -> bool {
+    pub(super) fn holds_up(&self, id: ServiceId) -> bool {
         let service = self.service(id);
         let stop = service.run.as_ref().and_then(|run| run.stop.as_ref());
         let unkillable =

@@ -52,6 +52,9 @@ pub struct Status {
     pub log: Option<LogStatus>,
     /// How a whole tree is ended: `best effort` (session, group, VITALD_RUN) or `process only`.
     pub tree: String,
+    /// How the definition in force stands, where it is not simply the file's: provisional until it
+    /// is confirmed, or the one before a reload that went back.
+    pub definition: Option<String>,
     /// The definition's file, and what is wrong with it.
     pub source: String,
     pub problem: Option<String>,
@@ -141,7 +144,7 @@ pub struct StoryLine {
     pub time: String,
     pub service: String,
     pub run: u32,
-    /// `state` `health` `wanted` `probe` `decision` `hold`.
+    /// `state` `health` `wanted` `probe` `definition` `decision` `hold` `reload`.
     pub kind: String,
     pub from: String,
     /// For a decision: the verdict.
@@ -177,6 +180,8 @@ pub struct DaemonStatus {
     pub degraded: u32,
     pub failed: u32,
     pub hold: Option<HoldStatus>,
+    /// A reload that waits to be confirmed, or went back; null: the files are in force.
+    pub reload: Option<ReloadStatus>,
     /// Answers and exits of old runs that were dropped.
     pub stale_events: u64,
     /// Turns that were late, and the longest lateness.
@@ -192,6 +197,21 @@ pub struct HoldStatus {
     /// RFC 3339.
     pub since: String,
     pub ends_in_ms: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReloadStatus {
+    /// Who reloaded, when (RFC 3339).
+    pub by: String,
+    pub at: String,
+    /// How many services it touched.
+    pub services: u32,
+    /// What was in force before comes back then, unless it is confirmed; null: it did already.
+    pub goes_back_in_ms: Option<u64>,
+    /// When (RFC 3339) and why it went back.
+    pub went_back_at: Option<String>,
+    pub why: Option<String>,
 }
 
 /// A service and what ties it to others: `service.graph`.

@@ -44,6 +44,9 @@ const WORDS: &[&str] = &[
     "supervisor",
     "pinned",
     "unpinned",
+    "in force",
+    "provisional",
+    "previous",
 ];
 
 impl Word {
@@ -101,6 +104,8 @@ pub enum TransitionKind {
     Health,
     Wanted,
     Probe,
+    /// Which definition is in force, where a reload can go back.
+    Definition,
 }
 
 impl TransitionKind {
@@ -110,6 +115,7 @@ impl TransitionKind {
             TransitionKind::Health => "health",
             TransitionKind::Wanted => "wanted",
             TransitionKind::Probe => "probe",
+            TransitionKind::Definition => "definition",
         }
     }
 }

@@ -7,7 +7,7 @@ use super::show_logs::TailAsked;
 use super::tail::Wanted;
 use super::*;
 use crate::config::Address;
-use crate::engine::SpawnError;
+use crate::engine::{SpawnError, Terms};
 use crate::id::CheckId;
 use crate::probe::exec::{self, Tail};
 use crate::probe::{Outcome, Report, Trouble};
@@ -58,7 +58,8 @@ pub(super) enum Work {
         setup: OwnedFd,
     },
     Definitions {
-        ticket: Option<Ticket>,
+        ticket: Ticket,
+        terms: Terms,
     },
     /// Tries a program that is to take our place.
     Trial(Box<Upgrade>),
@@ -158,13 +159,13 @@ impl Reactor {
     }
 
     /// Reads the definitions in a child, whatever disk they are on.
-    pub(super) fn read_definitions(&mut self, ticket: Option<Ticket>) {
+    pub(super) fn read_definitions(&mut self, ticket: Ticket, terms: Terms) {
         let dir = self.config_dir.clone();
         let origin = self.spawner.origin();
         let helper = helper::start(c"vitald-read", origin, &[], DEFINITIONS_LIMIT, move |out| {
             u8::from(definitions::send(&dir, out).is_err())
         });
-        let work = Work::Definitions { ticket };
+        let work = Work::Definitions { ticket, terms };
         if let Err(error) = helper.and_then(|helper| self.watch_helper(helper, work)) {
             let words = format!("cannot read the definitions: {}", error.step);
             self.refuse_reload(ticket, &words);
@@ -187,16 +188,11 @@ impl Reactor {
         }
     }
 
-    fn refuse_reload(&mut self, ticket: Option<Ticket>, words: &str) {
+    fn refuse_reload(&mut self, ticket: Ticket, words: &str) {
         log::error!("{words}");
-        if let Some(ticket) = ticket {
-            let code = crate::engine::code::INTERNAL;
-            let refusal = crate::engine::Refusal {
-                code,
-                message: words.into(),
-            };
-            self.answer(ticket, &Err(refusal));
-        }
+        let code = crate::engine::code::INTERNAL;
+        let refusal = crate::engine::Refusal::new(code, words);
+        self.answer(ticket, &Err(refusal));
     }
 
     pub(super) fn watch_helper(&mut self, helper: Helper, work: Work) -> Result<(), SpawnError> {
@@ -347,14 +343,19 @@ impl Reactor {
                 setup,
             } => self.exhausted_ended(service, exit, &tail, &setup),
             Work::Tail { ticket, asked } => self.give_found_logs(ticket, &asked, &job.output),
-            Work::Definitions { ticket } => match definitions::receive(&job.output) {
+            Work::Definitions { ticket, mut terms } => match definitions::receive(&job.output) {
                 Some(files) if exit == Exit::Code(0) => {
+                    terms.digest = definitions::digest(&files);
                     let (mut files, problems) = definitions::join(files, self.engine.given());
                     if self.life.reduced.is_some() {
                         definitions::without_probes(&mut files);
                     }
                     definitions::log(&problems);
-                    self.caused.push_back(Event::Reloaded { ticket, files });
+                    self.caused.push_back(Event::Reloaded {
+                        ticket: Some(ticket),
+                        files,
+                        terms: Some(Box::new(terms)),
+                    });
                 }
                 Some(_) | None => {
                     self.refuse_reload(ticket, "the definitions could not be read to their end");

@@ -60,7 +60,7 @@ mod upgrade;
 pub mod voice;
 
 use crate::control::power::Ending;
-use crate::engine::{Boot, Command, Effect, Engine, Event, Request};
+use crate::engine::{Boot, Command, Effect, Engine, Event, Request, Terms};
 use crate::exit::{Exit, Signal};
 use crate::id::{Pid, RunId, ServiceId, Ticket};
 use crate::journal::runtime::{Identity, Runtime};
@@ -406,7 +406,7 @@ impl Reactor {
     fn handle(&mut self, event: Event) {
         let redefines = match &event {
             Event::Reloaded { .. } => true,
-            Event::Request(request) => matches!(request.command, Command::Set(_)),
+            Event::Request(request) => matches!(request.command, Command::Set(_) | Command::Revert),
             _ => false,
         };
         let mut effects = std::mem::take(&mut self.effects);
@@ -465,7 +465,7 @@ impl Reactor {
         match signal {
             Signal::HUP => {
                 log::info!("{signal}: reading the definitions anew");
-                self.read_definitions(None);
+                self.read_definitions(OWN_TICKET, Terms::default());
             }
             // One for many: whoever ended without a pidfd of ours is looked for below.
             Signal::CHLD => self.orphans_due = true,

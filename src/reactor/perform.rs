@@ -9,12 +9,23 @@ impl Reactor {
             Effect::Record(record) => {
                 self.runtime.push(self.now, &record);
                 self.unflushed = true;
+                if let Record::Reload(Some(reload)) = &record
+                    && let Some(back) = &reload.went_back
+                {
+                    log::warn!("the reload by {} went back: {}", reload.by, back.why);
+                }
                 if !matches!(record, Record::Service(_)) {
                     self.publish(&record);
                 }
             }
             Effect::Remember { seq, wanted } => {
                 if let Err(why) = self.scribe.remember(seq, &wanted) {
+                    let error = Some(why.into());
+                    self.caused.push_back(Event::Durable { seq, error });
+                }
+            }
+            Effect::Keep { seq, reload } => {
+                if let Err(why) = self.scribe.keep(seq, reload.as_deref()) {
                     let error = Some(why.into());
                     self.caused.push_back(Event::Durable { seq, error });
                 }

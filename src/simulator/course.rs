@@ -10,6 +10,7 @@ use super::mischief::Mischief;
 use super::plan::{Plan, Weights};
 use super::watcher::Watcher;
 use crate::config::{OnUnhealthy, Probe};
+use crate::engine::Terms;
 use crate::engine::status::Status;
 use crate::exit::Exit;
 use std::collections::BTreeSet;
@@ -150,7 +151,8 @@ impl World {
         self.mend_files(plan);
         let patience = PATIENCE * plan.pace;
         let end = self.now + patience;
-        self.reload();
+        let _ = self.command("confirm");
+        self.reload(Terms::default());
         // What was already on its way, a shutdown among it, is over first.
         let begun = self.now + LOOK * 3 * plan.pace;
         while self.engine.is_none() || self.now < begun {
@@ -161,7 +163,8 @@ impl World {
         }
         // A definition that was given and never written is lost with the daemon that ended.
         self.mend_files(plan);
-        self.reload();
+        let _ = self.command("confirm");
+        self.reload(Terms::default());
         let _ = self.command("release");
         for role in &plan.roles {
             let _ = self.command(&format!("unpin {}", role.name));

@@ -373,6 +373,7 @@ impl Kernel {
             }
             Effect::Record(_)
             | Effect::Remember { .. }
+            | Effect::Keep { .. }
             | Effect::Answer { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }

@@ -14,7 +14,7 @@ use super::doom::{Armed, Doom, Moment};
 use super::hooks::HookScript;
 use super::kernel::{Disk, Mood, dies, finished};
 use crate::config::{self, names};
-use crate::engine::{Command, Event, Given, Loaded, SpawnError};
+use crate::engine::{Command, Event, Given, Loaded, SpawnError, Terms};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, RunId};
 use crate::probe::{Outcome, Reason, Trouble};
@@ -140,7 +140,16 @@ impl World {
                 self.hands_over = true;
             }
             "undefine" => self.undefine(service),
-            "reload" => self.reload(),
+            "reload" => {
+                let at = rest.iter().position(|word| *word == "--confirm");
+                let confirm = at.map(|at| duration(rest.get(at + 1).copied().unwrap_or_default()));
+                self.reload(Terms {
+                    dry_run: rest.contains(&"--dry-run"),
+                    strict: rest.contains(&"--strict"),
+                    confirm: confirm.transpose()?,
+                    ..Terms::default()
+                });
+            }
             "starve" => self.starve(duration(service)?),
             "on" => self.arm(service, rest)?,
             "die" | "power-cut" => self.doom(&words)?,
@@ -166,8 +175,9 @@ impl World {
                 self.retry_writing();
             }
             "start" | "stop" | "restart" | "reset" | "pin" | "unpin" | "reload-service"
-            | "signal" | "delete" | "probe" | "hold" | "release" | "shutdown" => {
-                self.verb(&words)?
+            | "signal" | "delete" | "probe" | "hold" | "release" | "confirm" | "revert"
+            | "shutdown" => {
+                self.verb(&words)?;
             }
             _ => self.behave(&words)?,
         }
@@ -243,6 +253,8 @@ impl World {
                 length: argument.map(duration).transpose()?,
             },
             "release" => Command::Release,
+            "confirm" => Command::Confirm,
+            "revert" => Command::Revert,
             _ => Command::Shutdown {
                 keep: flags.contains(&"--keep"),
             },

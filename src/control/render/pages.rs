@@ -60,6 +60,7 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
     }
     put("wanted", wanted(status, style));
     put("because", because(status));
+    put("definition", text(&status.definition));
     // A broken definition has said it all.
     if status.problem.is_none() {
         put("detail", text(&status.detail));
@@ -305,6 +306,25 @@ pub(super) fn evidence(name: &str, output: &str, style: &Style, out: &mut String
     }
 }
 
+/// A reload that waits to be confirmed, or went back, in a line.
+pub(super) fn reload(daemon: &DaemonStatus, style: &Style) -> Option<String> {
+    let reload = daemon.reload.as_ref()?;
+    let (by, at) = (clean(&reload.by), style.ago(&reload.at));
+    Some(match (reload.goes_back_in_ms, &reload.went_back_at) {
+        (Some(left), _) => format!(
+            "provisional: reloaded by {by} {at}; `confirm` within {}, or what was in force before \
+             comes back",
+            duration(left)
+        ),
+        (None, back) => format!(
+            "definitions in force differ from files: the reload by {by} went back {}: {}; the next \
+             `reload` takes the files",
+            back.as_deref().map(|at| style.ago(at)).unwrap_or_default(),
+            clean(reload.why.as_deref().unwrap_or_default())
+        ),
+    })
+}
+
 /// The hold in force, in a line.
 pub(super) fn hold(daemon: &DaemonStatus, style: &Style) -> Option<String> {
     let hold = daemon.hold.as_ref()?;
@@ -343,6 +363,9 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
     );
     if let Some(hold) = hold(daemon, style) {
         put("hold", hold);
+    }
+    if let Some(reload) = reload(daemon, style) {
+        put("reload", reload);
     }
     if daemon.shutting_down {
         put("state", "shutting down".to_owned());

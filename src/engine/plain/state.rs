@@ -28,14 +28,17 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading
+    reloading reload_unit leaving
 } skips {
+    // It holds definitions: apart, in the checkpoint.
+    reload: None,
     names: BTreeMap::new(),
     graph: no_graph(),
     held_back: BTreeMap::new(),
     conflicts: BTreeMap::new(),
     // Empty between two events.
     dirty: Vec::new(),
+    pledge: None,
     records: Vec::new(),
     effects: Vec::new(),
 } }
@@ -117,6 +120,7 @@ impl Put for Owner {
             Owner::Engine => (None, None),
             Owner::Service(id) => (Some(id), None),
             Owner::Probe(id, probe) => (Some(id), Some(probe)),
+            Owner::Reload => (None, Some(0)),
             // No probe has that number.
             Owner::Watchdog(id) => (Some(id), Some(u16::MAX)),
         };
@@ -129,7 +133,8 @@ impl Take for Owner {
         let owner: Option<(Option<ServiceId>, Option<u16>)> = Take::take(json)?;
         Ok(match owner {
             None => Owner::Nobody,
-            Some((None, _)) => Owner::Engine,
+            Some((None, None)) => Owner::Engine,
+            Some((None, Some(_))) => Owner::Reload,
             Some((Some(id), None)) => Owner::Service(id),
             Some((Some(id), Some(u16::MAX))) => Owner::Watchdog(id),
             Some((Some(id), Some(probe))) => Owner::Probe(id, probe),

@@ -363,6 +363,8 @@ impl<'a> Trial<'a> {
                 }
                 self.hold = hold;
             }
+            // No scenario reloads.
+            Record::Reload(_) => {}
         }
     }
 

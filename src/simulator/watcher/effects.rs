@@ -31,6 +31,7 @@ impl Watcher {
                 self.goes_on(now, snapshot, kernel);
                 self.recorded(now, snapshot);
             }
+            Effect::Record(Record::Reload(_)) => {}
             Effect::Record(Record::Hold(_)) => {
                 self.step.hold_performed = true;
                 self.step.moved = true;
@@ -96,6 +97,7 @@ impl Watcher {
             Effect::Hook { .. }
             | Effect::HookSignal { .. }
             | Effect::Remember { .. }
+            | Effect::Keep { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::Exit { .. } => {}
@@ -259,6 +261,7 @@ impl Watcher {
     /// We stop a run that nobody asked us to stop: all that must hold for that.
     fn automatic_stop(&mut self, now: Time, name: &str, last: bool) {
         let held = self.is_held(now);
+        let goes_back = self.goes_back();
         let late = self.late;
         let Some(book) = self.books.get_mut(name) else {
             return;
@@ -286,7 +289,7 @@ impl Watcher {
         }
         let due = run.start_due(late);
         let overdue = run.ready.is_none() && (run.overdue || now >= due);
-        if !run.is_down() && !run.missed && !overdue {
+        if !run.is_down() && !run.missed && !overdue && !goes_back {
             wrong.push("no probe is down, and its start is not overdue".to_owned());
         }
         let failing = run.down_since();
@@ -368,8 +371,10 @@ impl Watcher {
         if automatic && held {
             wrong.push("automatic restarts are held".to_owned());
         }
-        wrong.extend(self.in_the_way(now, &name, restarted, engine, kernel));
-        if !self.step.boot {
+        if !self.goes_back() {
+            wrong.extend(self.in_the_way(now, &name, restarted, engine, kernel));
+        }
+        if !self.step.boot && !self.goes_back() {
             let unmet = |other: &str| {
                 let known = self.books.get(other).is_some_and(|book| !book.satisfied);
                 known && !super::rules::is_satisfied(engine, other, now)
@@ -536,8 +541,11 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
             "{}: the gate says {} {}",
             d.service, d.verdict, d.reason
         )),
-        Effect::Record(Record::Transition(_) | Record::Service(_) | Record::Hold(_))
+        Effect::Record(
+            Record::Transition(_) | Record::Service(_) | Record::Hold(_) | Record::Reload(_),
+        )
         | Effect::Remember { .. }
+        | Effect::Keep { .. }
         | Effect::Check { .. }
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }

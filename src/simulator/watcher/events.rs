@@ -1,7 +1,7 @@
 //! What the model learns from an event, before the engine does.
 
 use super::book::{By, ProbeBook, RunBook};
-use super::{Promise, Step, Watcher};
+use super::{Promise, Step, Watcher, provisional};
 use crate::config::diff::{Change, diff};
 use crate::config::names;
 use crate::config::{OnDependency, Ready};
@@ -54,7 +54,21 @@ impl Watcher {
                 });
             }
             Event::Boot(boot) => self.booted(now, boot),
-            Event::Reloaded { files, .. } => self.reloaded(now, files, true),
+            Event::Reloaded {
+                ticket,
+                files,
+                terms,
+            } => {
+                self.step.moved = true;
+                self.step.reload = true;
+                let due = Some((now + provisional::ANSWERED, self.stolen));
+                self.tickets.extend(ticket.map(|ticket| (ticket, due)));
+                self.step.read = Some(provisional::Read {
+                    ticket: *ticket,
+                    files: files.clone(),
+                    terms: terms.as_deref().cloned().unwrap_or_default(),
+                });
+            }
             Event::Resumed(_) => {
                 self.step.resumed = true;
                 let late = self.late;
@@ -148,6 +162,12 @@ impl Watcher {
             let words = format!("{} effects of one event", effects.len());
             self.breach(now, words);
         }
+        if let Some(read) = self.step.read.take() {
+            self.read_and_done(now, &read, effects);
+        }
+        for reload in effects.iter().filter_map(provisional::of_reload) {
+            self.told_of_reload(now, reload);
+        }
         for effect in effects {
             match effect {
                 Effect::Record(crate::engine::Record::Service(snapshot)) => {
@@ -176,13 +196,15 @@ impl Watcher {
         self.step.boot = true;
         self.step.moved = true;
         self.stolen += now.since(self.died_at);
+        let definitions = self.in_force_at_boot(now, boot);
+        self.same_boot = true;
         for (snapshot, found) in &boot.services {
             if let Found::Alive { pid, .. } = found {
                 self.step.adopted.insert(snapshot.name.to_string(), *pid);
             }
         }
         for (name, book) in &mut self.books {
-            let file = boot.definitions.iter().find(|d| *d.name == **name);
+            let file = definitions.iter().find(|d| *d.name == **name);
             book.present = file.is_some();
             book.by_file = file.is_some_and(|file| !names::is_given(&file.source));
             let record = boot.wanted.iter().find(|record| *record.name == **name);
@@ -286,7 +308,7 @@ impl Watcher {
     }
 
     /// `all`: there are no others.
-    fn reloaded(&mut self, now: Time, files: &[Loaded], all: bool) {
+    pub(super) fn reloaded(&mut self, now: Time, files: &[Loaded], all: bool) {
         let late = self.late;
         self.step.reload = true;
         self.step.moved = true;
@@ -423,6 +445,7 @@ impl Watcher {
                 definition: Ok(Rc::new(given.definition.clone())),
             };
             self.reloaded(now, &[file], false);
+            self.given_meanwhile(&given.name, Some(&given.definition));
             if let Some(book) = self.books.get_mut(&*given.name) {
                 book.given = Some(given.text.clone());
                 book.durable_given = None;
@@ -480,9 +503,11 @@ impl Watcher {
             }
             (Command::Delete { .. }, Some(book), Some(name)) => {
                 book.deleted();
+                self.given_meanwhile(&name, None);
                 self.promises.insert(ticket, Promise::Given(name));
                 self.reloaded(now, &[], false);
             }
+            (Command::Confirm, ..) => self.kept = None,
             (Command::Shutdown { .. }, ..) => self.shutting = true,
             _ => {}
         }
@@ -603,6 +628,11 @@ impl Watcher {
         if self.shutting {
             return By::Operator;
         }
+        // A reload may go back because of that, in the same event.
+        let ruled = matches!(cause, "unhealthy" | "start_timeout" | "watchdog");
+        if ruled && self.goes_back() {
+            return By::Health;
+        }
         if undefined {
             return By::Config;
         }
@@ -635,9 +665,12 @@ pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
         | Command::Signal { service, .. }
         | Command::Delete { service }
         | Command::ProbeRun { service, .. } => Some(*service),
-        Command::Hold { .. } | Command::Release | Command::Shutdown { .. } | Command::Set(_) => {
-            None
-        }
+        Command::Hold { .. }
+        | Command::Release
+        | Command::Confirm
+        | Command::Revert
+        | Command::Shutdown { .. }
+        | Command::Set(_) => None,
     }
 }
 

@@ -9,6 +9,7 @@
 mod book;
 mod effects;
 mod events;
+mod provisional;
 mod rules;
 mod ties;
 
@@ -48,6 +49,10 @@ pub struct Watcher {
     /// Checks that were asked for by hand.
     manual: BTreeSet<CheckId>,
     step: Step,
+    /// What comes back when a reload is not confirmed, or came back.
+    kept: Option<provisional::Kept>,
+    /// The power has not gone since the last daemon.
+    same_boot: bool,
     /// As it was before this event, should the daemon die of it.
     before: Option<(BTreeMap<String, Book>, Option<HoldRecord>)>,
     turns: u64,
@@ -73,6 +78,7 @@ struct Step {
     adopted: BTreeMap<String, Pid>,
     timers: bool,
     reload: bool,
+    read: Option<provisional::Read>,
     resumed: bool,
     /// Cause of all stops of all services in it, where it is not health.
     asked: Option<(Ticket, Command, String)>,
@@ -200,6 +206,7 @@ impl Watcher {
 
     /// The power went: nothing runs, and of the operator's will there is what was durable.
     pub fn power_went(&mut self, store: &Store) {
+        self.same_boot = false;
         self.hold = None;
         let written: BTreeMap<&str, &WantedRecord> = store
             .wanted()

@@ -107,6 +107,7 @@ impl Watcher {
         if all {
             wrong.extend(self.check_followers(now, engine));
         }
+        wrong.extend(self.reload_stands(now, engine));
         if self.step.timers {
             for (name, book) in &mut self.books {
                 owes(book, now, self.late);
