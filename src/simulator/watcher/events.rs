@@ -567,16 +567,6 @@ impl Watcher {
         }
     }
 
-    /// Nothing in its definition keeps it from being started.
-    fn has_all_it_requires(&self, name: &str) -> bool {
-        let present = |other: &str| self.books.get(other).is_some_and(|book| book.present);
-        let definition = self.books.get(name).and_then(|b| b.definition.as_ref());
-        definition.is_some_and(|d| {
-            let mut needs = d.requires.iter().chain(d.milestone());
-            needs.all(|other| present(other))
-        })
-    }
-
     // --- looking up
 
     /// Which number is whose, after services came.
