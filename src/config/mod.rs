@@ -29,6 +29,7 @@ pub mod show;
 pub mod socket;
 mod target;
 pub mod templates;
+pub mod ties;
 mod tree;
 mod values;
 mod words;
@@ -38,7 +39,7 @@ pub use log::{
     FACILITIES, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, RateLimit, SEVERITIES,
     Severity,
 };
-pub use service::Relation;
+pub use ties::{OnDependency, Relation, Ties};
 
 #[cfg(test)]
 mod tests;

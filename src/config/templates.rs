@@ -8,10 +8,10 @@
 //! Invariants: an own file, or a definition that was `set`, beats the template; while a definition
 //! is broken no instance is taken away; no more instances are made than services may be.
 
+use crate::config::Relation;
 use crate::config::load::{self, Outcome};
 use crate::config::names;
 use crate::config::problem::{Problem, Problems};
-use crate::config::service::Relation;
 use crate::config::set::File;
 use crate::config::tree::{Entry, Node, Value};
 use crate::limits::MAX_SERVICES;
@@ -166,7 +166,7 @@ impl Templates {
     /// Who only waits for an instance that is not there now need not be warned: it may come.
     fn excuse(&self, outcome: &mut Outcome, is_there: impl Fn(&str) -> bool) {
         let unmade = |name: &str| !is_there(name) && self.of(name).is_some();
-        let excused = |relation, name: &str| relation == Relation::After && unmade(name);
+        let excused = |relation, name: &str| !makes(relation) && unmade(name);
         let all = outcome.dependencies.iter();
         if all.clone().any(|one| excused(one.relation, &one.name)) {
             let stay = all.filter(|one| !excused(one.relation, &one.name));
@@ -207,10 +207,15 @@ fn too_many(made: &mut [File]) {
     }
 }
 
+/// Who is named so is to be there; who is named otherwise only matters when he is.
+fn makes(relation: Relation) -> bool {
+    relation.is_need() || relation == Relation::Wants
+}
+
 /// Whom a file wants to be there.
 fn needs(file: &File) -> impl Iterator<Item = Box<str>> {
     let all = file.outcome.dependencies.iter();
-    all.filter(|one| one.relation != Relation::After)
+    all.filter(|one| makes(one.relation))
         .map(|one| one.name.clone())
 }
 

@@ -2,7 +2,7 @@
 
 use super::House;
 use crate::config::templates::Templates;
-use crate::engine::status::{DaemonStatus, ProbeStatus, Status, StoryLine, Why};
+use crate::engine::status::{DaemonStatus, ProbeStatus, Status, StoryLine, Tied, Why};
 use crate::id::ServiceId;
 use crate::time::Wall;
 
@@ -96,6 +96,13 @@ impl House for FakeHouse {
         let skip = lines.len().saturating_sub(limit);
         lines.drain(..skip);
         lines
+    }
+    fn tied(&self, services: &[ServiceId], _: &Wall) -> Vec<Tied> {
+        let one = |id: &ServiceId| Tied {
+            name: self.name(*id).to_owned(),
+            ..Tied::default()
+        };
+        services.iter().map(one).collect()
     }
     fn templates(&self) -> &Templates {
         &self.templates

@@ -24,6 +24,7 @@ pub mod reply;
 pub mod rpc;
 pub mod session;
 pub mod stream;
+pub mod ties;
 pub mod values;
 pub mod verbs;
 pub mod words;
@@ -32,7 +33,7 @@ pub mod words;
 pub mod fake;
 
 use crate::config::templates::Templates;
-use crate::engine::status::{DaemonStatus, Status, StoryLine, Why};
+use crate::engine::status::{DaemonStatus, Status, StoryLine, Tied, Why};
 use crate::id::ServiceId;
 use crate::time::Wall;
 
@@ -50,9 +51,12 @@ pub trait House {
     fn why(&self, service: ServiceId, wall: &Wall) -> Why;
     /// The newest `limit` transitions and decisions of one service, or of all; oldest first.
     fn history(&self, of: Option<ServiceId>, wall: &Wall, limit: usize) -> Vec<StoryLine>;
+    /// These services and what ties them to each other.
+    fn tied(&self, services: &[ServiceId], wall: &Wall) -> Vec<Tied>;
     fn daemon(&self, wall: &Wall) -> DaemonStatus;
     /// Of which instances can be made.
     fn templates(&self) -> &Templates {
-        &Templates::NONE
+        static NONE: Templates = Templates::NONE;
+        &NONE
     }
 }

@@ -67,14 +67,13 @@ fn words(error: &io::Error) -> String {
 }
 
 /// What the files come to.
-#[derive(Default)]
-pub struct Joined {
-    pub services: Vec<Loaded>,
+pub struct Joined<Service> {
+    pub services: Vec<Service>,
     /// All that is wrong with any of them.
     pub problems: Vec<Problem>,
     pub templates: Templates,
     /// Of templates without an instance: what one would be. No services.
-    pub examples: Vec<Loaded>,
+    pub examples: Vec<Service>,
 }
 
 /// Files, and definitions that were given over the socket (name and text), to services. A file
@@ -83,7 +82,27 @@ pub fn join<'a>(
     files: Vec<Raw>,
     given: impl Iterator<Item = (&'a str, &'a str)>,
     instances: &[Instance],
-) -> Joined {
+) -> Joined<Loaded> {
+    let joined = join_entries(files, given, instances);
+    let loaded = |entry: set::Entry| Loaded {
+        name: entry.name,
+        source: entry.file,
+        definition: entry.definition.map(Rc::new),
+    };
+    Joined {
+        services: joined.services.into_iter().map(loaded).collect(),
+        problems: joined.problems,
+        templates: joined.templates,
+        examples: joined.examples.into_iter().map(loaded).collect(),
+    }
+}
+
+/// The same, with where each names others.
+pub fn join_entries<'a>(
+    files: Vec<Raw>,
+    given: impl Iterator<Item = (&'a str, &'a str)>,
+    instances: &[Instance],
+) -> Joined<set::Entry> {
     let mut read = Vec::new();
     let mut problems = Vec::new();
     let mut templates = Templates::default();
@@ -132,14 +151,10 @@ pub fn join<'a>(
     let only_shown: Vec<Box<str>> = examples.iter().map(|file| file.name.clone()).collect();
     read.extend(examples);
     let set = set::join(read);
-    let loaded = set.entries.into_iter().map(|entry| Loaded {
-        name: entry.name,
-        source: entry.file,
-        definition: entry.definition.map(Rc::new),
-    });
-    let (examples, services) = loaded.partition(|one| only_shown.contains(&one.name));
     problems.extend(set.problems);
     templates::once_each(&mut problems);
+    let example = |entry: &set::Entry| only_shown.contains(&entry.name);
+    let (examples, services) = set.entries.into_iter().partition(example);
     Joined {
         services,
         problems,

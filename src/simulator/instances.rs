@@ -49,7 +49,11 @@ fn file(loaded: &Loaded) -> File {
     let definition = loaded.definition.as_ref().ok();
     let named = definition.into_iter().flat_map(|definition| {
         let required = definition.requires.iter().map(|n| (Relation::Requires, n));
-        required.chain(definition.wants.iter().map(|n| (Relation::Wants, n)))
+        let ties = definition.ties.iter();
+        let milestones = ties.flat_map(|ties| ties.milestone.iter());
+        let wanted = definition.wants.iter().map(|n| (Relation::Wants, n));
+        let milestones = milestones.map(|n| (Relation::Milestone, n));
+        required.chain(wanted).chain(milestones)
     });
     let dependencies = named.map(|(relation, name)| Dependency {
         relation,
