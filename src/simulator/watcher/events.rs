@@ -1,6 +1,7 @@
 //! What the model learns from an event, before the engine does.
 
 use super::book::{By, ProbeBook, RunBook};
+use super::groups::service_of;
 use super::{Promise, Step, Watcher, provisional};
 use crate::config::diff::{Change, diff};
 use crate::config::names;
@@ -648,30 +649,6 @@ impl Watcher {
             Some(_) => By::Operator,
             None => By::Health,
         }
-    }
-}
-
-pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
-    match command {
-        Command::Start { service, .. }
-        | Command::Stop { service }
-        | Command::StopForNow { service }
-        | Command::Once { service }
-        | Command::Restart { service }
-        | Command::Reset { service }
-        | Command::Reload { service }
-        | Command::Pin { service }
-        | Command::Unpin { service }
-        | Command::Signal { service, .. }
-        | Command::Delete { service }
-        | Command::ProbeRun { service, .. } => Some(*service),
-        Command::Hold { .. }
-        | Command::Release
-        | Command::Confirm
-        | Command::Revert
-        | Command::Shutdown { .. }
-        | Command::Set(_)
-        | Command::Instance(_) => None,
     }
 }
 

@@ -4,7 +4,6 @@
 //! what follows from it is worked out here.
 
 use super::book::{By, RunBook};
-use super::events::service_of;
 use super::{Promise, Watcher};
 use crate::config::Kind;
 use crate::engine::{Command, Loaded, NewInstance};
@@ -148,5 +147,30 @@ impl RunBook {
         self.forked |= forks;
         self.executed |= forks;
         forks
+    }
+}
+
+/// The service that a verb is about.
+pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
+    match command {
+        Command::Start { service, .. }
+        | Command::Stop { service }
+        | Command::StopForNow { service }
+        | Command::Once { service }
+        | Command::Restart { service }
+        | Command::Reset { service }
+        | Command::Reload { service }
+        | Command::Pin { service }
+        | Command::Unpin { service }
+        | Command::Signal { service, .. }
+        | Command::Delete { service }
+        | Command::ProbeRun { service, .. } => Some(*service),
+        Command::Hold { .. }
+        | Command::Release
+        | Command::Confirm
+        | Command::Revert
+        | Command::Shutdown { .. }
+        | Command::Set(_)
+        | Command::Instance(_) => None,
     }
 }
