@@ -89,6 +89,7 @@ fn a_child_has_descriptors_0_to_2_and_the_declared_ones_only() {
             fds: &[a, b, c],
             fd_at: None,
             pid_env: &[],
+            room: None,
             env: &[],
         });
         let spawned = spawned.unwrap();

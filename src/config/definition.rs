@@ -110,6 +110,20 @@ pub struct Process {
     pub limits: BTreeMap<Box<str>, Limit>,
     pub nice: Option<i8>,
     pub oom_score_adj: Option<i16>,
+    pub resources: Resources,
+}
+
+/// What all processes of a service together may use; None: no limit. By its cgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Resources {
+    /// Bytes.
+    pub memory_max: Option<u64>,
+    pub memory_high: Option<u64>,
+    /// Percent of one processor.
+    pub cpu_max: Option<u32>,
+    /// 1 to 10,000.
+    pub cpu_weight: Option<u16>,
+    pub pids_max: Option<u32>,
 }
 
 /// A resource limit; None is "unlimited".

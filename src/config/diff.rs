@@ -2,7 +2,7 @@
 //!
 //! Which keys need a restart is said in the key table and nowhere else.
 
-use crate::config::definition::{Definition, Hooks, Process, Ready, RetryPolicy};
+use crate::config::definition::{Definition, Hooks, Process, Ready, Resources, RetryPolicy};
 use crate::config::keys::{Key, Reload, retry_policy, service};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,6 +96,7 @@ impl Changed {
             limits,
             nice,
             oom_score_adj,
+            resources,
         } = old;
         self.note(&service::USER, *user != new.user);
         self.note(&service::GROUP, *group != new.group);
@@ -108,6 +109,22 @@ impl Changed {
         self.note(&service::LIMITS, *limits != new.limits);
         self.note(&service::NICE, *nice != new.nice);
         self.note(&service::OOM_SCORE_ADJ, *oom_score_adj != new.oom_score_adj);
+        self.resources(resources, &new.resources);
+    }
+
+    fn resources(&mut self, old: &Resources, new: &Resources) {
+        let Resources {
+            memory_max,
+            memory_high,
+            cpu_max,
+            cpu_weight,
+            pids_max,
+        } = old;
+        self.note(&service::MEMORY_MAX, *memory_max != new.memory_max);
+        self.note(&service::MEMORY_HIGH, *memory_high != new.memory_high);
+        self.note(&service::CPU_MAX, *cpu_max != new.cpu_max);
+        self.note(&service::CPU_WEIGHT, *cpu_weight != new.cpu_weight);
+        self.note(&service::PIDS_MAX, *pids_max != new.pids_max);
     }
 
     fn notify(&mut self, old: &Definition, new: &Definition) {
@@ -225,7 +242,9 @@ mod tests {
             "inherit_env" => "true",
             "autostart" => "false",
             "limits" => "{ nofile = 7 }",
-            "nice" | "oom_score_adj" => "7",
+            "nice" | "oom_score_adj" | "cpu_weight" | "pids_max" => "7",
+            "memory_max" | "memory_high" => "'7M'",
+            "cpu_max" => "'7%'",
             "stop_signal" | "reload_signal" => "'INT'",
             "pre_start" | "stop_exec" | "post_stop" | "reload_exec" => "'x'",
             "restart" => "'never'",

@@ -19,6 +19,7 @@ pub mod overlay;
 mod probe;
 pub mod problem;
 mod reader;
+mod resources;
 mod service;
 pub mod set;
 pub mod settings;

@@ -8,7 +8,7 @@ use crate::config::keys::{retry_policy, service};
 use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::tree::{Entry, Span, Value};
-use crate::config::{hints, probe};
+use crate::config::{hints, probe, resources};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -170,6 +170,7 @@ fn process(t: &Table<'_>, p: &mut Problems) -> Process {
         limits: t.limits(&service::LIMITS, p),
         nice,
         oom_score_adj: oom,
+        resources: resources::read(t, p),
     }
 }
 

@@ -161,6 +161,7 @@ fn take_in(snapshots: &mut Vec<ServiceSnapshot>, lost: Lost, wanted: &[WantedRec
         overdue: false,
         excused_since: None,
         exit: None,
+        oom_kills: 0,
         told: None,
         hooks: Progress::default(),
         probes: Vec::new(),

@@ -155,6 +155,7 @@ impl Engine {
             adopted: true,
             overdue: old.overdue,
             exit: old.exit,
+            oom_kills: old.oom_kills,
             hooks: old.hooks.clone(),
             stop,
             late_mark,
@@ -344,6 +345,7 @@ fn run_snapshot(run: &Run) -> RunSnapshot {
             deadline: stop.deadline,
         }),
         exit: run.exit,
+        oom_kills: run.oom_kills,
         told: run.told.as_ref().map(|told| told_snapshot(told)),
         hooks: run.hooks.clone(),
         probes: run

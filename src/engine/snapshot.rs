@@ -59,6 +59,8 @@ pub struct RunSnapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excused_since: Option<Time>,
     pub exit: Option<Exit>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub oom_kills: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<ToldSnapshot>,
     /// The commands around it.
@@ -66,6 +68,10 @@ pub struct RunSnapshot {
     pub hooks: Progress,
     #[serde(default)]
     pub probes: Vec<ProbeSnapshot>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What the run has said of itself.

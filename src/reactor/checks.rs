@@ -216,6 +216,7 @@ impl Reactor {
             fds: &[],
             fd_at: None,
             pid_env: &[],
+            room: None,
             env: &[],
         })?;
         drop(writer);

@@ -40,7 +40,7 @@ pub(super) struct Front {
 }
 
 /// What clients see of the engine.
-struct View<'a>(&'a Engine, &'a Life, Vec<String>);
+struct View<'a>(&'a Engine, &'a Life, Vec<String>, &'a Leaves);
 
 impl House for View<'_> {
     fn find(&self, name: &str) -> Option<ServiceId> {
@@ -56,10 +56,22 @@ impl House for View<'_> {
         self.0.find_probe(service, probe)
     }
     fn status(&self, service: ServiceId, wall: &Wall) -> Status {
-        self.0.status(service, *wall)
+        let mut status = self.0.status(service, *wall);
+        self.3.show(service, self.0.has_run(service), &mut status);
+        status
+    }
+    fn page(&self, service: ServiceId, wall: &Wall) -> Status {
+        let usage = self.3.usage(service);
+        Status {
+            usage: usage.filter(|_| self.0.has_run(service)),
+            ..self.status(service, wall)
+        }
     }
     fn why(&self, service: ServiceId, wall: &Wall) -> Why {
-        self.0.why(service, *wall)
+        Why {
+            status: self.status(service, wall),
+            ..self.0.why(service, *wall)
+        }
     }
     fn history(&self, of: Option<ServiceId>, wall: &Wall, limit: usize) -> Vec<StoryLine> {
         self.0.history(of, *wall, limit)
@@ -68,6 +80,7 @@ impl House for View<'_> {
         DaemonStatus {
             pid: std::process::id() as i32,
             init: init::role().words().map(str::to_owned),
+            cgroups: Some(self.3.words()),
             began: self.1.began.clone(),
             reduced: self.1.reduced.clone(),
             not_durable: self.2.clone(),
@@ -192,7 +205,7 @@ impl Reactor {
             let troubles = self.runtime.trouble().map(ToString::to_string);
             let state = self.state_trouble.as_deref().map(str::to_owned);
             let troubles = troubles.into_iter().chain(state).collect();
-            let view = View(&self.engine, &self.life, troubles);
+            let view = View(&self.engine, &self.life, troubles, &self.leaves);
             let desk = Desk {
                 house: &view,
                 wall: self.clock.wall(self.now),

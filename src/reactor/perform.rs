@@ -83,6 +83,7 @@ impl Reactor {
 
     fn forget(&mut self, id: ServiceId) {
         self.forget_voice(id);
+        self.leaves.forget(id, self.engine.name(id));
         let Some(log) = self.logs.get_mut(id.index()).and_then(Option::take) else {
             return;
         };

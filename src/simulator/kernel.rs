@@ -78,6 +78,8 @@ pub struct Script {
     pub unkillable: bool,
     /// It says nothing of itself.
     pub silent: bool,
+    /// Whatever ends it by SIGKILL is the kernel, for want of memory.
+    pub hungry: bool,
     /// Spawns fail so.
     pub spawn_error: Option<SpawnError>,
     /// What its commands do.
@@ -101,6 +103,7 @@ impl Default for Script {
             works: None,
             unkillable: false,
             silent: false,
+            hungry: false,
             spawn_error: None,
             hooks: BTreeMap::new(),
         }
@@ -234,6 +237,12 @@ impl Kernel {
         process.exit = Some(exit);
         process.leftovers = leaves;
         Some(leaves)
+    }
+
+    /// This end is for want of memory.
+    pub fn is_hungry(&self, service: &str, exit: Exit) -> bool {
+        let script = self.scripts.get(service);
+        exit == Exit::Signal(Signal::KILL) && script.is_some_and(|script| script.hungry)
     }
 
     /// A run left others behind, and they live.

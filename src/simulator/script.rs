@@ -266,6 +266,7 @@ impl World {
                 let until = self.now + duration(rest[0])?;
                 self.kernel.stick(service, until);
             }
+            "hungry" => self.kernel.script(service).hungry = true,
             "silent" => self.kernel.script(service).silent = true,
             "says" => self.speaks(service, rest)?,
             "stored" => {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::config::{
     Address, Ask, Backoff, Definition, Hooks, Http, KillMode, Kind, Limit, Notify, NotifyAccess,
-    OnExhausted, OnUnhealthy, Probe, Process, Ready, Restart, RetryPolicy,
+    OnExhausted, OnUnhealthy, Probe, Process, Ready, Resources, Restart, RetryPolicy,
 };
 use std::ops::RangeInclusive;
 
@@ -21,7 +21,11 @@ fields! { Hooks {
 
 fields! { Process {
     user group groups umask working_dir env env_file inherit_env limits nice oom_score_adj
+} may {
+    resources
 } }
+
+fields! { Resources { memory_max memory_high cpu_max cpu_weight pids_max } }
 
 fields! { Limit { soft hard } }
 

@@ -28,6 +28,7 @@ variants! { Event {
     Executed { run }
     SpawnFailed { run error }
     Exited { run exit tree_gone }
+    OutOfMemory { run kills }
     TreeEnded { run left }
     Notified { run says }
     Stored { service held }

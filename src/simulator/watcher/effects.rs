@@ -379,6 +379,7 @@ impl Watcher {
             fed_last: None,
             missed: false,
             missed_since: None,
+            starved: false,
         });
         // It may have been stopped again in the same event.
         if let Some(snapshot) = store.snapshot(&name).cloned() {

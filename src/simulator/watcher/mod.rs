@@ -14,6 +14,7 @@ mod rules;
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event};
 use crate::id::{CheckId, Pid, ServiceId, Ticket};
+use crate::service::state::Cause;
 use crate::simulator::store::Store;
 use crate::time::Time;
 use book::Book;
@@ -83,6 +84,8 @@ struct Step {
     decided: BTreeSet<String>,
     /// Whose budget was found to be spent.
     denied: BTreeSet<String>,
+    /// Who ended by itself, and as what that is to be told.
+    ended: Option<(String, Cause)>,
     /// Automatic stops that want a decision.
     stopped: BTreeSet<String>,
     moved: bool,
@@ -148,7 +151,9 @@ impl Watcher {
             | Event::Notified { run, .. }
             | Event::Executed { run }
             | Event::SpawnFailed { run, .. } => of(run).is_none(),
-            Event::Exited { run, .. } => of(run).is_none_or(|run| run.exit.is_some()),
+            Event::OutOfMemory { run, .. } | Event::Exited { run, .. } => {
+                of(run).is_none_or(|run| run.exit.is_some())
+            }
             Event::HookSpawned { .. } | Event::HookEnded { .. } => false,
             Event::TreeEnded { run, .. } => of(run).is_none_or(|run| run.exit.is_none()),
             Event::ProbeFinished { check, .. } => {
