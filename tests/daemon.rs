@@ -10,6 +10,8 @@
 
 #[path = "daemon/actor.rs"]
 mod actor;
+#[path = "daemon/cgroups.rs"]
+mod cgroups;
 #[path = "daemon/client.rs"]
 mod client;
 #[path = "daemon/commands.rs"]

@@ -110,7 +110,14 @@ pub struct Process {
     pub limits: BTreeMap<Box<str>, Limit>,
     pub nice: Option<i8>,
     pub oom_score_adj: Option<i16>,
-    pub resources: Resources,
+    /// None: no limits.
+    pub resources: Option<Box<Resources>>,
+}
+
+impl Process {
+    pub fn resources(&self) -> Resources {
+        self.resources.as_deref().copied().unwrap_or_default()
+    }
 }
 
 /// What all processes of a service together may use; None: no limit. By its cgroup.

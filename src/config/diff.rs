@@ -96,7 +96,7 @@ impl Changed {
             limits,
             nice,
             oom_score_adj,
-            resources,
+            resources: _,
         } = old;
         self.note(&service::USER, *user != new.user);
         self.note(&service::GROUP, *group != new.group);
@@ -109,7 +109,7 @@ impl Changed {
         self.note(&service::LIMITS, *limits != new.limits);
         self.note(&service::NICE, *nice != new.nice);
         self.note(&service::OOM_SCORE_ADJ, *oom_score_adj != new.oom_score_adj);
-        self.resources(resources, &new.resources);
+        self.resources(&old.resources(), &new.resources());
     }
 
     fn resources(&mut self, old: &Resources, new: &Resources) {

@@ -170,8 +170,12 @@ fn process(t: &Table<'_>, p: &mut Problems) -> Process {
         limits: t.limits(&service::LIMITS, p),
         nice,
         oom_score_adj: oom,
-        resources: resources::read(t, p),
+        resources: some(resources::read(t, p)),
     }
+}
+
+fn some(resources: Resources) -> Option<Box<Resources>> {
+    (resources != Resources::default()).then(|| Box::new(resources))
 }
 
 fn hooks(t: &Table<'_>, p: &mut Problems) -> Hooks {

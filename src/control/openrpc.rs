@@ -12,8 +12,8 @@ use super::rpc::code;
 use super::values::quoted;
 use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status, StoryLine, WatchdogStatus,
-    Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status, StoryLine, Usage,
+    WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -167,7 +167,13 @@ fn samples() -> Vec<Sample> {
         reason: text(),
         ..WatchdogStatus::default()
     };
+    let usage = Usage {
+        memory_bytes: Some(0),
+        cpu_ms: Some(0),
+        ..Usage::default()
+    };
     let status = Status {
+        usage: Some(usage.clone()),
         status_text: text(),
         says: text(),
         watchdog: Some(watchdog.clone()),
@@ -198,6 +204,7 @@ fn samples() -> Vec<Sample> {
     };
     let daemon = DaemonStatus {
         hold: Some(hold.clone()),
+        cgroups: text(),
         ..DaemonStatus::default()
     };
     let answer = ProbeAnswer {
@@ -228,6 +235,7 @@ fn samples() -> Vec<Sample> {
         sample("ProbeStatus", &probe),
         sample("WatchdogStatus", &watchdog),
         sample("GateStatus", &gate),
+        sample("Usage", &usage),
         sample("Status", &status),
         sample("StoryLine", &story),
         sample("Why", &why),

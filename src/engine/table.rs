@@ -353,7 +353,7 @@ impl Run {
         let exit = self.exit.unwrap_or(Exit::Unknown);
         match (
             self.own_cause(),
-            self.definition.process.resources.memory_max,
+            self.definition.process.resources().memory_max,
         ) {
             (Cause::Memory, Some(max)) => {
                 format!("{exit}: out of memory (memory_max = {})", sized(max))

@@ -96,7 +96,7 @@ impl Reactor {
         definition: &Definition,
     ) -> Result<Option<Room>, SpawnError> {
         self.leaves.placed.remove(&run.service);
-        let resources = &definition.process.resources;
+        let resources = &definition.process.resources();
         let kill_mode = definition.kill_mode;
         let room = self.leaves.cgroups.room(name, resources, kill_mode)?;
         if let Some(room) = &room {
@@ -162,9 +162,12 @@ impl Reactor {
         let (mut killed, mut empty) = (Vec::new(), Vec::new());
         for name in self.leaves.cgroups.services() {
             let id = self.engine.find(&name);
+            // Of a run whose program is gone the engine knows, and has it ended in its time. One that
+            // lives elsewhere has nobody here.
             let runs = |id: ServiceId| {
-                let live = self.engine.runs().any(|(run, _, _)| run.service == id);
-                live || self.hooks.contains_key(&id)
+                let run = self.engine.runs().any(|(run, _, _)| run.service == id);
+                let ended = run && self.process(id).is_none();
+                ended || self.leaves.placed.contains_key(&id)
             };
             // With `kill_mode = "process"` they were left on purpose.
             let spared = |id: ServiceId| {

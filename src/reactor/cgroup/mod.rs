@@ -86,6 +86,12 @@ pub fn name_for(runtime_dir: &Path) -> String {
     format!("vitald-{hash:08x}")
 }
 
+/// Where `cgroup = "auto"` has it for a daemon in our place; it is not made.
+pub fn dir_for(runtime_dir: &Path) -> Result<PathBuf, String> {
+    let place = place::find(&Cgroup::Auto, &name_for(runtime_dir))?;
+    Ok(place.dir)
+}
+
 impl Cgroups {
     /// Finds the place, makes it, and moves us out of the way. Says what it came to.
     pub fn prepare(choice: &Cgroup, runtime_dir: &Path) -> Cgroups {
@@ -370,6 +376,14 @@ impl Held {
         let fresh = match fs::create_dir(&leaf.0) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Somebody has removed what nobody was in.
+                let again = fs::create_dir(&self.place.dir);
+                self.enable_early();
+                let made = again.and_then(|()| fs::create_dir(&leaf.0));
+                made.map_err(|e| Trouble::Leaf(format!("cannot make {shown}"), e))?;
+                true
+            }
             Err(error) => return Err(Trouble::Leaf(format!("cannot make {shown}"), error)),
         };
         let whole = kill_mode != KillMode::Process;
