@@ -182,7 +182,11 @@ impl Reactor {
             };
             let left = leaf.processes().len();
             if left > 0 || !leaf.is_empty_but(&[]) {
-                log::warn!("{name}: {left} processes are left of a run that has ended: killed");
+                let (who, are) = match left {
+                    1 => ("1 process".to_owned(), "is"),
+                    _ => (format!("{left} processes"), "are"),
+                };
+                log::warn!("{name}: {who} of a run that has ended {are} left: killed");
                 leaf.kill();
                 killed.push((name, leaf));
             } else {

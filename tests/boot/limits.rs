@@ -40,7 +40,9 @@ fn limits_are_in_force_and_nobody_hides() {
     machine.line("signal SIGKILL, killed by the kernel, out of memory");
     machine.line("out of memory (memory_max = 48M)");
     machine.line("\"cause\":\"memory\"");
-    machine.order(&format!("cat {LEAVES}/hungry/memory.max {LEAVES}/hungry/memory.oom.group"));
+    machine.order(&format!(
+        "cat {LEAVES}/hungry/memory.max {LEAVES}/hungry/memory.oom.group"
+    ));
     machine.lines(&["50331648", "1"]);
     machine.order("vitald status hungry");
     machine.line("MB of memory, 1 process, ");

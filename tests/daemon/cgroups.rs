@@ -10,6 +10,7 @@ use serde_json::json;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use vitald::engine::status::Status;
 use vitald::reactor::cgroup::Leaf;
 
 /// Forks twice, into a session of its own, with an empty environment, and is nobody's child; its
@@ -59,7 +60,7 @@ fn who_hides_is_ended_with_its_service() {
     host.wait("stop", "web");
     assert!(!alive(hidden), "{hidden} lives on");
     assert!(
-        !host.said().contains("processes are left"),
+        !host.said().contains("of a run that has ended"),
         "{}",
         host.said()
     );
@@ -110,7 +111,7 @@ fn what_is_left_in_a_leaf_is_killed_by_the_next_daemon() {
     assert!(!gone.exists());
     assert!(
         host.said()
-            .contains("web: 1 processes are left of a run that has ended: killed")
+            .contains("web: 1 process of a run that has ended is left: killed")
     );
 }
 
@@ -121,12 +122,12 @@ fn status_tells_what_is_in_force_and_nothing_is_left_at_the_end() {
     host.define("web", &hider(&host, ""));
     host.define("bare", "exec = ['sleep', '1000']\nkill_mode = 'process'\n");
     host.start();
-    let (hidden, status) = (hidden(&host), host.up("web"));
+    let hidden = hidden(&host);
+    // The shells between have ended by then.
+    let counted = |s: &Status| s.usage.as_ref().is_some_and(|usage| usage.processes == 2);
+    let status = host.until("web", "two processes", counted);
     let usage = status.usage.expect("counted");
-    assert_eq!(
-        (usage.processes, Path::new(&usage.cgroup)),
-        (2, &*dir.join("web"))
-    );
+    assert_eq!(Path::new(&usage.cgroup), dir.join("web"));
     let mut pids = vec![status.pid.expect("a pid"), hidden];
     pids.sort_unstable();
     assert_eq!(members(&dir.join("web")), pids);
@@ -176,6 +177,7 @@ fn an_upgrade_keeps_everybody_where_he_is() {
     host.define("web", &hider(&host, ""));
     host.start();
     let hidden = hidden(&host);
+    until("two are there", || members(&dir.join("web")).len() == 2);
     let before = members(&dir.join("web"));
     host.call("system.upgrade", &json!({}));
     let status = host.up("web");

@@ -93,7 +93,7 @@ impl Leaf {
         }
     }
 
-    /// What is frozen hears no signal but SIGKILL.
+    /// What is frozen handles no signal; it only dies of one that is fatal by itself.
     pub fn thaw(&self) {
         self.walk(DEPTH, &mut |leaf| {
             let frozen = leaf.read("cgroup.freeze");
