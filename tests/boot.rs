@@ -189,3 +189,40 @@ fn a_host_whose_daemon_cannot_start_has_a_shell() {
     ]);
     machine.is_off();
 }
+
+/// contrib/initramfs as its head says: the image is made, its services run, its console is a shell.
+#[test]
+fn the_example_initramfs_boots() {
+    let Some((parts, _)) = prepared() else {
+        return;
+    };
+    let contrib = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/initramfs");
+    let dir = std::env::temp_dir().join(format!("vitald-boot-{}-make", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("mkdir");
+    for tool in ["cpio", "gzip"] {
+        std::os::unix::fs::symlink(&parts.busybox, dir.join(tool)).expect("a link");
+    }
+    let path = std::env::var("PATH").expect("a PATH");
+    let image = dir.join("initrd.img");
+    let made = std::process::Command::new(format!("{contrib}/make"))
+        .env("PATH", format!("{}:{path}", dir.display()))
+        .arg("-o")
+        .arg(&image)
+        .args(["-b", &std::env::var("VITALD_BIN").expect("as prepared")])
+        .args(["-c", &format!("{contrib}/config")])
+        .arg(format!("{}=/bin/busybox", parts.busybox.display()))
+        .status();
+    assert!(made.expect("contrib/initramfs/make").success());
+    let initramfs = std::fs::read(&image).expect("the image");
+    let _ = std::fs::remove_dir_all(&dir);
+
+    let mut machine = Machine::boot(&parts, "example", &initramfs);
+    machine.lines(&["3 definitions", "built-in shell"]);
+    machine.types("until vitald status web; do sleep 1; done; echo web: $((6 * 7))");
+    machine.lines(&["web: 42"]);
+    machine.types("exit");
+    machine.lines(&["built-in shell"]);
+    machine.types("poweroff");
+    machine.line("the machine is powered off");
+    machine.is_off();
+}

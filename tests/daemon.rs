@@ -34,6 +34,8 @@ mod faults;
 mod health;
 #[path = "daemon/host.rs"]
 mod host;
+#[path = "daemon/image.rs"]
+mod image;
 #[path = "daemon/init.rs"]
 mod init;
 #[path = "daemon/logs.rs"]
@@ -42,6 +44,8 @@ mod logs;
 mod many;
 #[path = "daemon/notify.rs"]
 mod notify;
+#[path = "daemon/parents.rs"]
+mod parents;
 #[path = "daemon/processes.rs"]
 mod processes;
 #[path = "daemon/reactor.rs"]
@@ -50,6 +54,8 @@ mod reactor;
 mod recording;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/servers.rs"]
+mod servers;
 #[path = "daemon/shutdown.rs"]
 mod shutdown;
 #[path = "daemon/simulate.rs"]

@@ -22,6 +22,7 @@ use crate::reactor::init;
 use crate::reactor::listener::Listener;
 use crate::reactor::logs::LogDir;
 use crate::reactor::messages::Messages;
+use crate::reactor::parent;
 use crate::reactor::program;
 use crate::reactor::reexec::{self, Handover};
 use crate::reactor::rehearsal::Rehearsal;
@@ -210,6 +211,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         &socket,
         in_place,
     );
+    let number = counted(definitions.len(), "definition", "definitions");
     let taken_up = match adopted.len() {
         0 => String::new(),
         number => format!(
@@ -218,9 +220,8 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         ),
     };
     log::info!(
-        "vitald {}: {}{taken_up}, control socket {socket}",
+        "vitald {}: {number}{taken_up}, control socket {socket}",
         env!("CARGO_PKG_VERSION"),
-        counted(definitions.len(), "definition", "definitions"),
     );
     let main = options.main.clone().or_else(|| settings.main.clone());
     if let Some(name) = main.as_deref()
@@ -245,6 +246,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         main,
         shutdown_timeout: settings.shutdown_timeout.or(host),
     };
+    parent::ready(&format!("{number}{taken_up}"));
     let code = reactor
         .run(boot, adopted, commands)
         .map_err(|error| format!("the loop ended: {error}"))?;

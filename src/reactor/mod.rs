@@ -34,6 +34,7 @@ pub mod listener;
 pub mod logs;
 pub mod messages;
 mod notify;
+pub mod parent;
 mod parts;
 mod perform;
 pub mod policy;
@@ -416,7 +417,9 @@ impl Reactor {
             self.hear_all_living();
         }
         if self.engine.is_shutting_down() && self.exit.is_none() {
-            reexec::shutting_down();
+            if reexec::shutting_down() {
+                parent::stopping();
+            }
         }
     }
 

@@ -30,6 +30,8 @@ pub struct Host {
     daemon: Option<Child>,
     env: Vec<(String, String)>,
     faults: Option<Faults>,
+    /// What a shell does before it becomes the daemon, in namespaces of its own.
+    within: Option<String>,
 }
 
 pub fn binary() -> PathBuf {
@@ -123,6 +125,7 @@ impl Host {
             daemon: None,
             env: Vec::new(),
             faults: None,
+            within: None,
             dir,
         }
     }
@@ -144,6 +147,11 @@ impl Host {
     /// Its daemons' system calls fail by these.
     pub fn set_faults(&mut self, faults: Faults) {
         self.faults = Some(faults);
+    }
+
+    /// Its daemons have a network and a file system of their own, prepared by this shell script.
+    pub fn set_within(&mut self, script: &str) {
+        self.within = Some(format!("{script}exec \"$@\""));
     }
 
     pub fn set_state_dir(&mut self, dir: PathBuf) {
@@ -198,7 +206,15 @@ impl Host {
 
     /// The daemon's command, ready to be started.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = match &self.within {
+            None => Command::new(binary()),
+            Some(script) => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "--net", "sh", "-c", script, "sh"]);
+                command.arg(binary());
+                command
+            }
+        };
         command.arg("run");
         command.arg("--config-dir").arg(self.dir.join("config"));
         command.arg("--state-dir").arg(&self.state_dir);

@@ -48,9 +48,9 @@ pub fn ends_in(ending: Ending) {
     }
 }
 
-/// From now on the execution after a panic goes on with stopping all services.
-pub fn shutting_down() {
-    SHUTTING_DOWN.store(true, Ordering::Relaxed);
+/// From now on the execution after a panic goes on with stopping all services. True: that is new.
+pub fn shutting_down() -> bool {
+    !SHUTTING_DOWN.swap(true, Ordering::Relaxed)
 }
 
 /// From now on a panic executes the daemon anew. `panics`: those that count already.

@@ -1,0 +1,42 @@
+//! Tells whoever started the daemon how it goes, in the way of sd_notify(3): `Type=notify` of a
+//! systemd unit, `ready = "notify"` where the one that started us is another vitald.
+//!
+//! Not here: what services tell us (`notify`). Invariant: nobody is waited for, and nothing
+//! depends on being heard.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+/// The socket answers, and supervision begins.
+pub fn ready(what: &str) {
+    tell(&format!("READY=1\nSTATUS={what}\n"));
+}
+
+/// All services are being stopped.
+pub fn stopping() {
+    tell("STOPPING=1\nSTATUS=stopping all services\n");
+}
+
+fn tell(words: &str) {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
+    if let Err(error) = send(&name, words) {
+        let name = name.display();
+        log::warn!("cannot tell who started us by NOTIFY_SOCKET={name}: {error}");
+    }
+}
+
+fn send(name: &OsStr, words: &str) -> io::Result<()> {
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(name)?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(words.as_bytes(), &address)?;
+    Ok(())
+}
