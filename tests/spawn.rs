@@ -10,6 +10,8 @@ mod errors;
 mod life;
 #[path = "spawn/rig.rs"]
 mod rig;
+#[path = "spawn/rooms.rs"]
+mod rooms;
 #[path = "spawn/trees.rs"]
 mod trees;
 

@@ -29,6 +29,13 @@ fn limits_are_in_force_and_nobody_hides() {
     let hider = "(setsid env -i /bin/sh -c 'echo $$ > /run/hidden; exec /bin/sleep 1000' &)
                  exec sleep 1000";
     define(&mut archive, "hider", &shell(hider));
+    // A daemon below a daemon: it leaves the cgroup that is to hand controllers on.
+    let second = "exec vitald run --config-dir /etc/second --state-dir /run/second-state
+                  --runtime-dir /run/second";
+    let text = shell(&second.replace('\n', " "));
+    define(&mut archive, "second", &text);
+    let inner = b"exec = 'sleep 1000'\nmemory_max = '32M'\npids_max = 7\n";
+    archive.file("etc/second/services/inner.toml", 0o644, inner);
     define(&mut archive, "orders", &orders());
     let mut machine = Machine::boot(&parts, "limits", &archive.finish());
     machine.line("orders: here");
@@ -64,6 +71,20 @@ fn limits_are_in_force_and_nobody_hides() {
     machine.order("while ! [ -s /run/hidden ]; do sleep 0.1; done; vitald stop hider --wait");
     machine.order("[ -e /proc/$(cat /run/hidden) ] && echo hidden: lives || echo hidden: gone");
     machine.line("hidden: gone");
+
+    let second = format!("{LEAVES}/second");
+    machine.order(&format!(
+        "while ! grep -q . {second}/vitald-*/inner/cgroup.procs; do sleep 0.2; done"
+    ));
+    machine.order(&format!(
+        "cd {second}; echo inner $(cat vitald-*/inner/memory.max vitald-*/inner/pids.max)
+         echo daemons $(wc -l < vitald-daemon/cgroup.procs), here $(wc -l < cgroup.procs); cd /"
+    ));
+    // The daemon and its scribe.
+    machine.lines(&["inner 33554432 7", "daemons 2, here 0"]);
+    machine.order("vitald stop second --wait");
+    machine.order(&format!("grep populated {second}/cgroup.events"));
+    machine.line("populated 0");
 
     machine.order("vitald info");
     machine.line(&format!("cgroups   {LEAVES}"));

@@ -307,7 +307,7 @@ impl Held {
             ),
             _ => cannot("lock", &error),
         })?;
-        if place.within {
+        if place.within && !place.pinned {
             leave(dir.parent().unwrap_or(dir))?;
         }
         Ok(Held { place, _lock: lock })
@@ -337,6 +337,13 @@ impl Held {
             return Ok(());
         }
         let parent = self.parent();
+        if self.place.pinned {
+            return Err(format!(
+                "the daemon is in {} itself: write DelegateSubgroup={DAEMON} into its unit (systemd \
+                 254), or remove the key",
+                parent.0.display()
+            ));
+        }
         let word = format!("+{controller}");
         let hand_on = |leaf: &Leaf| {
             leaf.set(file, &word).map_err(|error| {

@@ -30,6 +30,9 @@ pub struct Place {
     pub path: String,
     /// We are in its parent.
     pub within: bool,
+    /// And are to be put there again: systemd cannot start a unit in a cgroup that hands controllers
+    /// on and has others below it (EBUSY).
+    pub pinned: bool,
 }
 
 /// Where it is to be, or why it cannot be anywhere and what would help.
@@ -67,7 +70,13 @@ fn given(dir: &Path, mounts: &[Mount]) -> Result<Place, String> {
     let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
     let within = own.trim_end_matches('/') == parent;
     let dir = dir.to_owned();
-    Ok(Place { dir, path, within })
+    let pinned = within && is_systemd();
+    Ok(Place {
+        dir,
+        path,
+        within,
+        pinned,
+    })
 }
 
 /// Below the one that we are in.
@@ -92,24 +101,33 @@ fn own(mounts: &[Mount], name: &str) -> Result<Place, String> {
     let mut dir = mount.at.join(inside);
     let mut path = joined(&mount.root, Path::new(inside));
     let root = path == "/";
-    if !root && moved.is_none() && nix::unistd::geteuid().is_root() && is_systemd() {
-        // Whoever manages the others may be given a part of them, and says so.
-        let given = dir.ancestors().take_while(|dir| dir.starts_with(&mount.at));
-        let Some(given) = given.into_iter().find(|dir| is_delegated(dir)) else {
+    if !root && moved.is_none() && is_systemd() {
+        // What it gives away it marks; we may be below that (DelegateSubgroup=).
+        let above = dir.ancestors().take_while(|dir| dir.starts_with(&mount.at));
+        let given = above.into_iter().find(|dir| is_delegated(dir));
+        if given.is_none() && nix::unistd::geteuid().is_root() {
             return Err(format!(
                 "{} is systemd's: write Delegate=yes into the daemon's unit, or another cgroup \
                  into vitald.toml",
                 dir.display()
             ));
-        };
-        let inside = given.strip_prefix(&mount.at).unwrap_or(given);
-        path = joined(&mount.root, inside);
-        dir = given.to_owned();
+        }
+        if let Some(given) = given.map(Path::to_owned) {
+            let inside = given.strip_prefix(&mount.at).unwrap_or(&given);
+            path = joined(&mount.root, inside);
+            dir = given;
+        }
     }
     let within = moved.is_none() && own == path;
+    let pinned = within && !root && is_systemd();
     dir.push(name);
     let path = joined(&path, Path::new(name));
-    Ok(Place { dir, path, within })
+    Ok(Place {
+        dir,
+        path,
+        within,
+        pinned,
+    })
 }
 
 /// `/a` and `b` are `/a/b`.
