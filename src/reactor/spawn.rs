@@ -198,7 +198,7 @@ impl Spawner {
             outlives: plan.run.is_some(),
             altered: self.altered,
             report: -1,
-            door: -1,
+            door: None,
             stdin: self.stdin.as_raw_fd(),
             stdout: plan.stdout.as_raw_fd(),
             stderr: plan.stderr.as_raw_fd(),
@@ -333,8 +333,9 @@ unsafe fn clone(
         Err(error) if error.kind() == io::ErrorKind::Unsupported => {
             let door = room.door();
             let door = door.map_err(|e| sys::failed(format!("cgroup {shown}"), &e))?;
-            setup.door = door.as_raw_fd();
-            // SAFETY: as above. The child uses the door before it is closed here: it has a copy.
+            // The setup's, for whatever is of this function the child drops as well.
+            setup.door = Some(door);
+            // SAFETY: as above.
             unsafe { sys::clone_process() }.map_err(fork)
         }
         Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && room.leaf.is_full() => {
