@@ -66,13 +66,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A file's name may hold anything but a slash, and this goes to terminals.
-        for letter in self.file.chars() {
-            match letter.is_control() {
-                true => write!(f, "{}", letter.escape_debug())?,
-                false => f.write_char(letter)?,
-            }
-        }
+        visible(f, &self.file)?;
         match self.line {
             0 => f.write_str(": ")?,
             line => write!(f, ":{line}:{}: ", self.column)?,
@@ -80,8 +74,18 @@ impl fmt::Display for Problem {
         if self.severity == Severity::Warning {
             f.write_str("warning: ")?;
         }
-        f.write_str(&self.message)
+        visible(f, &self.message)
     }
+}
+
+/// A file's name may hold anything but a slash, a message quotes what stands in the file; this is
+/// a line of its own and goes to terminals.
+fn visible(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    text.chars()
+        .try_for_each(|letter| match letter.is_control() {
+            true => write!(f, "{}", letter.escape_debug()),
+            false => f.write_char(letter),
+        })
 }
 
 /// How values are written in the file at hand, so that advice can be copied as it stands.

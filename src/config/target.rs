@@ -3,6 +3,7 @@
 //! Stricter than RFC 3986: only what the probes can use. Each error says what to write.
 
 use crate::config::definition::Address;
+use crate::config::hints;
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 
@@ -134,7 +135,10 @@ fn parse_port(digits: &str) -> Result<u16, String> {
         true => digits.parse::<u16>().ok().filter(|port| *port > 0),
         false => None,
     };
-    port.ok_or_else(|| format!("has no usable port: `{digits}`; ports are 1 to 65535"))
+    port.ok_or_else(|| {
+        let shown = hints::shorten(digits);
+        format!("has no usable port: `{shown}`; ports are 1 to 65535")
+    })
 }
 
 /// Path and query as they go into the request line.
