@@ -440,7 +440,9 @@ fn sized(bytes: u64) -> String {
         (1 << 20, 'M'),
         (1 << 10, 'K'),
     ];
-    let whole = units.into_iter().find(|(unit, _)| bytes % unit == 0);
+    let whole = units
+        .into_iter()
+        .find(|(unit, _)| bytes.is_multiple_of(*unit));
     match whole.filter(|_| bytes > 0) {
         Some((unit, letter)) => format!("{}{letter}", bytes / unit),
         None => bytes.to_string(),

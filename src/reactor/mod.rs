@@ -416,10 +416,8 @@ impl Reactor {
         if redefines {
             self.hear_all_living();
         }
-        if self.engine.is_shutting_down() && self.exit.is_none() {
-            if reexec::shutting_down() {
-                parent::stopping();
-            }
+        if self.engine.is_shutting_down() && self.exit.is_none() && reexec::shutting_down() {
+            parent::stopping();
         }
     }
 
