@@ -59,6 +59,14 @@ pub const LOG_READ_PER_TURN: usize = 64 * 1024;
 /// One log file, before it is rotated; and how many rotated ones are kept.
 pub const LOG_FILE_BYTES: u64 = 1024 * 1024;
 pub const LOG_FILES: u32 = 4;
+/// The first pause before a service's logger is started again; doubles with every end in a row …
+pub const LOGGER_PAUSE: Duration = Duration::from_millis(100);
+/// … up to this; one that lived so long is no end in a row.
+pub const LOGGER_PAUSE_MAX: Duration = Duration::from_secs(10);
+pub const LOGGER_STABLE: Duration = Duration::from_secs(10);
+/// A logger that does not end at the end of its input is sent SIGTERM after this, and SIGKILL
+/// after as long again.
+pub const LOGGER_PATIENCE: Duration = Duration::from_secs(3);
 /// Log bytes waiting for the scribe, over all services, before the newest are dropped and counted.
 pub const SCRIBE_LOG_BACKLOG: usize = 1024 * 1024;
 /// Durable records waiting for the scribe.

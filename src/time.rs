@@ -76,6 +76,24 @@ pub fn spoken(d: Duration) -> String {
     }
 }
 
+/// Milliseconds since 1970 as a TAI64N label in its external form, as `tai64nlocal`, svlogd and
+/// multilog have it: 2^62 + 10 + the seconds, which is TAI but for the leap seconds since 1972.
+pub fn tai64n_ms(ms: u64) -> String {
+    let seconds = TAI64 + ms / 1000;
+    format!("@{seconds:016x}{:08x}", ms % 1000 * 1_000_000)
+}
+
+/// The other way; None: it is no such label.
+pub fn tai64n_read(label: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(label.strip_prefix(b"@")?).ok()?;
+    let (seconds, nanos) = text.split_at_checked(16).filter(|_| text.len() == 24)?;
+    let seconds = u64::from_str_radix(seconds, 16).ok()?.checked_sub(TAI64)?;
+    let nanos = u64::from_str_radix(nanos, 16).ok()?;
+    seconds.checked_mul(1000)?.checked_add(nanos / 1_000_000)
+}
+
+const TAI64: u64 = (1 << 62) + 10;
+
 /// One reading of both clocks, by which a monotonic time is shown as wall-clock time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Wall {

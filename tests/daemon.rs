@@ -38,12 +38,16 @@ mod host;
 mod image;
 #[path = "daemon/init.rs"]
 mod init;
+#[path = "daemon/loggers.rs"]
+mod loggers;
 #[path = "daemon/logs.rs"]
 mod logs;
 #[path = "daemon/many.rs"]
 mod many;
 #[path = "daemon/notify.rs"]
 mod notify;
+#[path = "daemon/output.rs"]
+mod output;
 #[path = "daemon/parents.rs"]
 mod parents;
 #[path = "daemon/processes.rs"]

@@ -86,6 +86,7 @@ fn a_child_has_descriptors_0_to_2_and_the_declared_ones_only() {
             run: None,
             exec: &words(&list),
             process: &Process::default(),
+            stdin: None,
             stdout: writer.as_fd(),
             stderr: writer.as_fd(),
             fds: &[a, b, c],

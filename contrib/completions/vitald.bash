@@ -12,7 +12,7 @@ _vitald() {
     esac
     if [ -n "$skip" ]; then skip=; continue; fi
     case $word in
-      --socket|--timeout|--config-dir|--state-dir|--runtime-dir|--main|--record|--until|--at|--why|--serve|--say|--set|--against|--plot|--seed|--limit|-n|--lines|-n|--kind|-k|--for) skip=$word; continue ;;
+      --socket|--timeout|--config-dir|--state-dir|--runtime-dir|--main|--record|--until|--at|--why|--serve|--say|--set|--against|--plot|--seed|--limit|-n|--lines|-n|--priority|-p|--since|--grep|--kind|-k|--for) skip=$word; continue ;;
       -*) continue ;;
     esac
     case $verb in
@@ -40,6 +40,9 @@ _vitald() {
     --seed) : ;;
     --limit|-n) : ;;
     --lines|-n) : ;;
+    --priority|-p) : ;;
+    --since) : ;;
+    --grep) : ;;
     --kind|-k) _vitald_words "state health wanted probe decision hold" ;;
     --for) : ;;
   esac
@@ -59,7 +62,7 @@ _vitald() {
         restart) _vitald_words "--wait" ;;
         set) _vitald_words "--wait" ;;
         delete) _vitald_words "--wait" ;;
-        logs) _vitald_words "--lines --follow" ;;
+        logs) _vitald_words "--lines --follow --all --priority --since --grep" ;;
         events) _vitald_words "--kind" ;;
         hold) _vitald_words "--for" ;;
         policy\ simulate) _vitald_words "--set --against --seed" ;;
@@ -90,7 +93,7 @@ _vitald() {
     set:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     delete:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     probe\ run:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
-    logs:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
+    logs:*) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     events:*) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     reload:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     policy\ simulate:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;

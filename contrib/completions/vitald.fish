@@ -67,10 +67,14 @@ complete -c vitald -n '__fish_seen_subcommand_from delete' -a '(vitald list 2>/d
 complete -c vitald -n '__fish_seen_subcommand_from delete' -l wait -s w
 complete -c vitald -n __fish_use_subcommand -a probe -d 'ask a service\'s probes now and show what they answer'
 complete -c vitald -n '__fish_seen_subcommand_from probe' -a 'run (vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
-complete -c vitald -n __fish_use_subcommand -a logs -d 'what a service wrote'
+complete -c vitald -n __fish_use_subcommand -a logs -d 'what services wrote'
 complete -c vitald -n '__fish_seen_subcommand_from logs' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n '__fish_seen_subcommand_from logs' -l lines -s n -x
 complete -c vitald -n '__fish_seen_subcommand_from logs' -l follow -s f
+complete -c vitald -n '__fish_seen_subcommand_from logs' -l all -s a
+complete -c vitald -n '__fish_seen_subcommand_from logs' -l priority -s p -x
+complete -c vitald -n '__fish_seen_subcommand_from logs' -l since -x
+complete -c vitald -n '__fish_seen_subcommand_from logs' -l grep -x
 complete -c vitald -n __fish_use_subcommand -a events -d 'show what happens from now on'
 complete -c vitald -n '__fish_seen_subcommand_from events' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n '__fish_seen_subcommand_from events' -l kind -s k -x -a 'state health wanted probe decision hold'

@@ -101,8 +101,10 @@ impl<'a> Awaited<'a> {
 pub fn rest_of_stream(values: &Values) -> Option<String> {
     match values.verb().method {
         "logs.tail" => {
-            let name = quoted(values.text("name")?);
-            Some(format!("{{\"name\":{name},\"lines\":0,\"follow\":true}}"))
+            // The same, without what was shown already.
+            let mut rest = values.clone();
+            rest.put_number("lines", 0);
+            Some(rest.to_json())
         }
         "events.subscribe" => Some(values.to_json()),
         _ => None,

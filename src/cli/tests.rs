@@ -42,7 +42,7 @@ fn options_of_all_verbs_stand_before_or_after_the_verb() {
             timeout: Some(Duration::from_secs(5)),
         };
         assert_eq!(globals, meant, "{line}");
-        assert_eq!(values.to_json(), r#"{"name":"web","lines":3}"#);
+        assert_eq!(values.to_json(), r#"{"name":["web"],"lines":3}"#);
     }
     assert_eq!(asked("probe run web"), r#"probe.run {"name":"web"}"#);
     assert_eq!(asked("status"), "service.status {}");

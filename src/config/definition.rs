@@ -1,5 +1,6 @@
 //! What a definition holds, after it was read and checked. Plain data.
 
+use crate::config::log::Log;
 use crate::exit::Signal;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -30,6 +31,8 @@ pub struct Definition {
     /// None: it tells us nothing by itself.
     pub notify: Option<Box<Notify>>,
     pub probes: Box<[Probe]>,
+    /// None: what becomes of its output is what vitald.toml says.
+    pub log: Option<Box<Log>>,
 }
 
 impl Definition {

@@ -3,7 +3,8 @@
 //! Which keys need a restart is said in the key table and nowhere else.
 
 use crate::config::definition::{Definition, Hooks, Process, Ready, Resources, RetryPolicy};
-use crate::config::keys::{Key, Reload, retry_policy, service};
+use crate::config::keys::{Key, Reload, log, retry_policy, service};
+use crate::config::log::Log;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
@@ -39,6 +40,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         // By its parts, below.
         notify: _,
         probes,
+        log,
     } = old;
     let mut changed = Changed::default();
     changed.note(&service::DESCRIPTION, *description != new.description);
@@ -62,6 +64,11 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.retry_policy(retry_policy, &new.retry_policy);
     changed.notify(old, new);
     changed.note(&service::PROBE, *probes != new.probes);
+    let none = Log::default();
+    changed.log(
+        log.as_deref().unwrap_or(&none),
+        new.log.as_deref().unwrap_or(&none),
+    );
     match (changed.keys.is_empty(), changed.restart) {
         (true, _) => Change::None,
         (false, false) => Change::Live(changed.keys.into()),
@@ -171,6 +178,39 @@ impl Changed {
         self.note(&service::RELOAD_TIMEOUT, was != is);
     }
 
+    fn log(&mut self, old: &Log, new: &Log) {
+        let Log {
+            to,
+            time,
+            prefix,
+            file_bytes,
+            files,
+            stderr,
+            priority,
+            facility,
+            tag,
+            line_bytes,
+            long_lines,
+            rate_limit,
+            logger,
+        } = old;
+        self.note(&log::LOG_TO, *to != new.to);
+        self.note(&log::LOG_TIME, *time != new.time);
+        self.note(&log::LOG_PREFIX, *prefix != new.prefix);
+        self.note(&log::LOG_FILE_BYTES, *file_bytes != new.file_bytes);
+        self.note(&log::LOG_FILES, *files != new.files);
+        // A default that is written out is no reason for a restart.
+        let stderr = (stderr.unwrap_or_default(), new.stderr.unwrap_or_default());
+        self.note(&log::LOG_STDERR, stderr.0 != stderr.1);
+        self.note(&log::LOG_PRIORITY, *priority != new.priority);
+        self.note(&log::LOG_FACILITY, *facility != new.facility);
+        self.note(&log::LOG_TAG, *tag != new.tag);
+        self.note(&log::LOG_LINE_BYTES, *line_bytes != new.line_bytes);
+        self.note(&log::LOG_LONG_LINES, *long_lines != new.long_lines);
+        self.note(&log::LOG_RATE_LIMIT, *rate_limit != new.rate_limit);
+        self.note(&log::LOGGER, *logger != new.logger);
+    }
+
     fn retry_policy(&mut self, old: &RetryPolicy, new: &RetryPolicy) {
         let RetryPolicy {
             max_attempts,
@@ -228,6 +268,15 @@ mod tests {
         assert_eq!(change(old, new), Change::None);
     }
 
+    fn other_word(name: &str) -> &'static str {
+        match name {
+            "log_time" => "'tai64n'",
+            "log_prefix" => "'name'",
+            "log_stderr" => "'apart'",
+            _ => "'debug'",
+        }
+    }
+
     /// One value for each key that differs from its default; a table that lacks a key fails.
     #[test]
     fn each_key_does_what_the_table_says() {
@@ -253,6 +302,13 @@ mod tests {
             "notify_fd" => "7\nready = 'fd'",
             "notify_access" => "'main'",
             "fd_store_max" => "7",
+            "log_to" => "'syslog'",
+            "log_files" => "7",
+            "log_time" | "log_prefix" | "log_stderr" | "log_priority" => other_word(name),
+            "log_facility" => "'local3'",
+            "log_tag" | "logger" => "'x'",
+            "log_long_lines" => "'truncate'",
+            "log_rate_limit" => "{ count = 7 }",
             "retry_policy" => "{ jitter = 0.5 }",
             "probe" => "[{ type = 'tcp', target = 'a:1', send = 'x', expect = 'y' }]",
             _ => "7000",

@@ -33,7 +33,14 @@ const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
         "lifecycle",
         "write its keys beside `exec`, the delays and attempts into `retry_policy`",
     ),
-    ("log", "output is always kept; see `logs NAME`"),
+    (
+        "log",
+        "output is always kept; see `logs NAME`, and `log_to` for where",
+    ),
+    (
+        "log_level",
+        "the severity of lines that say none is `log_priority`",
+    ),
     (
         "max_restarts",
         "write `max_attempts` in `retry_policy`; for any number \"unlimited\", not 0",

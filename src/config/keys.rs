@@ -116,7 +116,7 @@ macro_rules! keys {
         $(#[doc = $doc:literal])+
         $id:ident $name:literal $(| $alias:literal)* : $takes:expr, $default:expr, $reload:expr
         $(, only $only:expr)?;
-    )+ }) => {
+    )+ $(and $($more:path),+;)? }) => {
         $(
             $(#[doc = $doc])+
             pub static $id: Key = Key {
@@ -129,9 +129,11 @@ macro_rules! keys {
                 doc: concat!($($doc),+),
             };
         )+
-        pub static $table: &[&Key] = &[$(&$id),+];
+        pub static $table: &[&Key] = &[$(&$id,)+ $($(&$more,)+)?];
     };
 }
+
+pub mod log;
 
 /// The keys of a service.
 pub mod service {
@@ -263,6 +265,9 @@ pub mod service {
         RETRY_POLICY "retry_policy": Takes::Table(super::retry_policy::ALL), Words("see there"), Live;
         /// How its health is asked, each probe a table.
         PROBE "probe" | "probes": Takes::Tables(super::probe::ALL), Words("none"), Live;
+        and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
+            log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,
+            log::LOG_LINE_BYTES, log::LOG_LONG_LINES, log::LOG_RATE_LIMIT, log::LOGGER;
     } }
 }
 
@@ -359,12 +364,8 @@ pub mod daemon {
         /// as root). With a name it is for that service alone: "restart:web". root and the daemon's
         /// own user may do all.
         ACCESS "access": Takes::Access, Words("nobody else"), Live;
-        /// A service's log file is rotated when it would grow beyond this.
-        LOG_FILE_BYTES "log_file_bytes": Takes::Integer { min: 4096, max: 1 << 40 },
-            Integer(limits::LOG_FILE_BYTES as i64), Live;
-        /// Rotated log files kept for each service, besides the one being written.
-        LOG_FILES "log_files": Takes::Integer { min: 0, max: 1000 },
-            Integer(limits::LOG_FILES as i64), Live;
+        /// Where syslog listens: a datagram socket. Read when the daemon starts.
+        SYSLOG_SOCKET "syslog_socket": Takes::Text, Text("/dev/log"), Live;
         /// Record all that is decided and why, in `recording` in the state directory: `vitald
         /// replay` shows and checks it. Values of `env`, of probes' headers and of `send` are not in
         /// it; command lines, URLs and the first 512 bytes of what probes were answered are. Read
@@ -394,6 +395,9 @@ pub mod daemon {
         /// What PID 1 of a host runs on the console when it cannot start, or when nothing runs and
         /// nothing will.
         RESCUE_SHELL "rescue_shell": Takes::Command, Words("/sbin/sulogin, else /bin/sh"), Live;
+        and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
+            log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,
+            log::LOG_LINE_BYTES, log::LOG_LONG_LINES, log::LOG_RATE_LIMIT, log::LOGGER;
     } }
 }
 

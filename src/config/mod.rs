@@ -14,6 +14,7 @@ pub mod hints;
 pub mod keys;
 mod lint;
 pub mod load;
+mod log;
 pub mod names;
 pub mod overlay;
 mod probe;
@@ -29,6 +30,10 @@ mod values;
 mod words;
 
 pub use definition::*;
+pub use log::{
+    FACILITIES, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, RateLimit, SEVERITIES,
+    Severity,
+};
 pub use service::Relation;
 
 #[cfg(test)]

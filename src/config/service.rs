@@ -5,6 +5,7 @@
 
 use crate::config::definition::*;
 use crate::config::keys::{retry_policy, service};
+use crate::config::log::{self, Log};
 use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::tree::{Entry, Span, Value};
@@ -84,6 +85,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
     }
     let start_timeout = start_timeout(&t, kind, &probes, p);
     let notify = notify(&t, kind, p);
+    let log = log::read(&t, p);
     let restarts = [Restart::Always, Restart::OnFailure, Restart::Never];
     let restart = t
         .choice_given(&service::RESTART, &restarts, p)
@@ -126,6 +128,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         retry_policy,
         notify,
         probes: probes.into_iter().map(|(probe, _)| probe).collect(),
+        log: (log != Log::default()).then(|| Box::new(log)),
     };
     (!definition.exec.is_empty()).then_some(Built {
         definition,

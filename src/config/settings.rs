@@ -6,6 +6,7 @@
 use crate::config::hints;
 use crate::config::keys::{ACCESS_WORDS, daemon};
 use crate::config::load;
+use crate::config::log::{self, Log};
 use crate::config::names;
 use crate::config::problem::{Problem, Problems};
 use crate::config::reader::{Table, wrong};
@@ -18,9 +19,10 @@ pub struct Settings {
     /// Groups, by name or number, and what each may do on the control socket; a group stands once
     /// for each of its rights. root and our own user may do all.
     pub access: Box<[(Box<str>, Right)]>,
-    pub log_file_bytes: u64,
-    /// Rotated files kept besides the one being written.
-    pub log_files: u32,
+    /// What becomes of output, where a service's definition does not say.
+    pub log: Log,
+    /// Where syslog listens.
+    pub syslog_socket: Box<str>,
     /// What the engine is told is written to `recording` in the state directory.
     pub record: bool,
     pub record_bytes: u64,
@@ -105,8 +107,8 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             access: Box::default(),
-            log_file_bytes: limits::LOG_FILE_BYTES,
-            log_files: limits::LOG_FILES,
+            log: Log::default(),
+            syslog_socket: SYSLOG_SOCKET.into(),
             record: false,
             record_bytes: limits::RECORD_BYTES,
             main: None,
@@ -143,10 +145,10 @@ pub fn read(file: &str, bytes: &[u8]) -> (Settings, Vec<Problem>) {
 fn build(t: &Table<'_>, p: &mut Problems) -> Settings {
     Settings {
         access: access(t, p),
-        // The ranges in the key table are within those of the types.
-        log_file_bytes: u64::try_from(t.number(&daemon::LOG_FILE_BYTES, p)).unwrap_or(0),
-        log_files: u32::try_from(t.number(&daemon::LOG_FILES, p)).unwrap_or(0),
+        log: log::read(t, p),
+        syslog_socket: syslog_socket(t, p),
         record: t.boolean(&daemon::RECORD, p),
+        // The range in the key table is within that of the type.
         record_bytes: u64::try_from(t.number(&daemon::RECORD_BYTES, p)).unwrap_or(0),
         main: main(t, p),
         shutdown_timeout: t.millis_given(&daemon::SHUTDOWN_TIMEOUT, p),
@@ -182,6 +184,22 @@ fn cgroup(t: &Table<'_>, p: &mut Problems) -> Cgroup {
 fn is_place(path: &str) -> bool {
     let named = path.split('/').any(|part| !part.is_empty());
     path.starts_with('/') && named && !path.split('/').any(|part| part == "..")
+}
+
+/// Where everybody looks for syslog (syslog(3)).
+const SYSLOG_SOCKET: &str = "/dev/log";
+
+fn syslog_socket(t: &Table<'_>, p: &mut Problems) -> Box<str> {
+    match t.text(&daemon::SYSLOG_SOCKET, p) {
+        None => SYSLOG_SOCKET.into(),
+        Some(path) if path.starts_with('/') => path.into(),
+        Some(path) => {
+            let shown = hints::shorten(path);
+            let words = format!("`syslog_socket` is `{shown}`; it must be absolute");
+            p.error(t.place(&daemon::SYSLOG_SOCKET), words);
+            SYSLOG_SOCKET.into()
+        }
+    }
 }
 
 fn main(t: &Table<'_>, p: &mut Problems) -> Option<Box<str>> {

@@ -56,6 +56,7 @@ fn all_defaults() {
             on_exhausted_exec: None,
         },
         notify: None,
+        log: None,
         probes: Box::new([]),
     };
     assert_eq!(d, expected);
@@ -485,7 +486,12 @@ fn defaults_in_the_key_tables_are_valid_values() {
         ),
     ];
     for (table, head) in tables {
-        for key in table.iter().filter(|key| key.is_for("http")) {
+        // What a service says of its output beats vitald.toml, also where it says the default.
+        let of_log = |key: &&&keys::Key| keys::log::ALL.iter().any(|log| log.name == key.name);
+        for key in table
+            .iter()
+            .filter(|key| key.is_for("http") && !of_log(key))
+        {
             let value = match key.default {
                 keys::Preset::Integer(n) => n.to_string(),
                 keys::Preset::Fraction(n) => n.to_string(),
@@ -496,6 +502,37 @@ fn defaults_in_the_key_tables_are_valid_values() {
             let written = clean("web.toml", &format!("{head}{} = {value}\n", key.name));
             assert_eq!(written, clean("web.toml", head), "{}", key.name);
         }
+    }
+}
+
+#[test]
+fn defaults_of_output_are_what_nothing_said_means() {
+    let nothing = Log::default();
+    let style = |log: &Log| {
+        let choices = (log.to.unwrap_or_default(), log.time.unwrap_or_default());
+        let more = (
+            log.prefix.unwrap_or_default(),
+            log.is_apart(),
+            log.priority(),
+        );
+        let numbers = (
+            log.file_bytes(),
+            log.files(),
+            log.line_bytes(),
+            log.facility(),
+        );
+        (choices, more, numbers, log.long_lines.unwrap_or_default())
+    };
+    for key in keys::log::ALL {
+        let value = match key.default {
+            keys::Preset::Integer(n) => n.to_string(),
+            keys::Preset::Text(t) => format!("'{t}'"),
+            _ => continue,
+        };
+        let given = clean("web.toml", &format!("exec = 'a'\n{} = {value}\n", key.name));
+        let given = given.log.expect("something is said");
+        assert_ne!(*given, nothing, "{}", key.name);
+        assert_eq!(style(&given), style(&nothing), "{}", key.name);
     }
 }
 
@@ -511,7 +548,7 @@ fn settings_have_defaults_and_keep_them_when_broken() {
     assert_eq!((none, problems.len()), (settings::Settings::default(), 0));
     let text = b"log_files = 9\nrecord = true\nrecord_bytes = 70000\n[access]\nwheel = 'act'\nadm = 'read'\n4 = ['view', 'all', 'logs:web', 1]\nops = 'restart:a b'\n";
     let (some, problems) = settings::read("vitald.toml", text);
-    assert_eq!(some.log_files, 9);
+    assert_eq!(some.log.files(), 9);
     assert_eq!((some.record, some.record_bytes), (true, 70_000));
     let right = |group: &str, access, service: Option<&str>| {
         let service = service.map(Box::from);

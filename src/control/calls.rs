@@ -6,6 +6,7 @@
 
 use super::House;
 use super::access::{Access, Level};
+use super::log_lines::Choice;
 use super::power::Ending;
 use super::reply::Reply;
 use super::rpc::code;
@@ -13,7 +14,7 @@ use super::values::Values;
 use super::verbs::{Kind, Shape, Verb};
 use crate::config::load::{self, Outcome};
 use crate::config::set::{self, File};
-use crate::config::{Definition, hints, names};
+use crate::config::{Definition, SEVERITIES, Severity, hints, names};
 use crate::engine::{Command, Given};
 use crate::exit::Signal;
 use crate::id::ServiceId;
@@ -51,17 +52,25 @@ pub enum Act {
     /// Ask what a policy would do; the loop has it asked by a helper and answers by ticket.
     Simulate(Box<Simulation>),
     /// Log lines, which the loop has; it answers by ticket.
-    Logs {
-        service: ServiceId,
-        name: Box<str>,
-        lines: usize,
-        follow: bool,
-    },
+    Logs(Box<LogsAsked>),
     /// From now on these services (empty: all) and kinds (empty: all).
     Subscribe {
         services: Vec<Box<str>>,
         kinds: Vec<Box<str>>,
     },
+}
+
+/// Which lines of which logs are asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogsAsked {
+    /// At least one, unless all are meant.
+    pub services: Vec<(ServiceId, Box<str>)>,
+    /// All, also those that come to be later: the caller's rights decide.
+    pub all: bool,
+    /// At most so many of the newest, of all services together.
+    pub lines: usize,
+    pub follow: bool,
+    pub choice: Choice,
 }
 
 /// What shall be simulated.
@@ -123,7 +132,7 @@ fn allowed(verb: &Verb, values: &Values, access: &Access) -> bool {
     // What shows many services shows each reader those that it may see.
     let cut_down = matches!(
         verb.shape,
-        Shape::List | Shape::Status | Shape::Story | Shape::Events
+        Shape::List | Shape::Status | Shape::Story | Shape::Events | Shape::Logs
     );
     named || access.overall(verb.access) || (cut_down && access.somewhere(verb.access))
 }
@@ -305,13 +314,60 @@ pub fn probe_run(call: &Call<'_>) -> Result<Act, Fault> {
 }
 
 pub fn logs(call: &Call<'_>) -> Result<Act, Fault> {
-    let service = call.service()?;
-    Ok(Act::Logs {
-        service,
-        name: call.house.name(service).into(),
-        lines: call.count("lines"),
+    let bad = |message: String| Fault {
+        code: code::BAD_PARAMS,
+        message,
+    };
+    let (names, all) = (call.values.list("name"), call.values.flag("all"));
+    let ids = match (names, all) {
+        ([], true) => {
+            let mut all = call.house.services();
+            all.retain(|id| call.access.on(call.house.name(*id), Level::Read));
+            all
+        }
+        ([], false) => {
+            return Err(bad(
+                "logs needs `name`: the services, or --all for all".into()
+            ));
+        }
+        (_, true) => return Err(bad("give services or --all, not both".into())),
+        (names, false) => {
+            let mut ids = Vec::new();
+            for name in names {
+                let id = call.find(name)?;
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+            ids
+        }
+    };
+    let priority = match call.values.text("priority") {
+        None => None,
+        Some(word) => Some(Severity::parse(word).ok_or_else(|| {
+            let (known, shown) = (SEVERITIES.join(", "), hints::shorten(word));
+            bad(format!(
+                "`priority` must be one of {known}, or 0 to 7, not `{shown}`"
+            ))
+        })?),
+    };
+    let since = call.values.number("since_ms");
+    let lines = match (call.values.number("lines"), since) {
+        (None, Some(_)) => usize::MAX,
+        _ => call.count("lines"),
+    };
+    let named = |id: ServiceId| (id, call.house.name(id).into());
+    Ok(Act::Logs(Box::new(LogsAsked {
+        services: ids.into_iter().map(named).collect(),
+        all,
+        lines,
         follow: call.values.flag("follow"),
-    })
+        choice: Choice {
+            priority,
+            since_ms: since.map(|ms| call.wall.wall_ms.saturating_sub(ms)),
+            grep: call.values.text("grep").map(Into::into),
+        },
+    })))
 }
 
 pub fn events(call: &Call<'_>) -> Result<Act, Fault> {

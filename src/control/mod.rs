@@ -15,6 +15,7 @@
 pub mod access;
 pub mod calls;
 pub mod forecast;
+pub mod log_lines;
 pub mod openrpc;
 pub mod power;
 pub mod render;

@@ -7,13 +7,13 @@ use super::forecast::{
     Actual, AttemptsAt, DecisionAt, Down, Forecast, Lanes, Moment, Restarts, StateAt, Stretch,
     Summary,
 };
-use super::reply::{Done, LogLines, Overview, Pong, ProbeAnswer};
+use super::reply::{Done, LogEntry, LogLines, Overview, Pong, ProbeAnswer};
 use super::rpc::code;
 use super::values::quoted;
 use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status, StoryLine, Usage,
-    WatchdogStatus, Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, Status, StoryLine,
+    Usage, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -85,9 +85,10 @@ fn param(arg: &Arg) -> String {
         Kind::Count => "{\"type\":\"integer\",\"minimum\":0}".to_owned(),
         Kind::Duration => "{\"type\":[\"integer\",\"string\"]}".to_owned(),
         Kind::Flag => "{\"type\":\"boolean\"}".to_owned(),
-        Kind::Services | Kind::Texts => {
-            "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}".to_owned()
-        }
+        Kind::Services => "{\"oneOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":\
+                           {\"type\":\"string\"}}]}"
+            .to_owned(),
+        Kind::Texts => "{\"type\":\"array\",\"items\":{\"type\":\"string\"}}".to_owned(),
         Kind::OneOf(known) => {
             let known: Vec<String> = known.iter().map(|word| quoted(word)).collect();
             let known = known.join(",");
@@ -172,6 +173,11 @@ fn samples() -> Vec<Sample> {
         cpu_ms: Some(0),
         ..Usage::default()
     };
+    let log = LogStatus {
+        logger: text(),
+        logger_pid: Some(0),
+        ..LogStatus::default()
+    };
     let status = Status {
         usage: Some(usage.clone()),
         status_text: text(),
@@ -191,6 +197,7 @@ fn samples() -> Vec<Sample> {
         gate: Some(gate.clone()),
         next: text(),
         next_in_ms: Some(0),
+        log: Some(log.clone()),
         problem: text(),
         ..Status::default()
     };
@@ -226,9 +233,15 @@ fn samples() -> Vec<Sample> {
         daemon: daemon.clone(),
         services: vec![status.clone()],
     };
+    let entry = LogEntry {
+        time: Some(String::new()),
+        stream: Some(String::new()),
+        ..LogEntry::default()
+    };
     let logs = LogLines {
         service: String::new(),
         lines: vec![String::new()],
+        entries: vec![entry.clone()],
     };
     let mut all = vec![
         sample("LastEnd", &last_end),
@@ -236,6 +249,7 @@ fn samples() -> Vec<Sample> {
         sample("WatchdogStatus", &watchdog),
         sample("GateStatus", &gate),
         sample("Usage", &usage),
+        sample("LogStatus", &log),
         sample("Status", &status),
         sample("StoryLine", &story),
         sample("Why", &why),
@@ -244,6 +258,7 @@ fn samples() -> Vec<Sample> {
         sample("Overview", &overview),
         sample("ProbeAnswer", &answer),
         sample("Done", &done),
+        sample("LogEntry", &entry),
         sample("LogLines", &logs),
         sample("Pong", &Pong::default()),
     ];

@@ -109,9 +109,27 @@ pub struct Overview {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LogLines {
+    /// Whose they all are; empty: see `entries`.
     pub service: String,
-    /// Without their line ends; what is no UTF-8 is replaced by U+FFFD.
+    /// As people read them: time, of several services the name, text. What is no UTF-8 is replaced
+    /// by U+FFFD.
     pub lines: Vec<String>,
+    /// The same in parts.
+    pub entries: Vec<LogEntry>,
+}
+
+/// A line of a log.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogEntry {
+    /// When it was read (RFC 3339); null: that is not known any more.
+    pub time: Option<String>,
+    pub service: String,
+    /// `stdout` or `stderr`; null: they are not told apart.
+    pub stream: Option<String>,
+    /// `emerg` `alert` `crit` `err` `warning` `notice` `info` `debug`.
+    pub priority: String,
+    pub text: String,
 }
 
 /// What is drawn of a forecast.

@@ -4,14 +4,12 @@
 //! event reaches only those who may read its service.
 
 use super::access::{Access, Level};
+use super::log_lines::{Choice, LogLine, log_lines, put_words};
 use super::render::{self, Style};
-use super::reply::{LogLines, put_json};
+use super::reply::put_json;
 use super::rpc;
 use crate::engine::status::StoryLine;
 use crate::id::ServiceId;
-
-/// A line that is not ended is kept this long (in bytes), then shown as it is.
-const LONGEST_LOG_LINE: usize = 8 * 1024;
 
 /// In which form a stream is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,76 +66,46 @@ impl Subscription {
     }
 }
 
-/// One log that a client follows.
+/// Logs that a client follows.
 pub struct Follow {
     pub tongue: Tongue,
-    pub service: ServiceId,
-    name: Box<str>,
-    /// The beginning of a line whose end has not come yet.
-    rest: Vec<u8>,
+    /// None: all that it may see.
+    pub services: Option<Vec<(ServiceId, Box<str>)>>,
+    pub choice: Choice,
 }
 
 impl Follow {
-    pub fn new(tongue: Tongue, service: ServiceId, name: Box<str>, rest: Vec<u8>) -> Follow {
-        Follow {
-            tongue,
-            service,
-            name,
-            rest,
+    pub fn has(&self, service: ServiceId, name: &str, access: &Access) -> bool {
+        match &self.services {
+            Some(services) => services.iter().any(|(id, _)| *id == service),
+            None => access.on(name, Level::Read),
         }
     }
 
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Whose all lines are, where that is one service.
+    pub fn only(&self) -> Option<&str> {
+        match self.services.as_deref() {
+            Some([(_, name)]) => Some(name),
+            _ => None,
+        }
     }
 
-    /// Bytes that wait for the end of their line.
-    pub fn rest(&self) -> &[u8] {
-        &self.rest
-    }
-
-    /// Appends what the service wrote. JSON gets whole lines.
-    pub fn put(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        if self.tongue == Tongue::Words {
-            out.extend_from_slice(bytes);
+    /// Appends what a service wrote.
+    pub fn put(&self, lines: &[LogLine<'_>], out: &mut Vec<u8>) {
+        let wanted: Vec<&LogLine<'_>> = lines
+            .iter()
+            .filter(|line| self.choice.wants(line))
+            .collect();
+        if wanted.is_empty() {
             return;
         }
-        self.rest.extend_from_slice(bytes);
-        let whole = match self.rest.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => end + 1,
-            None if self.rest.len() > LONGEST_LOG_LINE => self.rest.len(),
-            None => return,
-        };
+        let only = self.only();
+        if self.tongue == Tongue::Words {
+            return put_words(only.is_none(), &wanted, out);
+        }
         let mut params = Vec::new();
-        put_json(&mut params, &log_lines(&self.name, &self.rest[..whole]));
-        self.rest.drain(..whole);
+        put_json(&mut params, &log_lines(only, &wanted));
         rpc::put_notification("logs.lines", &params, out);
         out.push(b'\n');
     }
-}
-
-/// Bytes that a service wrote, as lines.
-pub fn log_lines(service: &str, bytes: &[u8]) -> LogLines {
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let lines = if bytes.is_empty() {
-        Vec::new()
-    } else {
-        bytes
-            .split(|byte| *byte == b'\n')
-            .map(|line| String::from_utf8_lossy(line).into_owned())
-            .collect()
-    };
-    LogLines {
-        service: service.to_owned(),
-        lines,
-    }
-}
-
-/// The part of `bytes` after its last line end.
-pub fn unfinished(bytes: &[u8]) -> usize {
-    bytes
-        .iter()
-        .rev()
-        .take_while(|byte| **byte != b'\n')
-        .count()
 }

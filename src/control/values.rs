@@ -23,6 +23,7 @@ pub enum Value {
 /// What is wrong with a call's arguments, in words; the caller adds the tongue's frame.
 pub type Complaint = String;
 
+#[derive(Clone)]
 pub struct Values {
     verb: &'static Verb,
     given: Vec<Option<Value>>,
@@ -79,6 +80,13 @@ impl Values {
         match self.verb.args.iter().position(|arg| arg.name == name) {
             Some(at) => self.put_word(at, text),
             None => Err(unknown_param(self.verb, name)),
+        }
+    }
+
+    /// Puts a number in the place of an argument of this name, if there is one.
+    pub fn put_number(&mut self, name: &str, number: u64) {
+        if let Some(at) = self.verb.args.iter().position(|arg| arg.name == name) {
+            self.given[at] = Some(Value::Number(number));
         }
     }
 
@@ -228,6 +236,9 @@ fn from_json(arg: &Arg, raw: &RawValue) -> Result<Option<Value>, Complaint> {
             (_, Some(word)) => from_word(arg, arg.name, &word)?,
             _ => return Err(meant("a signal's name or number")),
         },
+        Kind::Services if text.starts_with('"') => {
+            from_word(arg, arg.name, &word().ok_or_else(|| meant("a name"))?)?
+        }
         Kind::Services | Kind::Texts | Kind::OneOf(_) => {
             let words: Vec<String> =
                 serde_json::from_str(text).map_err(|_| meant("an array of strings"))?;
@@ -317,7 +328,7 @@ mod tests {
         assert_eq!(by_name, by_place);
         assert_eq!(
             by_name.unwrap(),
-            r#"{"name":"web","lines":5,"follow":true}"#
+            r#"{"name":["web"],"lines":5,"follow":true}"#
         );
     }
 
@@ -325,15 +336,15 @@ mod tests {
     fn null_and_a_missing_param_are_the_same() {
         assert_eq!(
             read("logs.tail", r#"["web", null]"#).unwrap(),
-            r#"{"name":"web"}"#
+            r#"{"name":["web"]}"#
         );
         assert!(
-            read("logs.tail", "[null]")
+            read("service.stop", "[null]")
                 .unwrap_err()
                 .contains("needs `name`")
         );
         assert!(
-            read("logs.tail", "{}")
+            read("service.stop", "{}")
                 .unwrap_err()
                 .contains("needs `name`")
         );

@@ -350,7 +350,7 @@ pub static VERBS: &[Verb] = &[
         words: "logs",
         method: "logs.tail",
         args: &[
-            NAME,
+            position("name", Kind::Services, false, "the services, or --all"),
             option(
                 "lines",
                 Kind::Count,
@@ -365,10 +365,42 @@ pub static VERBS: &[Verb] = &[
                 Some('f'),
                 "go on with what is written from now on",
             ),
+            option(
+                "all",
+                Kind::Flag,
+                "all",
+                Some('a'),
+                "of all services, also those that are defined later",
+            ),
+            option(
+                "priority",
+                Kind::Text,
+                "priority",
+                Some('p'),
+                "only what matters so much or more: emerg, alert, crit, err, warning, notice, \
+                 info, debug, or 0 to 7",
+            ),
+            option(
+                "since_ms",
+                Kind::Duration,
+                "since",
+                None,
+                "only what was read in this time, as 10m; all of that, unless --lines is given",
+            ),
+            option(
+                "grep",
+                Kind::Text,
+                "grep",
+                None,
+                "only lines that have this text",
+            ),
         ],
         access: Level::Read,
-        summary: "what a service wrote",
-        help: "In JSON what follows comes as notifications `logs.lines`.",
+        summary: "what services wrote",
+        help: "Of several services their lines are merged by time, each with the service's name. \
+               A line that begins with <0> to <7>, as in sd-daemon(3), says how much it matters; \
+               others are as `log_priority` says. In JSON `entries` have each line in parts, and \
+               what follows comes as notifications `logs.lines`.",
         shape: Shape::Logs,
         run: calls::logs,
     },

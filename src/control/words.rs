@@ -199,13 +199,19 @@ pub fn parse(verb: &'static Verb, rest: &[String]) -> Result<Values, Complaint> 
     parse.finish()
 }
 
-/// `logs NAME [-n N] [-f]`
+/// More than these are not listed in a verb's usage.
+const MANY_OPTIONS: usize = 5;
+
+/// `start NAME [--with-requires] [--wait]`
 pub fn usage(verb: &Verb) -> String {
     let mut out = verb.words.to_owned();
+    let options = verb.args.iter().filter(|arg| arg.form != Form::Position);
+    let many = options.count() > MANY_OPTIONS;
     for arg in verb.args {
         let value = arg.kind.placeholder();
         let shown = match arg.form {
             Form::Position => value.to_owned(),
+            _ if many => continue,
             Form::Option { long, .. } if value.is_empty() => format!("--{long}"),
             Form::Option {
                 short: Some(short), ..
@@ -217,6 +223,9 @@ pub fn usage(verb: &Verb) -> String {
         } else {
             format!(" [{shown}]")
         });
+    }
+    if many {
+        out.push_str(" [OPTION...]");
     }
     out
 }
@@ -305,7 +314,7 @@ mod tests {
 
     #[test]
     fn options_may_stand_anywhere_and_in_every_form() {
-        let meant = r#"logs.tail {"name":"web","lines":50,"follow":true}"#;
+        let meant = r#"logs.tail {"name":["web"],"lines":50,"follow":true}"#;
         for line in [
             "logs web -n 50 -f",
             "logs -fn50 web",
@@ -361,7 +370,7 @@ mod tests {
         );
         assert_eq!(
             say("logs a -n"),
-            "`--lines` needs N; usage: logs NAME [-n N] [--follow]"
+            "`--lines` needs N; usage: logs [NAME...] [OPTION...]"
         );
         assert!(
             say("stop a --wait=yes").contains("unexpected"),

@@ -235,6 +235,7 @@ pub(super) fn fallback_definition() -> Definition {
             on_exhausted_exec: None,
         },
         notify: None,
+        log: None,
         probes: Box::new([]),
     }
 }

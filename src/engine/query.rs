@@ -91,6 +91,8 @@ impl Engine {
         let said = !service.wanted_by.is_empty();
         let live = run.filter(|r| r.exit.is_none());
         Status {
+            // The loop knows.
+            log: None,
             name: service.name.to_string(),
             description: definition
                 .and_then(|d| d.description.as_deref())

@@ -46,6 +46,8 @@ pub struct Status {
     /// The next thing that happens by itself: `start`, `SIGKILL`, `gate` …, and in how long.
     pub next: Option<String>,
     pub next_in_ms: Option<u64>,
+    /// Null: nothing of note becomes of its output.
+    pub log: Option<LogStatus>,
     /// How a whole tree is ended: `cgroup`, `best effort` (session, group, VITALD_RUN) or `process
     /// only`.
     pub tree: String,
@@ -71,6 +73,17 @@ pub struct Usage {
     pub processes: u64,
     /// Processor time.
     pub cpu_ms: Option<u64>,
+}
+
+/// What becomes of a service's output, beside the usual.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogStatus {
+    /// Lines that `log_rate_limit` dropped since the daemon began.
+    pub dropped_lines: u64,
+    /// The command that gets the output, and why it does not run; null: it has no logger.
+    pub logger: Option<String>,
+    pub logger_pid: Option<i32>,
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

@@ -211,6 +211,7 @@ impl Reactor {
             run: None,
             exec: argv,
             process: &definition.process,
+            stdin: None,
             stdout: writer.as_fd(),
             stderr: writer.as_fd(),
             fds: &[],

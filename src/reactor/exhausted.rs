@@ -40,6 +40,7 @@ impl Reactor {
             run: None,
             exec,
             process: &definition.process,
+            stdin: None,
             stdout: writer.as_fd(),
             stderr: writer.as_fd(),
             fds: &[],

@@ -4,7 +4,6 @@
 //! Invariants: a client costs a turn no more than its share; whoever takes nothing is cut; at
 //! the limit the one idle longest makes room.
 
-use super::tail::Edge;
 use super::*;
 use crate::control::House;
 use crate::control::access::Rights;
@@ -16,8 +15,7 @@ use crate::engine::query::{decision_line, transition_line};
 use crate::engine::status::{DaemonStatus, Status, StoryLine, Why};
 use crate::engine::{Accepted, Answer, Record, Refusal};
 use crate::reactor::listener::{Client, Listener, Next, victim};
-use crate::reactor::ring::{Line, Ring};
-use crate::time::{Wall, rfc3339_ms};
+use crate::time::Wall;
 use mio::event::Event as Ready;
 use std::collections::BTreeSet;
 
@@ -27,10 +25,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Front {
     listener: Listener,
     token: Token,
-    clients: BTreeMap<u32, (Client, Token)>,
+    pub(super) clients: BTreeMap<u32, (Client, Token)>,
     next_client: u32,
     /// To be served: something came, or something is to be sent.
-    due: BTreeSet<u32>,
+    pub(super) due: BTreeSet<u32>,
     /// Who was last to have a share of a turn: the next turn begins behind it.
     served: u32,
     /// More wait at the door.
@@ -40,51 +38,63 @@ pub(super) struct Front {
 }
 
 /// What clients see of the engine.
-struct View<'a>(&'a Engine, &'a Life, Vec<String>, &'a Leaves);
+struct View<'a> {
+    engine: &'a Engine,
+    life: &'a Life,
+    troubles: Vec<String>,
+    logs: pipes::LogsSeen<'a>,
+    leaves: &'a Leaves,
+}
 
 impl House for View<'_> {
     fn find(&self, name: &str) -> Option<ServiceId> {
-        self.0.find(name).filter(|id| self.0.is_listed(*id))
+        self.engine
+            .find(name)
+            .filter(|id| self.engine.is_listed(*id))
     }
     fn services(&self) -> Vec<ServiceId> {
-        self.0.listed().collect()
+        self.engine.listed().collect()
     }
     fn name(&self, service: ServiceId) -> &str {
-        self.0.name(service)
+        self.engine.name(service)
     }
     fn find_probe(&self, service: ServiceId, probe: &str) -> Option<u16> {
-        self.0.find_probe(service, probe)
+        self.engine.find_probe(service, probe)
     }
     fn status(&self, service: ServiceId, wall: &Wall) -> Status {
-        let mut status = self.0.status(service, *wall);
-        self.3.show(service, self.0.has_run(service), &mut status);
+        let mut status = Status {
+            log: self.logs.status(service),
+            ..self.engine.status(service, *wall)
+        };
+        let runs = self.engine.has_run(service);
+        self.leaves.show(service, runs, &mut status);
         status
     }
     fn page(&self, service: ServiceId, wall: &Wall) -> Status {
-        let usage = self.3.usage(service);
+        let usage = self.leaves.usage(service);
         Status {
-            usage: usage.filter(|_| self.0.has_run(service)),
+            usage: usage.filter(|_| self.engine.has_run(service)),
             ..self.status(service, wall)
         }
     }
     fn why(&self, service: ServiceId, wall: &Wall) -> Why {
         Why {
             status: self.status(service, wall),
-            ..self.0.why(service, *wall)
+            ..self.engine.why(service, *wall)
         }
     }
     fn history(&self, of: Option<ServiceId>, wall: &Wall, limit: usize) -> Vec<StoryLine> {
-        self.0.history(of, *wall, limit)
+        self.engine.history(of, *wall, limit)
     }
     fn daemon(&self, wall: &Wall) -> DaemonStatus {
         DaemonStatus {
             pid: std::process::id() as i32,
             init: init::role().words().map(str::to_owned),
-            cgroups: Some(self.3.words()),
-            began: self.1.began.clone(),
-            reduced: self.1.reduced.clone(),
-            not_durable: self.2.clone(),
-            ..self.0.daemon(*wall)
+            cgroups: Some(self.leaves.words()),
+            began: self.life.began.clone(),
+            reduced: self.life.reduced.clone(),
+            not_durable: self.troubles.clone(),
+            ..self.engine.daemon(*wall)
         }
     }
 }
@@ -134,12 +144,6 @@ impl Front {
     /// The door, for the execution after us.
     pub fn hand_over(&self) -> reexec::Socket {
         self.listener.hand_over()
-    }
-
-    /// Does anybody follow this service's log?
-    pub fn is_followed(&self, id: ServiceId) -> bool {
-        let mut clients = self.clients.values();
-        clients.any(|(client, _)| client.session.follows(id))
     }
 
     fn count_listeners(&mut self) {
@@ -205,7 +209,13 @@ impl Reactor {
             let troubles = self.runtime.trouble().map(ToString::to_string);
             let state = self.state_trouble.as_deref().map(str::to_owned);
             let troubles = troubles.into_iter().chain(state).collect();
-            let view = View(&self.engine, &self.life, troubles, &self.leaves);
+            let view = View {
+                engine: &self.engine,
+                life: &self.life,
+                troubles,
+                logs: pipes::LogsSeen(&self.logs, &self.loggers),
+                leaves: &self.leaves,
+            };
             let desk = Desk {
                 house: &view,
                 wall: self.clock.wall(self.now),
@@ -327,12 +337,7 @@ impl Reactor {
             } => self.begin_upgrade(ticket, program.as_deref(), by, force),
             Errand::End { ticket, ending, by } => self.end_machine(ticket, ending, by),
             Errand::Simulate { ticket, asked } => self.begin_simulation(ticket, &asked),
-            Errand::Logs {
-                ticket,
-                service,
-                lines,
-                follow,
-            } => self.show_logs(ticket, service, lines as u64, follow),
+            Errand::Logs { ticket, asked } => self.show_logs(ticket, asked),
         }
     }
 
@@ -415,115 +420,4 @@ impl Reactor {
             }
         }
     }
-
-    // --- logs
-
-    /// The last lines that a service wrote, as its log file has them. What the ring no longer has,
-    /// or never had because a daemon before this one read it, is looked for in the files.
-    fn show_logs(&mut self, ticket: Ticket, id: ServiceId, lines: u64, follow: bool) {
-        if follow && let Some(log) = self.logs.get(id.index()).and_then(Option::as_ref) {
-            self.follows.entry(id).or_insert_with(|| log.ring.tail(0));
-        }
-        let (have, edge) = match self.logs.get(id.index()).and_then(Option::as_ref) {
-            Some(log) => (log.ring.lines(), edge(&log.ring)),
-            None => (0, None),
-        };
-        if have < lines {
-            self.start_tail(ticket, id, lines - have, edge);
-        } else {
-            self.give_logs(ticket, id, lines, b"");
-        }
-    }
-
-    /// What was found in the files, and what is in the ring. `whole`: when the files were to be
-    /// read the ring was empty, so that they may have had what is in the ring by now.
-    pub(super) fn give_found_logs(
-        &mut self,
-        ticket: Ticket,
-        id: ServiceId,
-        found: &[u8],
-        whole: bool,
-    ) {
-        let log = self.logs.get(id.index()).and_then(Option::as_ref);
-        let edge = log.filter(|_| whole).and_then(|log| edge(&log.ring));
-        let before = tail::not_in_memory(found, edge.as_ref()).concat();
-        self.give_logs(ticket, id, u64::MAX, &before);
-    }
-
-    /// `before`: older lines, from the files.
-    fn give_logs(&mut self, ticket: Ticket, id: ServiceId, lines: u64, before: &[u8]) {
-        let mut bytes = before.to_vec();
-        if let Some(log) = self.logs.get(id.index()).and_then(Option::as_ref) {
-            log.ring.read(&mut log.ring.tail(lines), &mut |line| {
-                put_line(&mut bytes, &line)
-            });
-        }
-        let serial = client_of(ticket);
-        if let Some((client, _)) = self.front.clients.get_mut(&serial) {
-            client.session.logs(ticket, &bytes);
-            self.front.due.insert(serial);
-        }
-    }
-
-    /// What a service has just written, to those who follow it.
-    pub(super) fn feed_followers(&mut self, id: ServiceId) {
-        let Some(cursor) = self.follows.get_mut(&id) else {
-            return;
-        };
-        let followed = |client: &Client| client.session.follows(id) || client.session.is_waiting();
-        let mut clients = self.front.clients.values();
-        if !clients.any(|(client, _)| followed(client)) {
-            self.follows.remove(&id);
-            return;
-        }
-        let Some(log) = self.logs.get(id.index()).and_then(Option::as_ref) else {
-            return;
-        };
-        let mut bytes = Vec::new();
-        let missed = log
-            .ring
-            .read(cursor, &mut |line| put_line(&mut bytes, &line));
-        if missed > 0 {
-            let words = format!("… {missed} lines were not shown: too many at once …\n");
-            bytes.splice(..0, words.into_bytes());
-        }
-        for (serial, (client, _)) in &mut self.front.clients {
-            if client.session.follows(id) {
-                client.session.log_bytes(id, &bytes);
-                self.front.due.insert(*serial);
-            }
-        }
-    }
-}
-
-/// As the scribe writes it: the time, a blank, the line.
-fn put_line(out: &mut Vec<u8>, line: &Line<'_>) -> bool {
-    out.extend_from_slice(rfc3339_ms(line.wall_ms).as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(line.text().as_bytes());
-    out.push(b'\n');
-    true
-}
-
-/// The ring's oldest line, and all of the same time.
-fn edge(ring: &Ring) -> Option<Edge> {
-    let mut edge: Option<Edge> = None;
-    ring.read(&mut ring.tail(u64::MAX), &mut |line| {
-        let edge = edge.get_or_insert_with(|| Edge {
-            ms: line.wall_ms,
-            lines: Vec::new(),
-        });
-        if line.wall_ms != edge.ms {
-            return false;
-        }
-        edge.lines
-            .extend_from_slice(rfc3339_ms(line.wall_ms).as_bytes());
-        edge.lines.push(b' ');
-        line.parts
-            .iter()
-            .for_each(|part| edge.lines.extend_from_slice(part));
-        edge.lines.push(b'\n');
-        true
-    });
-    edge
 }

@@ -3,7 +3,8 @@
 //! A job ends when its process ends; its pipe is read until then and once more after it, never
 //! until its end: a grandchild may hold the other side for ever. Output is bounded.
 
-use super::tail::Edge;
+use super::show_logs::TailAsked;
+use super::tail::Wanted;
 use super::*;
 use crate::config::Address;
 use crate::engine::SpawnError;
@@ -68,9 +69,7 @@ pub(super) enum Work {
     /// Older log lines, to stand before those of the ring.
     Tail {
         ticket: Ticket,
-        service: ServiceId,
-        /// The ring was empty, and nothing was said of where it begins.
-        whole: bool,
+        asked: Rc<TailAsked>,
     },
 }
 
@@ -172,29 +171,19 @@ impl Reactor {
         }
     }
 
-    /// Older lines of a service's log, from the files that the scribe writes.
-    pub(super) fn start_tail(
-        &mut self,
-        ticket: Ticket,
-        service: ServiceId,
-        lines: u64,
-        edge: Option<Edge>,
-    ) {
-        let dir = self.state_dir.join("logs").join(self.name(service));
+    /// Older lines of services' logs, from the files that the scribe writes.
+    pub(super) fn start_tail(&mut self, ticket: Ticket, asked: Rc<TailAsked>, wanted: Vec<Wanted>) {
         let origin = self.spawner.origin();
-        let whole = edge.is_none();
-        let helper = helper::start(c"vitald-tail", origin, &[], tail::LIMIT, move |out| {
-            let bytes = tail::read(&dir, lines, edge.as_ref());
-            u8::from(io::Write::write_all(out, &bytes).is_err())
+        let helper = helper::start(c"vitald-tail", origin, &[], tail::TOLD_LIMIT, move |out| {
+            u8::from(tail::tell(&wanted, out).is_err())
         });
         let work = Work::Tail {
             ticket,
-            service,
-            whole,
+            asked: asked.clone(),
         };
         if let Err(error) = helper.and_then(|helper| self.watch_helper(helper, work)) {
             log::debug!("cannot read older log lines: {}", error.step);
-            self.give_found_logs(ticket, service, b"", false);
+            self.give_found_logs(ticket, &asked, b"");
         }
     }
 
@@ -357,11 +346,7 @@ impl Reactor {
                 tail,
                 setup,
             } => self.exhausted_ended(service, exit, &tail, &setup),
-            Work::Tail {
-                ticket,
-                service,
-                whole,
-            } => self.give_found_logs(ticket, service, &job.output, whole),
+            Work::Tail { ticket, asked } => self.give_found_logs(ticket, &asked, &job.output),
             Work::Definitions { ticket } => match definitions::receive(&job.output) {
                 Some(files) if exit == Exit::Code(0) => {
                     let (mut files, problems) = definitions::join(files, self.engine.given());

@@ -1,4 +1,5 @@
-//! The pipes by which services speak: one FIFO each, `R/log/NAME.fifo`, for stdout and stderr.
+//! The pipes by which services speak: one FIFO each, `R/log/NAME.fifo`, for stdout and stderr, and
+//! where stderr is to be told apart, or a logger has something to say, `R/log/NAME.stderr`.
 //!
 //! A FIFO and not a pipe, because it has a name, and every end of it is opened for reading *and*
 //! writing: so a service holds a read end of its own pipe, is not killed by SIGPIPE when the
@@ -6,22 +7,24 @@
 //! every byte. Nothing here waits for the end of a file: there is none, and a grandchild may hold
 //! the other end for ever.
 //!
-//! What is read goes into the service's [`Ring`] and to the [`Scribe`]. Bytes are not looked at.
-//! Invariants: one turn reads at most [`limits::LOG_READ_PER_TURN`] of one service; readiness is
-//! edge-triggered, so whoever gets [`Drained::More`] must call again without waiting for an event.
+//! Who reads them: [`super::service_log`], or a logger ([`super::loggers`]).
 
-use super::ring::Ring;
-use super::scribe::Scribe;
 use crate::journal::Fault;
-use crate::limits;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlink};
 use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, lstat};
-use nix::unistd::{Gid, Uid, chown, mkfifo, read, unlink};
+use nix::unistd::{Gid, Uid, chown, mkfifo, unlink};
 use std::fs::DirBuilder;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+
+/// Which pipe of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    Main,
+    Stderr,
+}
 
 /// The directory of the FIFOs.
 #[derive(Debug)]
@@ -40,14 +43,26 @@ impl LogDir {
         }
     }
 
-    fn fifo(&self, name: &str) -> PathBuf {
-        self.path.join(format!("{name}.fifo"))
+    pub fn fifo(&self, name: &str, which: Which) -> PathBuf {
+        self.path.join(match which {
+            Which::Main => format!("{name}.fifo"),
+            Which::Stderr => format!("{name}.stderr"),
+        })
+    }
+
+    /// Where it is written down which process is a service's logger.
+    pub fn logger_note(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.logger"))
+    }
+
+    pub fn has_stderr(&self, name: &str) -> bool {
+        lstat(&self.fifo(name, Which::Stderr)).is_ok_and(|found| is_fifo(&found))
     }
 
     /// Opens a service's pipe, the one that is there or a new one. It belongs to the service's
     /// user, so that the service can open /dev/stdout.
-    pub fn open(&self, name: &str, uid: u32, gid: u32) -> Result<LogPipe, Fault> {
-        let path = self.fifo(name);
+    pub fn open(&self, name: &str, which: Which, uid: u32, gid: u32) -> Result<LogPipe, Fault> {
+        let path = self.fifo(name, which);
         let fault = |verb: &str, errno: Errno| Fault::new(verb, &path, errno);
         let found = match lstat(&path) {
             Ok(found) if is_fifo(&found) => Some(found),
@@ -84,8 +99,8 @@ impl LogDir {
 
     /// Opens the pipe of a living service whose FIFO was removed from under it: by the service's
     /// own descriptors. None when its stdout and stderr are no pipe of ours that was removed.
-    pub fn reopen_removed(&self, name: &str, pid: i32) -> Option<LogPipe> {
-        let removed = format!("{} (deleted)", self.fifo(name).display());
+    pub fn reopen_removed(&self, name: &str, which: Which, pid: i32) -> Option<LogPipe> {
+        let removed = format!("{} (deleted)", self.fifo(name, which).display());
         [1, 2].iter().find_map(|fd| {
             let path = format!("/proc/{pid}/fd/{fd}");
             let target = readlink(path.as_str()).ok()?;
@@ -101,23 +116,41 @@ impl LogDir {
     /// The end that a new run gets as stdout and stderr: a description of its own, because
     /// whether writes block belongs to the description, and a service expects that they do.
     /// Only needed from spawn to exec.
-    pub fn child_end(&self, name: &str, pipe: &LogPipe) -> Result<OwnedFd, Fault> {
-        let path = self.fifo(name);
+    pub fn child_end(&self, name: &str, which: Which, pipe: &LogPipe) -> Result<OwnedFd, Fault> {
+        self.another_end(name, which, pipe, OFlag::O_RDWR)
+    }
+
+    /// The end that a service's logger gets as stdin. For reading only: it sees an end of its
+    /// input when nobody else has the pipe open any more.
+    pub fn logger_end(&self, name: &str, pipe: &LogPipe) -> Result<OwnedFd, Fault> {
+        self.another_end(name, Which::Main, pipe, OFlag::O_RDONLY)
+    }
+
+    fn another_end(
+        &self,
+        name: &str,
+        which: Which,
+        pipe: &LogPipe,
+        access: OFlag,
+    ) -> Result<OwnedFd, Fault> {
+        let path = self.fifo(name, which);
+        let flags = access | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
         let ours = |fd: &OwnedFd| match (fstat(fd), fstat(&pipe.fd)) {
             (Ok(new), Ok(old)) => (new.st_dev, new.st_ino) == (old.st_dev, old.st_ino),
             _ => false,
         };
-        match open(&path, ENDS | OFlag::O_NONBLOCK, Mode::empty()) {
+        let careful = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        match open(&path, careful, Mode::empty()) {
             Ok(fd) if ours(&fd) => {
                 // Opened without waiting, should it be something strange; blocking from here on.
-                nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_RDWR))
+                nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(access))
                     .map_err(|errno| Fault::new("open", &path, errno))?;
                 Ok(fd)
             }
             // The name is gone or another's: by the open descriptor, which cannot be.
             _ => {
                 let by_number = format!("/proc/self/fd/{}", pipe.fd.as_raw_fd());
-                open(by_number.as_str(), ENDS_LINK, Mode::empty())
+                open(by_number.as_str(), flags, Mode::empty())
                     .map_err(|errno| Fault::new("open", &path, errno))
             }
         }
@@ -125,11 +158,13 @@ impl LogDir {
 
     /// The service is gone for good.
     pub fn remove(&self, name: &str) {
-        let path = self.fifo(name);
-        if let Err(errno) = unlink(&path)
-            && errno != Errno::ENOENT
-        {
-            log::debug!("{}", Fault::new("remove", &path, errno));
+        for which in [Which::Main, Which::Stderr] {
+            let path = self.fifo(name, which);
+            if let Err(errno) = unlink(&path)
+                && errno != Errno::ENOENT
+            {
+                log::debug!("{}", Fault::new("remove", &path, errno));
+            }
         }
     }
 }
@@ -147,91 +182,22 @@ pub struct LogPipe {
     fd: OwnedFd,
 }
 
+impl LogPipe {
+    /// In the place of one that is given up: it is empty.
+    pub fn nothing() -> std::io::Result<LogPipe> {
+        let fd = super::sys::empty_input()?;
+        Ok(LogPipe { fd })
+    }
+}
+
+impl AsFd for LogPipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 impl AsRawFd for LogPipe {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
-    }
-}
-
-/// Whether a pipe holds more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Drained {
-    /// Nothing is left; new bytes make an event.
-    Empty,
-    /// The turn's share was read and there may be more: no event will say so.
-    More,
-}
-
-/// A service's pipe and what came out of it.
-#[derive(Debug)]
-pub struct ServiceLog {
-    pub pipe: LogPipe,
-    pub ring: Ring,
-    /// Stands on the loop's list of pipes to be drained: an edge and a cap put it there once.
-    pub queued: bool,
-    /// The run ended; its last bytes may still be in the pipe.
-    ended: bool,
-}
-
-impl ServiceLog {
-    pub fn new(pipe: LogPipe) -> ServiceLog {
-        ServiceLog {
-            pipe,
-            ring: Ring::new(),
-            queued: false,
-            ended: false,
-        }
-    }
-
-    /// The service's process is gone: when the pipe is empty, an unfinished line ends. Call
-    /// [`ServiceLog::drain`] after it.
-    pub fn run_ended(&mut self) {
-        self.ended = true;
-    }
-
-    /// A new run begins: what it says is not the old one's.
-    pub fn run_began(&mut self, name: &str, wall_ms: u64, scribe: &mut Scribe) {
-        if std::mem::take(&mut self.ended) {
-            self.end_line(name, wall_ms, scribe);
-        }
-    }
-
-    fn end_line(&mut self, name: &str, wall_ms: u64, scribe: &mut Scribe) {
-        if self.ring.open_line().is_some() {
-            self.ring.end_line();
-            scribe.end_line(name, wall_ms);
-        }
-    }
-
-    /// Reads one turn's share. `scratch` is a buffer for all services, of
-    /// [`limits::LOG_READ_PER_TURN`]; a shorter one makes the share smaller.
-    pub fn drain(
-        &mut self,
-        name: &str,
-        wall_ms: u64,
-        scratch: &mut [u8],
-        scribe: &mut Scribe,
-    ) -> Result<Drained, Errno> {
-        let share = scratch.len().min(limits::LOG_READ_PER_TURN);
-        let length = loop {
-            match read(&self.pipe.fd, &mut scratch[..share]) {
-                Ok(length) => break length,
-                Err(Errno::EAGAIN) => break 0,
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno),
-            }
-        };
-        if length > 0 {
-            self.ring.push(wall_ms, &scratch[..length]);
-            scribe.log(name, wall_ms, &scratch[..length]);
-        }
-        // A short read emptied the pipe, and the next write to it is an edge (epoll(7), Q9).
-        if length == share {
-            return Ok(Drained::More);
-        }
-        if std::mem::take(&mut self.ended) {
-            self.end_line(name, wall_ms, scribe);
-        }
-        Ok(Drained::Empty)
     }
 }

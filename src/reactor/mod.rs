@@ -31,12 +31,14 @@ mod jobs;
 pub mod known;
 mod leaves;
 pub mod listener;
+mod loggers;
 pub mod logs;
 pub mod messages;
 mod notify;
 pub mod parent;
 mod parts;
 mod perform;
+mod pipes;
 pub mod policy;
 pub mod procfs;
 pub mod program;
@@ -48,6 +50,8 @@ pub mod resolve;
 pub mod ring;
 mod runs;
 pub mod scribe;
+pub mod service_log;
+mod show_logs;
 pub mod signals;
 mod sources;
 pub mod spawn;
@@ -72,7 +76,7 @@ use hooks::HookProcess;
 pub use hooks::LeftHook;
 use jobs::Job;
 use leaves::Leaves;
-use logs::{LogDir, ServiceLog};
+use logs::LogDir;
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
 pub use parts::{Before, Life, Locks, Parts};
 use parts::{Child, Source};
@@ -80,6 +84,7 @@ use resolve::Names;
 pub use runs::Adopted;
 use runs::Process;
 use scribe::Scribe;
+use service_log::ServiceLog;
 use signals::Signals;
 use sources::{Sources, timer_key};
 use spawn::Spawner;
@@ -121,6 +126,9 @@ pub struct Reactor {
     scribe_token: Token,
     journal_token: Token,
     log_dir: LogDir,
+    /// Of services whose definitions do not say.
+    log_defaults: crate::config::Log,
+    loggers: BTreeMap<ServiceId, loggers::Logger>,
     /// By service.
     logs: Vec<Option<Box<ServiceLog>>>,
     /// Pipes that were left with more in them.
@@ -215,6 +223,8 @@ impl Reactor {
             scribe_token,
             journal_token,
             log_dir: parts.log_dir,
+            log_defaults: parts.log_defaults,
+            loggers: BTreeMap::new(),
             logs: Vec::new(),
             talkative: VecDeque::new(),
             log_scratch: Box::new([]),
@@ -325,6 +335,7 @@ impl Reactor {
     /// The last bytes and records to the scribe, for a bounded while.
     pub fn finish(mut self) {
         self.leaves.give_up();
+        self.end_loggers();
         if !self.scribe.finish(Duration::from_secs(2)) {
             log::warn!("the scribe did not write everything within 2 s");
         }
@@ -387,6 +398,7 @@ impl Reactor {
             Source::Exec(id) => self.exec_ready(id),
             Source::Hook(id) => self.hook_ready(id),
             Source::Log(id) => self.log_waits(id),
+            Source::Logger(id) => self.logger_ready(id),
             Source::Notify(id) => self.hear(id),
             Source::Stored(id) => self.stored_ready(id),
             Source::Dial(_) => self.dial_ready(token),
@@ -415,8 +427,10 @@ impl Reactor {
         self.effects = effects;
         if redefines {
             self.hear_all_living();
+            self.mind_log_rules();
         }
-        if self.engine.is_shutting_down() && self.exit.is_none() && reexec::shutting_down() {
+        let ending = self.engine.is_shutting_down() && self.exit.is_none();
+        if ending && reexec::shutting_down() {
             parent::stopping();
         }
     }
@@ -511,6 +525,8 @@ impl Reactor {
             Some(Source::Dial(_)) => self.dial_due(token),
             Some(Source::Process(id)) => self.unreaped_due(*id),
             Some(Source::Hook(id)) => self.unreaped_hook_due(*id),
+            Some(Source::Log(id)) => self.log_due(*id),
+            Some(Source::Logger(id)) => self.logger_due(*id),
             Some(Source::Client(client)) => self.client_due(*client),
             Some(_) | None => {}
         }

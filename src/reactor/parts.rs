@@ -32,7 +32,10 @@ pub(super) enum Source {
     Exec(ServiceId),
     /// The pidfd of a command around a run.
     Hook(ServiceId),
+    /// Its pipes; the first's timer: what its rate limit dropped is to be said.
     Log(ServiceId),
+    /// The pidfd of its logger; its timer: another is to be started, or it takes too long to end.
+    Logger(ServiceId),
     /// Its notify socket, or its notification descriptor.
     Notify(ServiceId),
     /// Descriptors that are kept for it.
@@ -61,6 +64,8 @@ pub struct Parts {
     /// All is recorded, in so many bytes.
     pub record_bytes: Option<u64>,
     pub log_dir: LogDir,
+    /// What becomes of output, where a definition does not say.
+    pub log_defaults: crate::config::Log,
     pub listener: listener::Listener,
     pub rights: Rights,
     pub config_dir: PathBuf,

@@ -84,17 +84,6 @@ impl Reactor {
     fn forget(&mut self, id: ServiceId) {
         self.forget_voice(id);
         self.leaves.forget(id, self.engine.name(id));
-        let Some(log) = self.logs.get_mut(id.index()).and_then(Option::take) else {
-            return;
-        };
-        let fd = log.pipe.as_raw_fd();
-        let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
-        let of_it = |source: &Source| matches!(source, Source::Log(of) if *of == id);
-        let token = self.sources.tokens().find(|(_, source)| of_it(source));
-        if let Some(token) = token.map(|(token, _)| token) {
-            self.sources.remove(token);
-        }
-        self.follows.remove(&id);
-        self.log_dir.remove(self.engine.name(id));
+        self.forget_log(id);
     }
 }

@@ -12,6 +12,10 @@ impl Reactor {
                 self.recording_failed(&ack.result.err().unwrap_or_default());
                 continue;
             }
+            if ack.seq == scribe::frame::SYSLOG {
+                syslog_said(&ack.result);
+                continue;
+            }
             self.durable(ack);
         }
         if let scribe::State::Died(how) = state {
@@ -107,5 +111,16 @@ impl Reactor {
                 self.wheel.cancel(key);
             }
         }
+    }
+}
+
+/// Whether syslog takes what services write.
+fn syslog_said(result: &Result<(), String>) {
+    match result {
+        Ok(()) => log::info!("syslog takes messages"),
+        Err(why) => log::warn!(
+            "syslog does not take messages: {why}: lines for it are dropped and counted until it \
+             does"
+        ),
     }
 }

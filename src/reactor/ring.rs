@@ -8,13 +8,17 @@
 //! count up for the ring's life; a reader's [`Cursor`] finds out by them what it missed. A line
 //! that has no end yet is the last; it is not handed to followers before it ends.
 
+use super::scribe::style::Stream;
 use crate::limits;
 
-/// Time (8 bytes) and length (4) before each line's bytes.
+/// Time (8 bytes), and stream and length (4) before each line's bytes.
 const HEAD: usize = 12;
+/// Above the length.
+const STREAM: u32 = 24;
 const SMALLEST: usize = 512;
 const BOUND: usize = limits::LOG_RING_BYTES;
 
+const _: () = assert!(limits::LOG_LINE_BYTES < 1 << STREAM);
 const _: () = assert!(BOUND.is_power_of_two() && BOUND >= 2 * (limits::LOG_LINE_BYTES + HEAD));
 
 /// One line, in two parts because it may lie around the ring's end.
@@ -23,6 +27,7 @@ pub struct Line<'a> {
     pub seq: u64,
     /// When its first byte was read, milliseconds since 1970.
     pub wall_ms: u64,
+    pub stream: Stream,
     /// Without the line feed.
     pub parts: [&'a [u8]; 2],
 }
@@ -53,11 +58,21 @@ pub struct Ring {
     /// Where the line without an end begins.
     open: Option<u64>,
     dropped_bytes: u64,
+    /// Of what is pushed.
+    stream: Stream,
 }
 
 impl Ring {
     pub fn new() -> Ring {
         Ring::default()
+    }
+
+    /// What is pushed from now on is of this stream. Lines of several are pushed whole.
+    pub fn set_stream(&mut self, stream: Stream) {
+        if self.stream != stream {
+            self.open = None;
+            self.stream = stream;
+        }
     }
 
     /// Takes bytes as they came.
@@ -142,7 +157,8 @@ impl Ring {
         self.put(self.end, part);
         self.end += part.len() as u64;
         let length = (self.end - at) as u32 - HEAD as u32;
-        self.put(at + 8, &length.to_ne_bytes());
+        let both = length | u32::from(self.stream.number()) << STREAM;
+        self.put(at + 8, &both.to_ne_bytes());
     }
 
     fn make_room(&mut self, more: usize) {
@@ -152,7 +168,7 @@ impl Ring {
         }
         // The open line is never reached: with its longest extension it takes half the ring.
         while (self.end - self.start) as usize + more > self.bytes.len() {
-            let (_, length) = self.head(self.start);
+            let (_, _, length) = self.head(self.start);
             self.dropped_bytes += u64::from(length);
             self.start += HEAD as u64 + u64::from(length);
             self.first += 1;
@@ -175,21 +191,24 @@ impl Ring {
         self.bytes[..data.len() - first].copy_from_slice(&data[first..]);
     }
 
-    /// Time and length of the line at an offset.
-    fn head(&self, at: u64) -> (u64, u32) {
+    /// Time, stream and length of the line at an offset.
+    fn head(&self, at: u64) -> (u64, Stream, u32) {
         let mut head = [0; HEAD];
         let [first, second] = split(&self.bytes, at, HEAD);
         head[..first.len()].copy_from_slice(first);
         head[first.len()..].copy_from_slice(second);
         let [time @ .., a, b, c, d] = head;
-        (u64::from_ne_bytes(time), u32::from_ne_bytes([a, b, c, d]))
+        let both = u32::from_ne_bytes([a, b, c, d]);
+        let stream = Stream::of((both >> STREAM) as u8);
+        (u64::from_ne_bytes(time), stream, both & ((1 << STREAM) - 1))
     }
 
     fn line(&self, seq: u64, at: u64) -> Line<'_> {
-        let (wall_ms, length) = self.head(at);
+        let (wall_ms, stream, length) = self.head(at);
         Line {
             seq,
             wall_ms,
+            stream,
             parts: split(&self.bytes, at + HEAD as u64, length as usize),
         }
     }
@@ -221,7 +240,7 @@ impl Ring {
             at: self.start,
         };
         for _ in n..self.lines() {
-            let (_, length) = self.head(cursor.at);
+            let (_, _, length) = self.head(cursor.at);
             cursor.at += HEAD as u64 + u64::from(length);
             cursor.seq += 1;
         }

@@ -7,7 +7,6 @@
 use super::*;
 use crate::config::{NotifyAccess, Ready};
 use crate::engine::SpawnError;
-use crate::journal::Fault;
 use crate::reactor::child::Ended;
 use crate::reactor::spawn::{ExecReport, SpawnPlan, exec_report};
 use crate::reactor::tree::{RunMark, TreeJob};
@@ -121,8 +120,9 @@ impl Reactor {
             run: Some(run.number),
             exec: &definition.exec,
             process: &definition.process,
-            stdout: output.as_fd(),
-            stderr: output.as_fd(),
+            stdin: None,
+            stdout: output.stdout(),
+            stderr: output.stderr(),
             fds: &kept,
             fd_at,
             env: &env,
@@ -407,136 +407,5 @@ impl Reactor {
             leaf: self.leaves.made(self.name(run.service)),
         };
         self.start_tree_job(run, job);
-    }
-
-    // --- logs
-
-    /// The end of the service's log pipe that a new run gets.
-    pub(super) fn log_end(
-        &mut self,
-        id: ServiceId,
-        name: &str,
-        definition: &Definition,
-    ) -> Result<OwnedFd, SpawnError> {
-        let wall_ms = self.clock.wall_ms();
-        if let Some(Some(log)) = self.logs.get_mut(id.index()) {
-            log.run_began(name, wall_ms, &mut self.scribe);
-        }
-        self.log_end_within(id, name, definition)
-    }
-
-    /// The same amid a run.
-    pub(super) fn log_end_within(
-        &mut self,
-        id: ServiceId,
-        name: &str,
-        definition: &Definition,
-    ) -> Result<OwnedFd, SpawnError> {
-        self.open_log(id, name, definition, None)?;
-        let log = Self::slot(&mut self.logs, id).as_mut();
-        let Some(log) = log else {
-            return sys::empty_input().map_err(|error| sys::failed("/dev/null", &error));
-        };
-        let end = self.log_dir.child_end(name, &log.pipe);
-        end.map_err(|fault| no_log_pipe(&fault))
-    }
-
-    /// The pipe is opened once and kept across runs.
-    pub fn open_log(
-        &mut self,
-        id: ServiceId,
-        name: &str,
-        definition: &Definition,
-        living: Option<Pid>,
-    ) -> Result<(), SpawnError> {
-        if Self::slot(&mut self.logs, id).is_some() {
-            return Ok(());
-        }
-        let removed = living.and_then(|pid| self.log_dir.reopen_removed(name, pid.0));
-        let pipe = match removed {
-            Some(pipe) => pipe,
-            None => self.new_log_pipe(name, definition)?,
-        };
-        let token = self.sources.insert(Source::Log(id));
-        let fd = pipe.as_raw_fd();
-        let registry = self.poll.registry();
-        if let Err(error) = registry.register(&mut SourceFd(&fd), token, Interest::READABLE) {
-            self.sources.remove(token);
-            return Err(sys::failed("epoll", &error));
-        }
-        let log = ServiceLog::new(pipe);
-        if self.front.is_followed(id) {
-            self.follows.insert(id, log.ring.tail(0));
-        }
-        *Self::slot(&mut self.logs, id) = Some(Box::new(log));
-        // What was written while nobody read.
-        self.drain_log(id);
-        Ok(())
-    }
-
-    /// The pipes that an execution of this process before us had open are opened by their names
-    /// before its ends close: what is in a FIFO that nobody has open is lost.
-    pub(super) fn take_in_log_pipes(&mut self) {
-        for name in std::mem::take(&mut self.before.logs) {
-            let known = self.engine.find(&name);
-            let definition = known.and_then(|id| self.engine.definition(id).cloned());
-            if let (Some(id), Some(definition)) = (known, definition)
-                && let Err(error) = self.open_log(id, &name, &definition, None)
-            {
-                log::warn!("{name}: cannot read its output: {}", error.step);
-            }
-        }
-    }
-
-    fn new_log_pipe(
-        &self,
-        name: &str,
-        definition: &Definition,
-    ) -> Result<logs::LogPipe, SpawnError> {
-        let process = &definition.process;
-        let who = self.spawner.accounts().resolve(
-            process.user.as_deref(),
-            process.group.as_deref(),
-            process.groups.as_deref(),
-        )?;
-        let opened = self.log_dir.open(name, who.uid, who.gid);
-        opened.map_err(|fault| no_log_pipe(&fault))
-    }
-
-    /// Its pipe has something, or was left with something: it is drained when its turn comes.
-    pub(super) fn log_waits(&mut self, id: ServiceId) {
-        if let Some(Some(log)) = self.logs.get_mut(id.index())
-            && !std::mem::replace(&mut log.queued, true)
-        {
-            self.talkative.push_back(id);
-        }
-    }
-
-    /// One turn's share of a service's output, to its ring, the scribe and those who follow.
-    pub(super) fn drain_log(&mut self, id: ServiceId) {
-        let Some(log) = self.logs.get_mut(id.index()).and_then(Option::as_mut) else {
-            return;
-        };
-        if self.log_scratch.is_empty() {
-            self.log_scratch = vec![0; LOG_SHARE].into_boxed_slice();
-        }
-        let wall_ms = self.clock.wall_ms();
-        let name = self.engine.name(id);
-        let drained = log.drain(name, wall_ms, &mut self.log_scratch, &mut self.scribe);
-        match drained {
-            Ok(logs::Drained::Empty) => {}
-            Ok(logs::Drained::More) => self.log_waits(id),
-            Err(errno) => log::error!("{}: cannot read its log pipe: {errno}", self.name(id)),
-        }
-        self.feed_followers(id);
-    }
-}
-
-/// The runtime directory is full, read-only or gone: whatever the cause, not the service's doing.
-fn no_log_pipe(fault: &Fault) -> SpawnError {
-    SpawnError {
-        step: fault.doing.clone(),
-        errno: fault.errno,
-        ours: true,
     }
 }

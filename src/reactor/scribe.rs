@@ -19,8 +19,12 @@
 mod child;
 mod files;
 pub mod frame;
+mod lines;
 mod recording;
+pub mod style;
+mod syslog;
 
+use crate::config::LogTo;
 use crate::engine::snapshot::WantedRecord;
 use crate::journal::state;
 use crate::limits;
@@ -41,6 +45,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use style::{Stream, Style};
 
 /// Beside a waiting message's bytes: what holding it costs.
 const OVERHEAD: usize = 32;
@@ -48,12 +53,18 @@ const OVERHEAD: usize = 32;
 #[derive(Clone, Debug)]
 pub struct Options {
     pub state_dir: PathBuf,
-    /// Size at which a log file is rotated ([`limits::LOG_FILE_BYTES`]).
-    pub log_file_bytes: u64,
-    /// Rotated files kept for each service ([`limits::LOG_FILES`]).
-    pub log_files: u32,
     /// Where a recording is kept.
     pub record_dir: PathBuf,
+    /// Where syslog listens.
+    pub syslog: PathBuf,
+}
+
+/// Whose log bytes, of which stream, and what is to become of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose<'a> {
+    pub service: &'a str,
+    pub stream: Stream,
+    pub style: Style<'a>,
 }
 
 /// What [`Scribe::on_ready`] found.
@@ -205,15 +216,15 @@ impl Scribe {
     }
 
     /// Has log bytes written. `wall_ms`: when they were read, since 1970.
-    pub fn log(&mut self, service: &str, wall_ms: u64, data: &[u8]) {
+    pub fn log(&mut self, whose: &Whose<'_>, wall_ms: u64, data: &[u8]) {
         for part in data.chunks(limits::SCRIBE_FRAME_BYTES) {
-            self.log_frame(service, wall_ms, part, false);
+            self.log_frame(whose, wall_ms, part, false);
         }
     }
 
     /// The service's run ended: what it says next begins a new line.
-    pub fn end_line(&mut self, service: &str, wall_ms: u64) {
-        self.log_frame(service, wall_ms, &[], true);
+    pub fn end_line(&mut self, whose: &Whose<'_>, wall_ms: u64) {
+        self.log_frame(whose, wall_ms, &[], true);
     }
 
     /// Has bytes of the recording written; `begins`: of a new file. False: there is no room, and
@@ -230,6 +241,8 @@ impl Scribe {
                 wall_ms: 0,
                 dropped: 0,
                 end: begins && n == 0,
+                stream: Stream::Joined,
+                style: Style::default(),
             };
             // A name of no length is not too long.
             let Some(mut frame) = head.encode() else {
@@ -255,12 +268,22 @@ impl Scribe {
         self.logs.recording > 0
     }
 
-    fn log_frame(&mut self, service: &str, wall_ms: u64, data: &[u8], end: bool) {
+    fn log_frame(&mut self, whose: &Whose<'_>, wall_ms: u64, data: &[u8], end: bool) {
+        let Whose {
+            service,
+            stream,
+            style,
+        } = *whose;
+        if style.to == LogTo::Memory {
+            return;
+        }
         let head = LogHead {
             service,
             wall_ms,
             dropped: self.logs.dropped(service),
             end,
+            stream,
+            style,
         };
         let Some(bytes) = head.encode() else {
             return;
@@ -272,7 +295,7 @@ impl Scribe {
             self.logs.said(service);
             return;
         }
-        self.logs.put(service, wall_ms, bytes, data);
+        self.logs.put(service, bytes, data);
         self.arm();
     }
 
@@ -305,7 +328,7 @@ impl Scribe {
                     let Some(ack) = Ack::decode(&buffer[..length]) else {
                         continue;
                     };
-                    if ack.result.is_ok() {
+                    if ack.result.is_ok() && ack.seq < frame::SYSLOG {
                         while self.records.front().is_some_and(|w| w.seq <= ack.seq) {
                             self.records.pop_front();
                             self.sent = self.sent.saturating_sub(1);
@@ -464,8 +487,8 @@ struct Queue {
     recording: usize,
     /// Of which, by service.
     held: HashMap<Box<str>, usize>,
-    /// Dropped and not yet said, by service; and when the last of it came.
-    dropped: HashMap<Box<str>, (u64, u64)>,
+    /// Dropped and not yet said, by service; and the head of the last of it.
+    dropped: HashMap<Box<str>, (u64, Box<[u8]>)>,
 }
 
 impl Queue {
@@ -484,14 +507,14 @@ impl Queue {
         }
     }
 
-    fn put(&mut self, service: &str, wall_ms: u64, mut frame: Vec<u8>, data: &[u8]) {
+    fn put(&mut self, service: &str, mut frame: Vec<u8>, data: &[u8]) {
         let cost = frame.len() + data.len() + OVERHEAD;
         let held = self.held.get(service).copied().unwrap_or(0);
         if self.bytes + cost > limits::SCRIBE_LOG_BACKLOG
             || held + cost > limits::SCRIBE_LOG_BACKLOG / 4
         {
             let entry = self.dropped.entry(service.into()).or_default();
-            *entry = (entry.0 + data.len() as u64, wall_ms);
+            *entry = (entry.0 + data.len() as u64, frame.into());
             return;
         }
         self.said(service);
@@ -526,17 +549,9 @@ impl Queue {
             self.frames.pop_front();
         }
         // All is sent; what was dropped must be said even if its service says nothing more.
-        while let Some((service, (dropped, wall_ms))) = self.dropped.iter().next() {
-            let head = LogHead {
-                service,
-                wall_ms: *wall_ms,
-                dropped: *dropped,
-                end: false,
-            };
-            let sent = head
-                .encode()
-                .is_none_or(|head| send_log(socket, &head, &[]).is_ok());
-            if !sent {
+        while let Some((service, (dropped, head))) = self.dropped.iter_mut().next() {
+            LogHead::only_dropped(head, *dropped);
+            if send_log(socket, head, &[]).is_err() {
                 return;
             }
             let service = service.clone();

@@ -79,13 +79,6 @@ impl<T> Sources<T> {
         slot.source.as_ref()?;
         Some(Token(slot.generation << SLOT_BITS | key as usize))
     }
-
-    pub fn tokens(&self) -> impl Iterator<Item = (Token, &T)> {
-        self.slots.iter().enumerate().filter_map(|(at, slot)| {
-            let token = Token(slot.generation << SLOT_BITS | at);
-            Some((token, slot.source.as_ref()?))
-        })
-    }
 }
 
 /// The timer key of a source, on the loop's own small wheel.

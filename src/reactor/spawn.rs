@@ -28,7 +28,7 @@ use crate::reactor::sys::{self, Origin};
 use std::cell::Cell;
 use std::ffi::{CString, OsString, c_char};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
@@ -62,6 +62,8 @@ pub struct SpawnPlan<'a> {
     /// Program and arguments, never empty. A name without a slash is sought along PATH.
     pub exec: &'a [Box<str>],
     pub process: &'a Process,
+    /// None: it is empty. Who gets one is a logger, and outlives the daemon as a run does.
+    pub stdin: Option<BorrowedFd<'a>>,
     pub stdout: BorrowedFd<'a>,
     pub stderr: BorrowedFd<'a>,
     /// More descriptors, placed as 3, 4, 5 …
@@ -195,11 +197,11 @@ impl Spawner {
         let program = plan.exec.first().map_or("", |program| program);
         Ok(ChildSetup {
             parent: std::process::id() as i32,
-            outlives: plan.run.is_some(),
+            outlives: plan.run.is_some() || plan.stdin.is_some(),
             altered: self.altered,
             report: -1,
             door: None,
-            stdin: self.stdin.as_raw_fd(),
+            stdin: plan.stdin.unwrap_or(self.stdin.as_fd()).as_raw_fd(),
             stdout: plan.stdout.as_raw_fd(),
             stderr: plan.stderr.as_raw_fd(),
             fds: plan.fds.iter().map(|fd| fd.as_raw_fd()).collect(),

@@ -186,7 +186,7 @@ impl Reactor {
         }
         // Who waits for the disk has its answer still from us.
         for ack in acks {
-            if ack.seq != scribe::frame::RECORDING {
+            if !matches!(ack.seq, scribe::frame::RECORDING | scribe::frame::SYSLOG) {
                 self.durable(ack);
             }
         }
@@ -207,9 +207,13 @@ impl Reactor {
 
     fn handover(&mut self, upgrade: &Upgrade) -> Handover {
         let clients = self.carry_clients(upgrade.ticket);
-        let logs = self.logs.iter().enumerate().filter_map(|(index, log)| {
+        let logs = self.logs.iter().enumerate().flat_map(|(index, log)| {
             let name = self.name(ServiceId(index as u32)).to_owned();
-            log.as_ref().map(|log| (name, log.pipe.as_raw_fd()))
+            let fds = log.as_ref().map(|log| log.descriptors());
+            fds.into_iter()
+                .flatten()
+                .map(move |fd| (name.clone(), fd))
+                .collect::<Vec<_>>()
         });
         Handover {
             cause: Cause::Upgrade {

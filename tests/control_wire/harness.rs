@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use vitald::config::Severity;
 use vitald::control::House;
 use vitald::control::access::Rights;
+use vitald::control::log_lines::LogLine;
 use vitald::control::session::{Desk, Errand, client_of};
 use vitald::control::stream::Publication;
 use vitald::engine::effect::Accepted;
@@ -305,7 +307,8 @@ impl Turns {
                 continue;
             };
             if log {
-                client.session.logs(ticket, b"a line\n");
+                let line = LogLine::of("web", None, None, b"a line", Severity::INFO);
+                client.session.logs(ticket, &[line]);
             } else {
                 let accepted = Accepted {
                     note: "done".into(),

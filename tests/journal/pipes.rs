@@ -8,9 +8,12 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
+use vitald::config::Log;
 use vitald::limits;
-use vitald::reactor::logs::{Drained, LogDir, LogPipe, ServiceLog};
+use vitald::reactor::logs::{LogDir, LogPipe, Which};
 use vitald::reactor::scribe::{Options, Scribe};
+use vitald::reactor::service_log::{Drained, ServiceLog};
+use vitald::time::Time;
 
 const PIPE: Token = Token(7);
 
@@ -23,7 +26,7 @@ fn root() -> (u32, u32) {
 
 fn open(logs: &LogDir, name: &str) -> LogPipe {
     let (uid, gid) = root();
-    logs.open(name, uid, gid).unwrap()
+    logs.open(name, Which::Main, uid, gid).unwrap()
 }
 
 /// A loop with a scribe and one service's pipe.
@@ -40,8 +43,7 @@ impl Rig {
         let options = Options {
             state_dir: dir.into(),
             record_dir: dir.join("recording"),
-            log_file_bytes: limits::LOG_FILE_BYTES,
-            log_files: limits::LOG_FILES,
+            syslog: dir.join("syslog"),
         };
         let registry = poll.registry().try_clone().unwrap();
         registry
@@ -50,7 +52,7 @@ impl Rig {
         Rig {
             poll,
             scribe: Scribe::start(options, registry, Token(1)).unwrap(),
-            log: ServiceLog::new(pipe),
+            log: ServiceLog::new(pipe, Log::default()),
             scratch: vec![0; limits::LOG_READ_PER_TURN],
         }
     }
@@ -74,7 +76,7 @@ impl Rig {
 
     fn drain(&mut self) -> Drained {
         self.log
-            .drain("web", 5, &mut self.scratch, &mut self.scribe)
+            .drain("web", (Time::ZERO, 5), &mut self.scratch, &mut self.scribe)
             .unwrap()
     }
 
@@ -124,7 +126,7 @@ fn a_service_whose_daemon_died_lives_and_no_byte_is_lost() {
     let (mut told, tell) = std::io::pipe().unwrap();
     let mut daemon = Forked::run(|| {
         let pipe = open(&logs, "web");
-        let end = logs.child_end("web", &pipe).unwrap();
+        let end = logs.child_end("web", Which::Main, &pipe).unwrap();
         let _service = Forked::run(|| {
             // It holds its own end only, as after an exec.
             nix::unistd::close(pipe.as_raw_fd()).unwrap();
@@ -160,7 +162,7 @@ fn the_pipe_of_a_living_service_is_found_again_when_its_name_was_removed() {
     let (_go, mut went) = std::io::pipe().unwrap();
     let (mut told, tell) = std::io::pipe().unwrap();
     let pipe = open(&logs, "web");
-    let end = logs.child_end("web", &pipe).unwrap();
+    let end = logs.child_end("web", Which::Main, &pipe).unwrap();
     let child = Forked::run(|| {
         nix::unistd::dup2_stdout(&end).unwrap();
         service(&end, &_go, &tell)
@@ -170,12 +172,15 @@ fn the_pipe_of_a_living_service_is_found_again_when_its_name_was_removed() {
     hear(&mut told, b"said");
     let pid = child.pid.as_raw();
     assert!(
-        logs.reopen_removed("web", pid).is_none(),
+        logs.reopen_removed("web", Which::Main, pid).is_none(),
         "it is not removed"
     );
     logs.remove("web");
-    assert!(logs.reopen_removed("db", pid).is_none(), "another's");
-    let pipe = logs.reopen_removed("web", pid).unwrap();
+    assert!(
+        logs.reopen_removed("db", Which::Main, pid).is_none(),
+        "another's"
+    );
+    let pipe = logs.reopen_removed("web", Which::Main, pid).unwrap();
     let mut rig = Rig::new(&dir, pipe);
     rig.until(|log| log.ring.open_line().is_some());
     assert_eq!(rig.lines(), ["before", "after"]);
@@ -188,11 +193,11 @@ fn the_pipe_is_the_services_own_and_kept_across_daemons() {
     assert_eq!(dir.join("log").metadata().unwrap().mode() & 0o777, 0o700);
     let path = dir.join("log/web.fifo");
     let (uid, gid) = root();
-    let _pipe = logs.open("web", uid, gid).unwrap();
+    let _pipe = logs.open("web", Which::Main, uid, gid).unwrap();
     let first = path.metadata().unwrap();
     assert_eq!(first.mode() & 0o7777, 0o600);
     if uid == 0 {
-        logs.open("web", 65534, 65533).unwrap();
+        logs.open("web", Which::Main, 65534, 65533).unwrap();
         let changed = path.metadata().unwrap();
         assert_eq!((changed.uid(), changed.gid()), (65534, 65533));
         assert_eq!(changed.mode() & 0o7777, 0o600);
@@ -201,7 +206,7 @@ fn the_pipe_is_the_services_own_and_kept_across_daemons() {
     // What is no FIFO is replaced.
     fs::write(dir.join("log/db.fifo"), "x").unwrap();
     let pipe = open(&logs, "db");
-    let end = logs.child_end("db", &pipe).unwrap();
+    let end = logs.child_end("db", Which::Main, &pipe).unwrap();
     nix::unistd::write(&end, b"x").unwrap();
     logs.remove("web");
     assert!(!path.exists());
@@ -219,7 +224,7 @@ fn the_childs_end_blocks_and_leads_to_the_same_pipe() {
             logs.remove("web");
         }
         let _other = replaced.then(|| open(&logs, "web"));
-        let end = logs.child_end("web", &pipe).unwrap();
+        let end = logs.child_end("web", Which::Main, &pipe).unwrap();
         let flags = OFlag::from_bits_retain(fcntl(&end, FcntlArg::F_GETFL).unwrap());
         assert!(!flags.contains(OFlag::O_NONBLOCK) && flags.contains(OFlag::O_RDWR));
         let cloexec = fcntl(&end, FcntlArg::F_GETFD).unwrap();
@@ -237,7 +242,7 @@ fn an_unfinished_line_ends_with_its_run() {
     let dir = Dir::new();
     let logs = LogDir::prepare(&dir).unwrap();
     let pipe = open(&logs, "web");
-    let end = logs.child_end("web", &pipe).unwrap();
+    let end = logs.child_end("web", Which::Main, &pipe).unwrap();
     let mut rig = Rig::new(&dir, pipe);
     nix::unistd::write(&end, b"cut off").unwrap();
     rig.log.run_ended();
@@ -260,7 +265,7 @@ fn a_flood_is_read_in_shares_and_keeps_the_newest() {
     let dir = Dir::new();
     let logs = LogDir::prepare(&dir).unwrap();
     let pipe = open(&logs, "web");
-    let end = logs.child_end("web", &pipe).unwrap();
+    let end = logs.child_end("web", Which::Main, &pipe).unwrap();
     let mut child = Forked::run(|| {
         let mut out = std::io::BufWriter::with_capacity(1 << 16, fs::File::from(end));
         for n in 0..LINES {
@@ -287,7 +292,7 @@ fn one_turn_reads_no_more_than_its_share() {
     let dir = Dir::new();
     let logs = LogDir::prepare(&dir).unwrap();
     let pipe = open(&logs, "web");
-    let end = logs.child_end("web", &pipe).unwrap();
+    let end = logs.child_end("web", Which::Main, &pipe).unwrap();
     let mut rig = Rig::new(&dir, pipe);
     rig.scratch.truncate(1000);
     nix::unistd::write(&end, &b"0123456789abcde\n".repeat(125)).unwrap();

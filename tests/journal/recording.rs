@@ -63,7 +63,7 @@ fn what_waits_is_bounded_and_what_was_taken_is_written() {
     assert!(!rig.scribe.record(b"no room", false));
     assert!(!rig.scribe.record(b"none for a beginning either", true));
     // Services' logs have a bound of their own.
-    rig.scribe.log("web", 0, b"line\n");
+    rig.log("web", 0, b"line\n");
     kill(rig.pid(), Signal::SIGCONT).unwrap();
     rig.until(|rig| !rig.scribe.is_recording());
     rig.freeze();

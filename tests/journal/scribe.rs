@@ -7,11 +7,13 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
+use vitald::config::Log;
 use vitald::journal::lock::Lock;
 use vitald::journal::state::load;
 use vitald::limits;
 use vitald::reactor::scribe::frame::Ack;
-use vitald::reactor::scribe::{Options, Scribe, State};
+use vitald::reactor::scribe::style::{Stream, Style};
+use vitald::reactor::scribe::{Options, Scribe, State, Whose};
 
 /// 2026-11-23T22:48:01.123Z
 const NOW: u64 = 1_795_474_081_123;
@@ -21,6 +23,7 @@ pub struct Rig {
     pub scribe: Scribe,
     pub acks: Vec<Ack>,
     pub deaths: u32,
+    log: Log,
 }
 
 impl Rig {
@@ -33,8 +36,7 @@ impl Rig {
         let options = Options {
             state_dir: dir.into(),
             record_dir: dir.join("recording"),
-            log_file_bytes,
-            log_files,
+            syslog: dir.join("syslog"),
         };
         let registry = poll.registry().try_clone().unwrap();
         let scribe = Scribe::start(options, registry, Token(1)).unwrap();
@@ -43,7 +45,35 @@ impl Rig {
             scribe,
             acks: Vec::new(),
             deaths: 0,
+            log: Log {
+                file_bytes: Some(log_file_bytes),
+                files: Some(log_files),
+                ..Log::default()
+            },
         }
+    }
+
+    fn whose<'a>(log: &'a Log, service: &'a str, stream: Stream) -> Whose<'a> {
+        let style = Style::of(log);
+        Whose {
+            service,
+            stream,
+            style,
+        }
+    }
+
+    pub fn log(&mut self, service: &str, wall_ms: u64, data: &[u8]) {
+        self.log_of(Stream::Joined, service, wall_ms, data);
+    }
+
+    fn log_of(&mut self, stream: Stream, service: &str, wall_ms: u64, data: &[u8]) {
+        let whose = Rig::whose(&self.log, service, stream);
+        self.scribe.log(&whose, wall_ms, data);
+    }
+
+    fn end_line(&mut self, service: &str, wall_ms: u64) {
+        let whose = Rig::whose(&self.log, service, Stream::Joined);
+        self.scribe.end_line(&whose, wall_ms);
     }
 
     pub fn pid(&self) -> Pid {
@@ -218,7 +248,7 @@ fn a_killed_daemon_loses_nothing_that_it_had_sent() {
         for seq in 2..=40 {
             rig.remember(seq, &format!("s{seq}"), "stop");
             let line = format!("line {seq}\n");
-            rig.scribe.log("web", NOW, line.as_bytes());
+            rig.log("web", NOW, line.as_bytes());
         }
         let scribe = rig.pid().as_raw();
         (&tell).write_all(&scribe.to_ne_bytes()).unwrap();
@@ -352,7 +382,7 @@ fn a_read_only_disk_is_answered_with_its_cause_and_overcome() {
     let Some(dir) = Dir::small(64) else { return };
     dir.remount("ro");
     let mut rig = Rig::new(&dir);
-    rig.scribe.log("web", NOW, b"lost\n");
+    rig.log("web", NOW, b"lost\n");
     rig.remember(1, "web", "stop");
     rig.until(|rig| !rig.acks.is_empty());
     let error = rig.acks[0].result.clone().unwrap_err();
@@ -381,7 +411,7 @@ fn log_until_written(rig: &mut Rig, dir: &Path, data: &[u8]) -> usize {
     let before = length();
     while length() == before {
         assert!(begun.elapsed() < Duration::from_secs(20));
-        rig.scribe.log("web", NOW, data);
+        rig.log("web", NOW, data);
         logged += data.len();
         // The scribe's clock has no event for us.
         std::thread::sleep(Duration::from_millis(20));
@@ -405,8 +435,8 @@ fn a_log_on_a_full_disk_says_what_is_missing_to_the_byte() {
     // Room for a part of the first message, which makes some 45 KiB with its times.
     fs::write(dir.join("filler"), [0; 72 * 1024]).unwrap();
     let piece = b"in one piece\n".repeat(1200);
-    rig.scribe.log("web", NOW, &piece);
-    rig.scribe.log("web", NOW, b"more\n");
+    rig.log("web", NOW, &piece);
+    rig.log("web", NOW, b"more\n");
     // Each answer proves that a log message was taken since the one before.
     for seq in 1..=4 {
         rig.remember(seq, "web", "start");
@@ -434,7 +464,7 @@ fn the_scribe_wakes_the_daemon_only_to_answer() {
     rig.until_durable(1);
     // And, while it cannot take more, to say that it can again.
     rig.freeze();
-    rig.scribe.log("web", NOW, &b"0123456\n".repeat(30_000));
+    rig.log("web", NOW, &b"0123456\n".repeat(30_000));
     kill(rig.pid(), Signal::SIGCONT).unwrap();
     let path = dir.join("logs/web/current");
     let length = || fs::metadata(&path).map_or(0, |file| file.len());
@@ -442,7 +472,7 @@ fn the_scribe_wakes_the_daemon_only_to_answer() {
     let mut events = Events::with_capacity(8);
     rig.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
     for n in 1..=100 {
-        rig.scribe.log("web", NOW, b"x\n");
+        rig.log("web", NOW, b"x\n");
         while length() < 33 * 30_000 + 27 * n {
             std::thread::yield_now();
         }
@@ -491,11 +521,11 @@ fn damage_is_cut_out_by_the_scribe() {
 fn log_lines_have_their_time_whatever_pieces_they_came_in() {
     let dir = Dir::new();
     let mut rig = Rig::new(&dir);
-    rig.scribe.log("web", NOW, b"one\ntw");
-    rig.scribe.log("db", NOW, b"other\n");
-    rig.scribe.log("web", NOW + 1000, b"o\n\nprompt> ");
-    rig.scribe.end_line("web", NOW + 2000);
-    rig.scribe.log("web", NOW + 3000, b"new run\nunfinished");
+    rig.log("web", NOW, b"one\ntw");
+    rig.log("db", NOW, b"other\n");
+    rig.log("web", NOW + 1000, b"o\n\nprompt> ");
+    rig.end_line("web", NOW + 2000);
+    rig.log("web", NOW + 3000, b"new run\nunfinished");
     rig.finish();
     let expected = "2026-11-23T22:48:01.123Z one\n2026-11-23T22:48:01.123Z two\n\
                     2026-11-23T22:48:02.123Z \n2026-11-23T22:48:02.123Z prompt> \n\
@@ -504,7 +534,7 @@ fn log_lines_have_their_time_whatever_pieces_they_came_in() {
     assert_eq!(log(&dir, "db"), "2026-11-23T22:48:01.123Z other\n");
     // The service outlived that daemon: its line goes on.
     let mut rig = Rig::new(&dir);
-    rig.scribe.log("web", NOW + 9000, b" business\n");
+    rig.log("web", NOW + 9000, b" business\n");
     rig.finish();
     assert_eq!(log(&dir, "web"), format!("{expected} business\n"));
 }
@@ -514,10 +544,10 @@ fn too_long_a_log_line_is_split_and_no_byte_is_lost() {
     let dir = Dir::new();
     let mut rig = Rig::new(&dir);
     let long = vec![b'x'; 3 * limits::LOG_LINE_BYTES + 7];
-    rig.scribe.log("web", NOW, &long);
-    rig.scribe.log("web", NOW, b"\n");
-    rig.scribe.log("web", NOW, &long[..limits::LOG_LINE_BYTES]);
-    rig.scribe.log("web", NOW, b"\nend\n");
+    rig.log("web", NOW, &long);
+    rig.log("web", NOW, b"\n");
+    rig.log("web", NOW, &long[..limits::LOG_LINE_BYTES]);
+    rig.log("web", NOW, b"\nend\n");
     rig.finish();
     let text = log(&dir, "web");
     let bound = limits::LOG_LINE_BYTES;
@@ -530,8 +560,7 @@ fn log_files_are_rotated_by_size_and_number() {
     let dir = Dir::new();
     let mut rig = Rig::with(&dir, 4096, 2);
     for n in 0..400 {
-        rig.scribe
-            .log("web", NOW, format!("line {n:04}\n").as_bytes());
+        rig.log("web", NOW, format!("line {n:04}\n").as_bytes());
     }
     rig.finish();
     let web = dir.join("logs/web");
@@ -565,9 +594,9 @@ fn a_flood_costs_its_own_lines_and_the_log_says_how_many() {
     let block = line.repeat(2048);
     let blocks = 64;
     for _ in 0..blocks {
-        rig.scribe.log("loud", NOW, &block);
+        rig.log("loud", NOW, &block);
     }
-    rig.scribe.log("quiet", NOW, &b"still heard\n".repeat(3000));
+    rig.log("quiet", NOW, &b"still heard\n".repeat(3000));
     rig.remember(1, "web", "stop");
     kill(rig.pid(), Signal::SIGCONT).unwrap();
     rig.until_durable(1);
@@ -585,9 +614,9 @@ fn names_that_lead_elsewhere_are_not_written_to() {
     let dir = Dir::new();
     let mut rig = Rig::new(&dir);
     for name in ["../evil", "..", "", "a/b"] {
-        rig.scribe.log(name, NOW, b"x\n");
+        rig.log(name, NOW, b"x\n");
     }
-    rig.scribe.log("good", NOW, b"x\n");
+    rig.log("good", NOW, b"x\n");
     rig.finish();
     let logs: Vec<_> = fs::read_dir(dir.join("logs"))
         .unwrap()
@@ -603,8 +632,7 @@ fn more_services_than_open_files_are_served() {
     let mut rig = Rig::new(&dir);
     for round in 0..3 {
         for n in 0..3 * limits::SCRIBE_OPEN_FILES {
-            rig.scribe
-                .log(&format!("s{n}"), NOW, format!("{round},").as_bytes());
+            rig.log(&format!("s{n}"), NOW, format!("{round},").as_bytes());
         }
     }
     rig.remember(1, "web", "stop");

@@ -151,6 +151,7 @@ pub fn definition(ask: Ask) -> Rc<Definition> {
             on_exhausted_exec: None,
         },
         notify: None,
+        log: None,
         probes: [Probe {
             name: "p".into(),
             ask,

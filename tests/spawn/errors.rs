@@ -188,6 +188,7 @@ fn our_own_want_of_descriptors_or_processes_is_told_apart() {
             run: None,
             exec: &words(&["true"]),
             process: &process,
+            stdin: None,
             stdout: writer.as_fd(),
             stderr: writer.as_fd(),
             fds: &[],

@@ -76,6 +76,7 @@ pub fn start(
         run: Some(3),
         exec: &words(exec),
         process,
+        stdin: None,
         stdout: writer.as_fd(),
         stderr: writer.as_fd(),
         fds: &[],

@@ -77,6 +77,7 @@ fn whereabouts(room: &Room) -> String {
         run: Some(1),
         exec: &words(&["grep", "0::", "/proc/self/cgroup"]),
         process: &Process::default(),
+        stdin: None,
         stdout: output.as_fd(),
         stderr: output.as_fd(),
         fds: &[],

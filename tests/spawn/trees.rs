@@ -176,6 +176,7 @@ fn other_services_and_other_daemons_are_left_alone() {
                 run: Some(run),
                 exec: &words(&["sleep", "60"]),
                 process: &Process::default(),
+                stdin: None,
                 stdout: writer.as_fd(),
                 stderr: writer.as_fd(),
                 fds: &[],

@@ -77,6 +77,7 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
                 format!("{} descriptors for its next run", status.stored_fds),
             );
         }
+        put("output", output(status));
         if let Some(gate) = &status.gate {
             let next = gate.next_in_ms.map_or(String::new(), |ms| {
                 format!("; asked again in {}", duration(ms))
@@ -142,6 +143,22 @@ fn says(status: &Status) -> String {
         (Some(text), Some(more)) => format!("{text} ({more})"),
         (text, more) => text.or(more).unwrap_or_default(),
     }
+}
+
+/// `to its logger s6-log t /var/log/web, pid 4711; 12 lines dropped by log_rate_limit`
+fn output(status: &Status) -> String {
+    let Some(log) = &status.log else {
+        return String::new();
+    };
+    let pid = log
+        .logger_pid
+        .map_or(String::new(), |pid| format!(", pid {pid}"));
+    let logger = log.logger.as_deref().map(clean);
+    let logger = logger.map(|words| format!("to its logger {words}{pid}"));
+    let dropped = (log.dropped_lines > 0)
+        .then(|| format!("{} lines dropped by log_rate_limit", log.dropped_lines));
+    let parts: Vec<String> = logger.into_iter().chain(dropped).collect();
+    parts.join("; ")
 }
 
 /// `every 5 s, due in 3 s`

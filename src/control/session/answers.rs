@@ -1,10 +1,11 @@
 //! Answers, events and log lines on their way out: framed for the tongue, counted, bounded.
 
 use super::super::calls::Fault;
+use super::super::log_lines::{LogLine, log_lines, put_words};
 use super::super::render::{self, Style, clean, clean_lines};
 use super::super::reply::{self, Done, Reply, put_json};
 use super::super::rpc::{self, NULL_ID, code};
-use super::super::stream::{Follow, Publication, Tongue, log_lines, unfinished};
+use super::super::stream::{Follow, Publication, Tongue};
 use super::super::verbs::Shape;
 use super::{Desk, Pending, Session, To, rpc_null, tongue_of};
 use crate::engine::effect::Answer;
@@ -53,40 +54,37 @@ impl Session {
         self.settle(&pending.to);
     }
 
-    /// The answer to an [`Errand::Logs`]: the last lines as they were written.
-    pub fn logs(&mut self, ticket: Ticket, bytes: &[u8]) {
+    /// The answer to an [`Errand::Logs`]: the last lines, oldest first.
+    pub fn logs(&mut self, ticket: Ticket, lines: &[LogLine<'_>]) {
         let Some(pending) = self.take(ticket) else {
             return;
         };
-        let Some(logs) = pending.logs else {
+        let Some(asked) = pending.logs else {
             return;
         };
-        let mut shown = bytes;
-        let mut rest: &[u8] = &[];
+        let tongue = match pending.to {
+            To::Words => Tongue::Words,
+            To::Nobody | To::Rpc { .. } | To::Batch { .. } => Tongue::Json,
+        };
+        let follow = Follow {
+            tongue,
+            services: (!asked.all).then_some(asked.services),
+            choice: asked.choice,
+        };
+        let lines: Vec<&LogLine<'_>> = lines.iter().collect();
+        let only = follow.only();
         if let To::Words = pending.to {
-            self.put(&[bytes]);
-            if logs.follow {
-                self.words_stream = true;
-            } else {
-                if unfinished(bytes) > 0 {
-                    self.put(&[b"\n"]);
-                }
-                self.put_words("", Ok(()));
+            let mut text = Vec::new();
+            put_words(only.is_none(), &lines, &mut text);
+            self.put(&[&text]);
+            match asked.follow {
+                true => self.words_stream = true,
+                false => self.put_words("", Ok(())),
             }
         } else {
-            if logs.follow {
-                (shown, rest) = bytes.split_at(bytes.len() - unfinished(bytes));
-            }
-            self.result(&pending.to, |out| {
-                put_json(out, &log_lines(&logs.name, shown))
-            });
+            self.result(&pending.to, |out| put_json(out, &log_lines(only, &lines)));
         }
-        if logs.follow {
-            let tongue = match pending.to {
-                To::Words => Tongue::Words,
-                To::Nobody | To::Rpc { .. } | To::Batch { .. } => Tongue::Json,
-            };
-            let follow = Follow::new(tongue, logs.service, logs.name, rest.to_vec());
+        if asked.follow {
             self.follows.push(follow);
         }
         self.settle(&pending.to);
@@ -125,21 +123,20 @@ impl Session {
     }
 
     /// Does this client follow that service's log?
-    pub fn follows(&self, service: ServiceId) -> bool {
-        self.follows.iter().any(|follow| follow.service == service)
+    pub fn follows(&self, service: ServiceId, name: &str) -> bool {
+        let mut follows = self.follows.iter();
+        follows.any(|follow| follow.has(service, name, &self.access))
     }
 
     /// What a followed service wrote.
-    pub fn log_bytes(&mut self, service: ServiceId, bytes: &[u8]) {
+    pub fn log_lines(&mut self, service: ServiceId, name: &str, lines: &[LogLine<'_>]) {
         if self.gone || self.cut.is_some() {
             return;
         }
-        for follow in self
-            .follows
-            .iter_mut()
-            .filter(|follow| follow.service == service)
-        {
-            follow.put(bytes, &mut self.output);
+        for follow in &self.follows {
+            if follow.has(service, name, &self.access) {
+                follow.put(lines, &mut self.output);
+            }
         }
         self.bound();
     }

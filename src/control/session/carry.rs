@@ -6,9 +6,11 @@
 //! is the upgrade's own.
 
 use super::super::access::Access;
+use super::super::log_lines::Choice;
 use super::super::rpc::code;
 use super::super::stream::{Follow, Subscription, Tongue};
 use super::{Pending, Session, To};
+use crate::config::Severity;
 use crate::control::calls::Fault;
 use crate::engine::effect::Answer;
 use crate::id::{ServiceId, Ticket};
@@ -51,7 +53,8 @@ pub struct Carried {
     listens: Option<bool>,
     services: Vec<String>,
     kinds: Vec<String>,
-    /// Whether in words, whose, and what waits for the end of its line.
+    /// Whether in words; whose, with blanks between, or `*`; and which lines: a severity, a blank,
+    /// and what they have in their text.
     follows: Vec<(bool, String, Text)>,
     /// It asked for the upgrade, by a request of this id, and waits for what comes of it. Empty: in
     /// words.
@@ -89,8 +92,17 @@ impl Carried {
         let strings = |list: &[Box<str>]| list.iter().map(|it| it.to_string()).collect();
         let listens = session.subscription.as_ref();
         let follows = session.follows.iter().map(|follow| {
-            let name = follow.name().to_owned();
-            (words(follow.tongue), name, Text::of(follow.rest()))
+            let names = match &follow.services {
+                None => "*".to_owned(),
+                Some(services) => {
+                    let names: Vec<&str> = services.iter().map(|(_, name)| &**name).collect();
+                    names.join(" ")
+                }
+            };
+            let Choice { priority, grep, .. } = &follow.choice;
+            let priority = priority.map_or("", Severity::word);
+            let choice = format!("{priority} {}", grep.as_deref().unwrap_or_default());
+            (words(follow.tongue), names, Text::of(choice.as_bytes()))
         });
         Some(Carried {
             fd,
@@ -132,15 +144,29 @@ impl Carried {
             services: boxes(self.services),
             kinds: boxes(self.kinds),
         });
-        let follows = self.follows.into_iter().filter_map(|(words, name, rest)| {
-            let service = find(&name)?;
-            Some(Follow::new(
-                tongue(words),
-                service,
-                name.into(),
-                rest.bytes(),
-            ))
-        });
+        let follows = self
+            .follows
+            .into_iter()
+            .filter_map(|(words, names, choice)| {
+                let services = (names != "*").then(|| {
+                    let known = |name: &str| Some((find(name)?, Box::from(name)));
+                    names.split(' ').filter_map(known).collect::<Vec<_>>()
+                });
+                if services.as_ref().is_some_and(Vec::is_empty) {
+                    return None;
+                }
+                let choice = String::from_utf8(choice.bytes()).unwrap_or_default();
+                let (priority, grep) = choice.split_once(' ').unwrap_or_default();
+                Some(Follow {
+                    tongue: tongue(words),
+                    services,
+                    choice: Choice {
+                        priority: Severity::parse(priority),
+                        since_ms: None,
+                        grep: (!grep.is_empty()).then(|| grep.into()),
+                    },
+                })
+            });
         session.follows = follows.collect();
         if let Some(id) = self.upgrade {
             let to = match id.is_empty() {

@@ -19,12 +19,12 @@ pub use carry::{Carried, Text};
 
 use super::House;
 use super::access::Access;
-use super::calls::Simulation;
+use super::calls::{LogsAsked, Simulation};
 use super::power::Ending;
 use super::rpc::NULL_ID;
 use super::stream::{Follow, Subscription, Tongue};
 use crate::engine::event::Request;
-use crate::id::{ServiceId, Ticket};
+use crate::id::Ticket;
 use crate::limits;
 use crate::time::Wall;
 
@@ -60,12 +60,10 @@ pub enum Errand {
         asked: Box<Simulation>,
     },
     /// The last log lines; [`Session::logs`]. With `follow` all that comes after them goes to
-    /// [`Session::log_bytes`] as long as [`Session::follows`] says so.
+    /// [`Session::log_lines`] as long as [`Session::follows`] says so.
     Logs {
         ticket: Ticket,
-        service: ServiceId,
-        lines: usize,
-        follow: bool,
+        asked: Box<LogsAsked>,
     },
 }
 
@@ -90,13 +88,7 @@ enum To {
 struct Pending {
     ticket: Ticket,
     to: To,
-    logs: Option<PendingLogs>,
-}
-
-struct PendingLogs {
-    service: ServiceId,
-    name: Box<str>,
-    follow: bool,
+    logs: Option<Box<LogsAsked>>,
 }
 
 /// A batch of which some answers are still to come.

@@ -5,7 +5,7 @@ use super::super::rpc::{self, Item, Message, code};
 use super::super::stream::{Subscription, Tongue};
 use super::super::values::Values;
 use super::super::{verbs, words};
-use super::{Batch, Desk, Errand, Pending, PendingLogs, Session, To, tongue_of};
+use super::{Batch, Desk, Errand, Pending, Session, To, tongue_of};
 use crate::config::hints;
 use crate::engine::event::Request;
 use crate::limits;
@@ -153,14 +153,9 @@ impl Session {
         }
         let ticket = self.next_ticket();
         let logs = match act {
-            Act::Logs {
-                service,
-                name,
-                lines,
-                follow,
-            } => {
+            Act::Logs(mut asked) => {
                 let waiting = self.pending.iter().filter(|p| p.logs.is_some()).count();
-                if follow && self.follows.len() + waiting >= limits::MAX_FOLLOWS {
+                if asked.follow && self.follows.len() + waiting >= limits::MAX_FOLLOWS {
                     let most = limits::MAX_FOLLOWS;
                     return self.fail(
                         &to,
@@ -170,17 +165,12 @@ impl Session {
                         },
                     );
                 }
+                asked.follow &= !matches!(to, To::Nobody);
                 errands.push(Errand::Logs {
                     ticket,
-                    service,
-                    lines,
-                    follow: follow && !matches!(to, To::Nobody),
+                    asked: asked.clone(),
                 });
-                Some(PendingLogs {
-                    service,
-                    name,
-                    follow,
-                })
+                Some(asked)
             }
             Act::Command { command, wait } => {
                 errands.push(Errand::Request(Request {

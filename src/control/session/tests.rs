@@ -4,13 +4,16 @@ mod bounds;
 
 use super::super::access::{Access, Grant, Level, Rights, Who};
 use super::super::fake::FakeHouse;
+use super::super::log_lines::LogLine;
 use super::super::rpc::code;
 use super::super::stream::Publication;
 use super::super::verbs::{Kind, VERBS, Verb};
 use super::*;
+use crate::config::Severity;
 use crate::engine::effect::{Accepted, Refusal};
 use crate::engine::event::Command;
 use crate::engine::status::StoryLine;
+use crate::id::ServiceId;
 use crate::time::Time;
 use serde_json::{Value, json};
 
@@ -538,49 +541,84 @@ fn events_come_to_who_asked_for_them_until_another_line_ends_it() {
     assert!(heard.get("id").is_none());
 }
 
+fn log_line(service: &'static str, written: &'static [u8]) -> LogLine<'static> {
+    LogLine::of(service, Some(0), None, written, Severity::INFO)
+}
+
+const AT: &str = "1970-01-01T00:00:00.000Z";
+
 #[test]
 fn logs_are_served_by_the_loop_and_followed() {
+    let (web, db) = (ServiceId(1), ServiceId(0));
     let mut talk = Talk::new();
     assert_eq!(talk.say("logs web -n 2"), "");
-    let asked = talk.errands[0].clone();
-    assert!(
-        matches!(
-            asked,
-            Errand::Logs {
-                service: ServiceId(1),
-                lines: 2,
-                follow: false,
-                ..
-            }
-        ),
-        "{asked:?}"
-    );
-    talk.session.logs(talk.ticket(0), b"one\ntwo");
-    assert_eq!(talk.out(), "one\ntwo\nok\n");
+    let Errand::Logs { asked, .. } = talk.errands[0].clone() else {
+        panic!("{:?}", talk.errands[0]);
+    };
+    assert_eq!(*asked.services, [(web, "web".into())]);
+    assert_eq!((asked.lines, asked.follow, asked.all), (2, false, false));
+    let lines = [log_line("web", b"one"), log_line("web", b"<3>two")];
+    talk.session.logs(talk.ticket(0), &lines);
+    assert_eq!(talk.out(), format!("{AT} one\n{AT} two\nok\n"));
 
     talk.say("logs web -f");
-    talk.session.logs(talk.ticket(1), b"one\ntw");
-    assert!(talk.session.follows(ServiceId(1)) && !talk.session.follows(ServiceId(0)));
-    talk.session.log_bytes(ServiceId(1), b"o\n");
-    talk.session.log_bytes(ServiceId(0), b"other\n");
-    assert_eq!(talk.out(), "one\ntwo\n");
+    talk.session.logs(talk.ticket(1), &lines[..1]);
+    assert!(talk.session.follows(web, "web") && !talk.session.follows(db, "db"));
+    talk.session.log_lines(web, "web", &lines[1..]);
+    talk.session
+        .log_lines(db, "db", &[log_line("db", b"other")]);
+    assert_eq!(talk.out(), format!("{AT} one\n{AT} two\n"));
     assert!(talk.say("ping").starts_with("ok\n"), "another line ends it");
-    assert!(!talk.session.follows(ServiceId(1)));
+    assert!(!talk.session.follows(web, "web"));
 
-    talk.say(&call(
-        "logs.tail",
-        r#"{"name": "web", "follow": true}"#,
-        "1",
-    ));
-    talk.session.logs(talk.ticket(2), b"one\ntw\xff");
+    let params = r#"{"name": "web", "follow": true, "priority": "warning"}"#;
+    talk.say(&call("logs.tail", params, "1"));
+    talk.session
+        .logs(talk.ticket(2), &[log_line("web", b"tw\xff")]);
     let tail: Value = serde_json::from_str(&talk.out()).unwrap();
-    assert_eq!(tail["result"], json!({"service": "web", "lines": ["one"]}));
-    talk.session.log_bytes(ServiceId(1), b"o");
-    assert_eq!(talk.out(), "", "half a line is no line");
-    talk.session.log_bytes(ServiceId(1), b"!\nthree\nfo");
+    assert_eq!(tail["result"]["service"], "web");
+    assert_eq!(tail["result"]["lines"], json!([format!("{AT} tw\u{fffd}")]));
+    talk.session
+        .log_lines(web, "web", &[log_line("web", b"only info")]);
+    assert_eq!(talk.out(), "", "it asked for warnings");
+    talk.session.log_lines(web, "web", &lines);
     let more: Value = serde_json::from_str(&talk.out()).unwrap();
     assert_eq!(more["method"], "logs.lines");
-    assert_eq!(more["params"]["lines"], json!(["tw\u{fffd}o!", "three"]));
+    assert_eq!(more["params"]["lines"], json!([format!("{AT} two")]));
+    assert_eq!(more["params"]["entries"][0]["priority"], "err");
+}
+
+#[test]
+fn logs_of_several_services_say_whose_each_line_is() {
+    let (web, db) = (ServiceId(1), ServiceId(0));
+    let mut talk = Talk::new();
+    talk.say("logs web db web -f");
+    let Errand::Logs { asked, .. } = talk.errands[0].clone() else {
+        panic!("{:?}", talk.errands[0]);
+    };
+    assert_eq!(asked.services.len(), 2, "one is named twice");
+    let lines = [log_line("db", b"a"), log_line("web", b"b")];
+    talk.session.logs(talk.ticket(0), &lines);
+    talk.session.log_lines(db, "db", &lines[..1]);
+    let shown = format!("{AT} db: a\n{AT} web: b\n{AT} db: a\n");
+    assert_eq!(talk.out(), shown);
+    // All: also what is defined later.
+    talk.say("logs --all -f");
+    talk.session.logs(talk.ticket(1), &[]);
+    talk.out();
+    assert!(talk.session.follows(ServiceId(77), "new") && talk.session.follows(web, "web"));
+    talk.session
+        .log_lines(ServiceId(77), "new", &[log_line("new", b"x")]);
+    assert_eq!(talk.out(), format!("{AT} new: x\n"));
+    for (line, words) in [
+        ("logs", "logs needs `name`: the services, or --all for all"),
+        ("logs web --all", "give services or --all, not both"),
+        ("logs web -p loud", "`priority` must be one of emerg, "),
+        ("logs web nobody", "no service `nobody`"),
+    ] {
+        let answer = talk.say(line);
+        assert!(answer.contains(words), "{line}: {answer}");
+    }
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::config::{
-    Address, Ask, Backoff, Definition, Hooks, Http, KillMode, Kind, Limit, Notify, NotifyAccess,
-    OnExhausted, OnUnhealthy, Probe, Process, Ready, Resources, Restart, RetryPolicy,
+    Address, Ask, Backoff, Definition, Hooks, Http, KillMode, Kind, Limit, Log, LogPrefix,
+    LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess, OnExhausted, OnUnhealthy, Probe,
+    Process, RateLimit, Ready, Resources, Restart, RetryPolicy, Severity,
 };
 use std::ops::RangeInclusive;
 
@@ -11,7 +12,7 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks
+    hooks log
 } }
 
 fields! { Hooks {
@@ -33,6 +34,18 @@ fields! { RetryPolicy {
     max_attempts delay backoff max_delay jitter stability_period on_exhausted
     on_exhausted_exec
 } }
+
+fields! { Log {
+    to time prefix file_bytes files stderr priority facility tag line_bytes long_lines rate_limit
+    logger
+} }
+fields! { RateLimit { count per } }
+newtype! { Severity }
+variants! { LogTo { File Syslog Both Memory;; } }
+variants! { LogTime { Iso Tai64n None;; } }
+variants! { LogPrefix { None Name Stream Both;; } }
+variants! { LogStderr { Joined Apart;; } }
+variants! { LongLines { Split Truncate;; } }
 
 fields! { Notify { ready access watchdog fd_store_max } }
 variants! { Ready { Probe Notify; Fd; } }

@@ -11,8 +11,10 @@
 
 use super::Options;
 use super::files::LogFiles;
-use super::frame::{Ack, LogHead, MAX_LOG, MAX_RECORD, NOBODY, Order, RECORDING};
+use super::frame::{Ack, LogHead, MAX_LOG, MAX_RECORD, NOBODY, Order, RECORDING, SYSLOG};
+use super::lines::Lines;
 use super::recording::RecordingFile;
+use super::syslog::Syslog;
 use crate::journal::lock::Lock;
 use crate::journal::state::{self, Writer};
 use crate::limits;
@@ -113,6 +115,8 @@ struct Scribe {
     logs_open: bool,
     writer: Writer,
     files: LogFiles,
+    lines: Lines,
+    syslog: Syslog,
     recording: RecordingFile,
     /// Lines not yet durable, up to record `seq`.
     pending: Vec<u8>,
@@ -134,11 +138,9 @@ impl Scribe {
             records_open: true,
             logs_open: true,
             writer: Writer::new(&options.state_dir),
-            files: LogFiles::new(
-                options.state_dir.join("logs"),
-                options.log_file_bytes,
-                options.log_files,
-            ),
+            files: LogFiles::new(options.state_dir.join("logs")),
+            lines: Lines::default(),
+            syslog: Syslog::new(options.syslog.clone()),
             recording: RecordingFile::new(options.record_dir.clone()),
             pending: Vec::new(),
             seq: 0,
@@ -158,6 +160,10 @@ impl Scribe {
             if self.rewrite || self.writer.rewrite_due() {
                 self.rewrite();
             }
+            if let Some(result) = self.syslog.news() {
+                let seq = SYSLOG;
+                self.answer(&Ack { seq, result });
+            }
             if self.fresh || self.retry.is_some_and(|(at, _)| Instant::now() >= at) {
                 self.commit();
             }
@@ -168,8 +174,21 @@ impl Scribe {
             }
             self.wait();
         }
+        let (files, syslog) = (&mut self.files, &mut self.syslog);
+        self.lines.end_all(&mut |head, block| {
+            Self::write(files, syslog, head, block);
+        });
         if !self.pending.is_empty() {
             self.commit();
+        }
+    }
+
+    fn write(files: &mut LogFiles, syslog: &mut Syslog, head: LogHead, data: &[u8]) {
+        if head.style.to_file() {
+            files.write(head, data);
+        }
+        if head.style.to_syslog() {
+            syslog.write(&head, data);
         }
     }
 
@@ -181,10 +200,12 @@ impl Scribe {
         if self.logs_open {
             fds.push(PollFd::new(self.logs.as_fd(), PollFlags::POLLIN));
         }
-        let timeout = match self.retry {
+        let due = self.retry.map(|(at, _)| at);
+        let due = due.into_iter().chain(self.syslog.due()).min();
+        let timeout = match due {
             _ if fds.is_empty() && !self.records_open => return,
             None => PollTimeout::NONE,
-            Some((at, _)) => {
+            Some(at) => {
                 let left = at.saturating_duration_since(Instant::now());
                 let ms = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
                 PollTimeout::from(ms)
@@ -229,7 +250,12 @@ impl Scribe {
                             self.answer(&Ack { seq, result });
                         }
                     }
-                    Some((head, data)) => self.files.write(head, data),
+                    Some((head, data)) => {
+                        let (files, syslog) = (&mut self.files, &mut self.syslog);
+                        self.lines.take(head, data, &mut |head, block| {
+                            Self::write(files, syslog, head, block);
+                        });
+                    }
                     None => {}
                 }
                 Taken::Some

@@ -1,17 +1,20 @@
 //! Log files: `logs/NAME/current`, rotated to `current.1`, `current.2` … by size and number.
 //!
 //! Runs in the scribe: it may block, and it never gives up. Each line begins with the time at
-//! which its first byte was read (RFC 3339, UTC, milliseconds); bytes are else written as they
-//! came, lines longer than [`limits::LOG_LINE_BYTES`] are split. A line that has no end yet is in
-//! the file already, so whoever reads along sees prompts and dots.
+//! which its first byte was read and what else the service's style says; bytes are else written as
+//! they came, lines longer than [`limits::LOG_LINE_BYTES`] are split. A line that has no end yet
+//! is in the file already, so whoever reads along sees prompts and dots; but not of a service
+//! whose streams are told apart, which comes here in whole lines ([`super::lines`]).
 //!
 //! Invariant: what could not be written is counted and said in the file itself, before the next
 //! bytes of that service.
 
 use super::frame::LogHead;
+use super::style::{Stream, Style};
+use crate::config::{LogPrefix, LogTime};
 use crate::journal::Fault;
 use crate::limits;
-use crate::time::rfc3339_ms;
+use crate::time::{rfc3339_ms, tai64n_ms};
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -27,9 +30,6 @@ const SLOW: &str = "they came faster than they could be written";
 
 pub struct LogFiles {
     dir: PathBuf,
-    /// Size at which a file is rotated, and how many rotated ones are kept.
-    bytes: u64,
-    keep: u32,
     open: HashMap<Box<str>, LogFile>,
     lost: HashMap<Box<str>, Lost>,
     buffer: Vec<u8>,
@@ -42,6 +42,8 @@ struct LogFile {
     size: u64,
     /// Bytes of the line that has no end yet.
     column: usize,
+    /// Whose that is.
+    stream: Stream,
     used: u64,
 }
 
@@ -53,11 +55,9 @@ struct Lost {
 }
 
 impl LogFiles {
-    pub fn new(dir: PathBuf, bytes: u64, keep: u32) -> LogFiles {
+    pub fn new(dir: PathBuf) -> LogFiles {
         LogFiles {
             dir,
-            bytes,
-            keep,
             open: HashMap::new(),
             lost: HashMap::new(),
             buffer: Vec::new(),
@@ -87,20 +87,23 @@ impl LogFiles {
             },
         };
         file.used = self.frames;
-        let time = rfc3339_ms(head.wall_ms);
+        let before = before(&head);
         let mut out = Out {
             path: &path,
-            bytes: self.bytes,
-            keep: self.keep,
+            bytes: head.style.file_bytes,
+            keep: head.style.files,
             file,
             buffer: std::mem::take(&mut self.buffer),
             taken: 0,
             said: false,
-            time: &time,
+            before: &before,
         };
         // At once what it can grow to, a line more than full: no outgrown ones lie about.
         out.buffer
             .reserve_exact(BUFFER + limits::LOG_LINE_BYTES + 256);
+        if std::mem::replace(&mut out.file.stream, head.stream) != head.stream {
+            out.end_line();
+        }
         out.gap(dropped, &why);
         let written = out.data(data, head.end);
         let Out {
@@ -155,6 +158,32 @@ impl LogFiles {
     }
 }
 
+/// What stands before each line.
+fn before(head: &LogHead) -> String {
+    let mut text = stamp(&head.style, head.wall_ms);
+    let stream = head.stream.word();
+    let (name, stream) = match head.style.prefix {
+        LogPrefix::None => (None, None),
+        LogPrefix::Name => (Some(head.service), None),
+        LogPrefix::Stream => (None, stream),
+        LogPrefix::Both => (Some(head.service), stream),
+    };
+    let words: Vec<&str> = name.into_iter().chain(stream).collect();
+    if !words.is_empty() {
+        text.push_str(&words.join(" "));
+        text.push_str(": ");
+    }
+    text
+}
+
+fn stamp(style: &Style, wall_ms: u64) -> String {
+    match style.time {
+        LogTime::Iso => rfc3339_ms(wall_ms) + " ",
+        LogTime::Tai64n => tai64n_ms(wall_ms) + " ",
+        LogTime::None => String::new(),
+    }
+}
+
 fn open_current(path: &Path) -> io::Result<LogFile> {
     let mut options = OpenOptions::new();
     options
@@ -195,6 +224,7 @@ fn open_current(path: &Path) -> io::Result<LogFile> {
         file,
         size: found.len(),
         column: usize::from(last != [b'\n']),
+        stream: Stream::Joined,
         used: 0,
     })
 }
@@ -210,14 +240,14 @@ struct Out<'a> {
     taken: usize,
     /// Something is in the file, and the gap, which is first, with it.
     said: bool,
-    time: &'a str,
+    before: &'a str,
 }
 
 impl Out<'_> {
     fn gap(&mut self, dropped: u64, why: &str) {
         if dropped > 0 {
             self.end_line();
-            let text = format!("{} … {dropped} bytes dropped: {why} …\n", self.time);
+            let text = format!("{}… {dropped} bytes dropped: {why} …\n", self.before);
             self.buffer.extend_from_slice(text.as_bytes());
         }
     }
@@ -232,8 +262,7 @@ impl Out<'_> {
                     self.taken = data.len() - rest.len();
                     self.rotate()?;
                 }
-                self.buffer.extend_from_slice(self.time.as_bytes());
-                self.buffer.push(b' ');
+                self.buffer.extend_from_slice(self.before.as_bytes());
             }
             let room = limits::LOG_LINE_BYTES.saturating_sub(self.file.column);
             let seen = &rest[..rest.len().min(room + 1)];

@@ -3,13 +3,14 @@
 //!
 //! No I/O here. Three kinds: records to the scribe, log bytes to the scribe, answers back.
 
+use super::style::{STYLE, Stream, Style};
 use crate::limits;
 
 /// The longest record line taken: a definition that was given ([`limits::MAX_GIVEN_BYTES`]) with
 /// its quotes and line ends escaped; a name and who said it are far shorter.
 pub const MAX_RECORD: usize = 2 * limits::MAX_GIVEN_BYTES + 8 * 1024;
 /// The longest log message: its head, a name, and the bytes.
-pub const MAX_LOG: usize = LOG_HEAD + 255 + limits::SCRIBE_FRAME_BYTES;
+pub const MAX_LOG: usize = LOG_HEAD + 2 * 255 + limits::SCRIBE_FRAME_BYTES;
 /// The longest answer.
 pub const MAX_ACK: usize = 1024;
 
@@ -17,10 +18,12 @@ pub const MAX_ACK: usize = 1024;
 pub const NOBODY: &str = "";
 /// The number of an answer that speaks of the recording: its bytes could not be written.
 pub const RECORDING: u64 = u64::MAX;
+/// The number of one that speaks of syslog: whether it takes messages.
+pub const SYSLOG: u64 = u64::MAX - 1;
 
 const RECORD: u8 = b'r';
 const REWRITE: u8 = b'w';
-const LOG_HEAD: usize = 18;
+const LOG_HEAD: usize = 19 + STYLE;
 
 /// A message on the records' socket.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,15 +71,20 @@ pub struct LogHead<'a> {
     pub dropped: u64,
     /// The run ended: an unfinished line ends here.
     pub end: bool,
+    pub stream: Stream,
+    pub style: Style<'a>,
 }
 
 impl<'a> LogHead<'a> {
     /// None: the name is too long to be one.
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let mut out = Vec::with_capacity(LOG_HEAD + self.service.len());
+        let length = LOG_HEAD + self.service.len() + self.style.tag.len();
+        let mut out = Vec::with_capacity(length);
         out.extend_from_slice(&self.wall_ms.to_ne_bytes());
         out.extend_from_slice(&self.dropped.to_ne_bytes());
         out.push(u8::from(self.end));
+        out.push(self.stream.number());
+        self.style.put(&mut out);
         out.push(u8::try_from(self.service.len()).ok()?);
         out.extend_from_slice(self.service.as_bytes());
         Some(out)
@@ -85,15 +93,27 @@ impl<'a> LogHead<'a> {
     pub fn decode(bytes: &'a [u8]) -> Option<(LogHead<'a>, &'a [u8])> {
         let (wall_ms, rest) = bytes.split_first_chunk()?;
         let (dropped, rest) = rest.split_first_chunk()?;
-        let ([end, length], rest) = rest.split_first_chunk()?;
+        let ([end, stream], rest) = rest.split_first_chunk()?;
+        let (style, rest) = Style::take(rest)?;
+        let (length, rest) = rest.split_first()?;
         let (service, data) = rest.split_at_checked(usize::from(*length))?;
         let head = LogHead {
             service: std::str::from_utf8(service).ok()?,
             wall_ms: u64::from_ne_bytes(*wall_ms),
             dropped: u64::from_ne_bytes(*dropped),
             end: *end != 0,
+            stream: Stream::of(*stream),
+            style,
         };
         Some((head, data))
+    }
+
+    /// Makes of an encoded head one that only says how much was dropped.
+    pub fn only_dropped(encoded: &mut [u8], dropped: u64) {
+        if let Some(place) = encoded.get_mut(8..17) {
+            place[..8].copy_from_slice(&dropped.to_ne_bytes());
+            place[8] = 0;
+        }
     }
 }
 
@@ -145,10 +165,20 @@ mod tests {
             wall_ms: 1 << 40,
             dropped: 7,
             end: true,
+            stream: Stream::Stderr,
+            style: Style {
+                tag: "w",
+                files: 7,
+                ..Style::default()
+            },
         };
         let mut bytes = head.encode().unwrap();
         bytes.extend_from_slice(b"data");
         assert_eq!(LogHead::decode(&bytes), Some((head, &b"data"[..])));
+        let mut dropped = head.encode().unwrap();
+        LogHead::only_dropped(&mut dropped, 8);
+        let (head, _) = LogHead::decode(&dropped).unwrap();
+        assert_eq!((head.dropped, head.end, head.service), (8, false, "web"));
         for result in [Ok(()), Err("disk full".to_string())] {
             let ack = Ack { seq: 3, result };
             assert_eq!(Ack::decode(&ack.encode()), Some(ack));
@@ -162,6 +192,8 @@ mod tests {
             wall_ms: 1,
             dropped: 0,
             end: false,
+            stream: Stream::Joined,
+            style: Style::default(),
         };
         let bytes = head.encode().unwrap();
         for cut in 0..bytes.len() {
