@@ -20,6 +20,14 @@ pub const MAX_PROBLEMS: usize = 100;
 pub const MAX_DEPENDENCIES: usize = 256;
 /// Commands in one of `pre_start`, `stop_exec`, `post_stop`, `reload_exec`.
 pub const MAX_COMMANDS: usize = 16;
+/// How soon a forking daemon's main process is looked for again, doubling up to the second.
+pub const SEEK_PACE: Duration = Duration::from_millis(10);
+pub const SEEK_PACE_MAX: Duration = Duration::from_millis(500);
+/// And when its time to start is over and it is left as it is.
+pub const SEEK_PACE_OVERDUE: Duration = Duration::from_secs(10);
+/// Names in `runtime_directory`, and the length of one.
+pub const MAX_DIRECTORIES: usize = 16;
+pub const MAX_DIRECTORY_NAME: usize = 255;
 /// What of a probe's answer is kept: the first bytes of a reply …
 pub const PROBE_OUTPUT_BYTES: usize = 512;
 /// … or the last lines of a command.
@@ -151,3 +159,9 @@ pub const TOLD_LINES: usize = 400;
 pub const TOLD_CHANGES: usize = 1000;
 /// Simulations that run at once in helpers.
 pub const MAX_SIMULATIONS: usize = 4;
+
+/// How long a reload may wait to be confirmed: at least, at most.
+pub const CONFIRM_LEAST: Duration = Duration::from_secs(1);
+pub const CONFIRM_MOST: Duration = Duration::from_secs(24 * 3600);
+/// Services that a reload does not touch and whose names its plan holds all the same.
+pub const PLAN_UNTOUCHED: usize = 1000;

@@ -30,6 +30,8 @@ mod exec_probes;
 mod exhausted;
 #[path = "daemon/faults.rs"]
 mod faults;
+#[path = "daemon/forking.rs"]
+mod forking;
 #[path = "daemon/health.rs"]
 mod health;
 #[path = "daemon/host.rs"]
@@ -38,6 +40,8 @@ mod host;
 mod image;
 #[path = "daemon/init.rs"]
 mod init;
+#[path = "daemon/kinds.rs"]
+mod kinds;
 #[path = "daemon/loggers.rs"]
 mod loggers;
 #[path = "daemon/logs.rs"]
@@ -52,6 +56,8 @@ mod output;
 mod parents;
 #[path = "daemon/processes.rs"]
 mod processes;
+#[path = "daemon/provisional.rs"]
+mod provisional;
 #[path = "daemon/reactor.rs"]
 mod reactor;
 #[path = "daemon/recording.rs"]

@@ -12,7 +12,7 @@ _vitald() {
     esac
     if [ -n "$skip" ]; then skip=; continue; fi
     case $word in
-      --socket|--timeout|--config-dir|--state-dir|--runtime-dir|--main|--record|--until|--at|--why|--serve|--say|--set|--against|--plot|--seed|--limit|-n|--lines|-n|--priority|-p|--since|--grep|--kind|-k|--for) skip=$word; continue ;;
+      --socket|--timeout|--config-dir|--state-dir|--runtime-dir|--main|--record|--until|--at|--why|--serve|--say|--set|--against|--plot|--seed|--limit|-n|--lines|-n|--priority|-p|--since|--grep|--kind|-k|--for|--confirm) skip=$word; continue ;;
       -*) continue ;;
     esac
     case $verb in
@@ -43,8 +43,9 @@ _vitald() {
     --priority|-p) : ;;
     --since) : ;;
     --grep) : ;;
-    --kind|-k) _vitald_words "state health wanted probe decision hold" ;;
+    --kind|-k) _vitald_words "state health wanted probe definition decision hold reload" ;;
     --for) : ;;
+    --confirm) : ;;
   esac
   if [ -n "$skip" ]; then return; fi
   case $cur in
@@ -65,6 +66,7 @@ _vitald() {
         logs) _vitald_words "--lines --follow --all --priority --since --grep" ;;
         events) _vitald_words "--kind" ;;
         hold) _vitald_words "--for" ;;
+        reload) _vitald_words "--dry-run --strict --confirm" ;;
         policy\ simulate) _vitald_words "--set --against --seed" ;;
         upgrade) _vitald_words "--force" ;;
         shutdown) _vitald_words "--keep --wait" ;;
@@ -79,7 +81,7 @@ _vitald() {
     replay:*) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     simulate:0) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     simulate:1) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
-    help:0) _vitald_words "run check replay demo simulate help version completions man list status why history start stop restart signal reset set delete probe logs events hold release reload policy info ping upgrade shutdown poweroff reboot halt discover" ;;
+    help:0) _vitald_words "run check replay demo simulate help version completions man list status why history start stop restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover" ;;
     completions:0) _vitald_words "bash zsh fish" ;;
     status:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     why:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
@@ -99,6 +101,6 @@ _vitald() {
     policy\ simulate:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     upgrade:0) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
   esac
-  if [ -z "$verb" ]; then _vitald_words "run check replay demo simulate help version completions man list status why history start stop restart signal reset set delete probe logs events hold release reload policy info ping upgrade shutdown poweroff reboot halt discover"; fi
+  if [ -z "$verb" ]; then _vitald_words "run check replay demo simulate help version completions man list status why history start stop restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover"; fi
 }
 complete -F _vitald vitald

@@ -32,7 +32,7 @@ complete -c vitald -n '__fish_seen_subcommand_from simulate' -l all
 complete -c vitald -n '__fish_seen_subcommand_from simulate' -l seed -x
 complete -c vitald -n '__fish_seen_subcommand_from simulate' -l config-dir -r -F
 complete -c vitald -n __fish_use_subcommand -a help -d 'this, or more about one verb'
-complete -c vitald -n '__fish_seen_subcommand_from help' -a 'run check replay demo simulate help version completions man list status why history start stop restart signal reset set delete probe logs events hold release reload policy info ping upgrade shutdown poweroff reboot halt discover'
+complete -c vitald -n '__fish_seen_subcommand_from help' -a 'run check replay demo simulate help version completions man list status why history start stop restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover'
 complete -c vitald -n __fish_use_subcommand -a version -d 'the version of this program'
 complete -c vitald -n __fish_use_subcommand -a completions -d 'completions for a shell'
 complete -c vitald -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'
@@ -77,12 +77,17 @@ complete -c vitald -n '__fish_seen_subcommand_from logs' -l since -x
 complete -c vitald -n '__fish_seen_subcommand_from logs' -l grep -x
 complete -c vitald -n __fish_use_subcommand -a events -d 'show what happens from now on'
 complete -c vitald -n '__fish_seen_subcommand_from events' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
-complete -c vitald -n '__fish_seen_subcommand_from events' -l kind -s k -x -a 'state health wanted probe decision hold'
+complete -c vitald -n '__fish_seen_subcommand_from events' -l kind -s k -x -a 'state health wanted probe definition decision hold reload'
 complete -c vitald -n __fish_use_subcommand -a hold -d 'the brake: no automatic restarts for now'
 complete -c vitald -n '__fish_seen_subcommand_from hold' -l for -x
 complete -c vitald -n __fish_use_subcommand -a release -d 'end a hold'
 complete -c vitald -n __fish_use_subcommand -a reload -d 'read the definitions again and apply what changed, or make a service do so'
 complete -c vitald -n '__fish_seen_subcommand_from reload' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
+complete -c vitald -n '__fish_seen_subcommand_from reload' -l dry-run -s n
+complete -c vitald -n '__fish_seen_subcommand_from reload' -l strict
+complete -c vitald -n '__fish_seen_subcommand_from reload' -l confirm -x
+complete -c vitald -n __fish_use_subcommand -a confirm -d 'keep what the last `reload --confirm` has put in force'
+complete -c vitald -n __fish_use_subcommand -a revert -d 'put back what was in force before a `reload --confirm`, at once'
 complete -c vitald -n __fish_use_subcommand -a policy -d 'what the definition in force, or a changed one, would do in a scenario'
 complete -c vitald -n '__fish_seen_subcommand_from policy' -a 'simulate (vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n '__fish_seen_subcommand_from policy' -l set -x

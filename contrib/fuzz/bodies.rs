@@ -118,7 +118,7 @@ fn conversation(bytes: &[u8], piece: usize) -> Vec<u8> {
 fn ticket_of(errand: &Errand) -> vitald::id::Ticket {
     match errand {
         Errand::Request(request) => request.ticket,
-        Errand::Reload { ticket } | Errand::Logs { ticket, .. } => *ticket,
+        Errand::Reload { ticket, .. } | Errand::Logs { ticket, .. } => *ticket,
         Errand::Upgrade { ticket, .. } | Errand::Simulate { ticket, .. } => *ticket,
         Errand::End { ticket, .. } => *ticket,
     }

@@ -24,6 +24,7 @@ impl<'a> Awaited<'a> {
         let (up, told_by_wanted) = match values.verb().method {
             "service.start" => (true, true),
             "service.stop" => (false, true),
+            "service.once" => (true, false),
             "service.restart" => (true, false),
             _ => return None,
         };

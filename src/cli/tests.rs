@@ -65,7 +65,7 @@ fn wrong_arguments_are_told_the_right_ones() {
     );
     assert_eq!(
         asked("stop"),
-        "stop needs `name`: the service; usage: stop NAME [--wait]"
+        "stop needs `name`: the service; usage: stop NAME [--until-boot] [--wait]"
     );
     assert!(asked("--frob status").contains("--frob"));
     assert!(asked("run --frob").contains("usage: run [--config-dir DIR]"));
@@ -325,7 +325,7 @@ fn bash_completes_verbs_options_and_names() {
     assert_eq!(offered(&["vitald", "completions", "f"]).unwrap(), "fish");
     assert_eq!(offered(&["vitald", "probe", "r"]).unwrap(), "run");
     let signals = "HUP INT QUIT USR1 USR2 TERM KILL STOP CONT";
-    let kinds = "state health wanted probe decision hold";
+    let kinds = "state health wanted probe definition decision hold reload";
     for (line, meant) in [
         (&["vitald", "probe", "run", ""] as &[&str], "web"),
         (&["vitald", "probe", "run", "web", ""], ""),

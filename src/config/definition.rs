@@ -10,9 +10,11 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Definition {
     pub description: Option<Box<str>>,
-    /// Program and arguments; never empty.
+    /// Program and arguments; empty for a target only.
     pub exec: Box<[Box<str>]>,
     pub kind: Kind,
+    /// Where a forking daemon writes the number of its main process.
+    pub pid_file: Option<Box<str>>,
     pub after: Box<[Box<str>]>,
     pub requires: Box<[Box<str>]>,
     pub wants: Box<[Box<str>]>,
@@ -26,7 +28,7 @@ pub struct Definition {
     pub restart: Restart,
     pub autostart: bool,
     pub kill_mode: KillMode,
-    pub hooks: Hooks,
+    pub hooks: Box<Hooks>,
     pub retry_policy: RetryPolicy,
     /// None: it tells us nothing by itself.
     pub notify: Option<Box<Notify>>,
@@ -59,6 +61,38 @@ impl Definition {
 pub enum Kind {
     Process,
     Oneshot,
+    /// Its first process ends when the daemon that it forked is ready.
+    Forking,
+    /// A group: no process, there when all it requires is.
+    Target,
+}
+
+/// What is made for a run and removed after it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Directories {
+    /// Below /run, or a user's XDG_RUNTIME_DIR.
+    pub runtime: Box<[Box<str>]>,
+    /// None: 0755.
+    pub mode: Option<u32>,
+    pub preserve: Preserve,
+}
+
+impl Directories {
+    /// There are some, and they do not stay for ever.
+    pub fn are_passing(&self) -> bool {
+        !self.runtime.is_empty() && self.preserve != Preserve::Yes
+    }
+}
+
+/// How long a runtime directory stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Preserve {
+    /// It goes with the run.
+    #[default]
+    No,
+    /// It goes when no run follows.
+    Restart,
+    Yes,
 }
 
 /// Commands in their order, each program and arguments, never empty.
@@ -73,9 +107,22 @@ pub struct Hooks {
     pub stop_exec: Commands,
     pub post_stop: Commands,
     pub post_stop_timeout: Duration,
+    /// What takes back what a oneshot has done.
+    pub undo: Commands,
+    /// None: [`UNDO_TIMEOUT`].
+    pub undo_timeout: Option<Duration>,
     pub reload_signal: Option<Signal>,
     pub reload_exec: Commands,
     pub reload_timeout: Duration,
+}
+
+/// What `undo_timeout_ms` is when it is not given.
+pub const UNDO_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Hooks {
+    pub fn undo_timeout(&self) -> Duration {
+        self.undo_timeout.unwrap_or(UNDO_TIMEOUT)
+    }
 }
 
 impl Default for Hooks {
@@ -88,6 +135,8 @@ impl Default for Hooks {
             stop_exec: none(),
             post_stop: none(),
             post_stop_timeout: Duration::from_secs(10),
+            undo: none(),
+            undo_timeout: None,
             reload_signal: None,
             reload_exec: none(),
             reload_timeout: Duration::from_secs(30),
@@ -113,6 +162,7 @@ pub struct Process {
     pub limits: BTreeMap<Box<str>, Limit>,
     pub nice: Option<i8>,
     pub oom_score_adj: Option<i16>,
+    pub directories: Directories,
     /// None: no limits.
     pub resources: Option<Box<Resources>>,
 }

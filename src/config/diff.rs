@@ -2,7 +2,9 @@
 //!
 //! Which keys need a restart is said in the key table and nowhere else.
 
-use crate::config::definition::{Definition, Hooks, Process, Ready, Resources, RetryPolicy};
+use crate::config::definition::{
+    Definition, Directories, Hooks, Process, Ready, Resources, RetryPolicy,
+};
 use crate::config::keys::{Key, Reload, log, retry_policy, service};
 use crate::config::log::Log;
 
@@ -24,6 +26,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         description,
         exec,
         kind,
+        pid_file,
         after,
         requires,
         wants,
@@ -46,6 +49,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.note(&service::DESCRIPTION, *description != new.description);
     changed.note(&service::EXEC, *exec != new.exec);
     changed.note(&service::KIND, *kind != new.kind);
+    changed.note(&service::PID_FILE, *pid_file != new.pid_file);
     changed.note(&service::AFTER, *after != new.after);
     changed.note(&service::REQUIRES, *requires != new.requires);
     changed.note(&service::WANTS, *wants != new.wants);
@@ -104,6 +108,7 @@ impl Changed {
             nice,
             oom_score_adj,
             resources: _,
+            directories,
         } = old;
         self.note(&service::USER, *user != new.user);
         self.note(&service::GROUP, *group != new.group);
@@ -117,6 +122,18 @@ impl Changed {
         self.note(&service::NICE, *nice != new.nice);
         self.note(&service::OOM_SCORE_ADJ, *oom_score_adj != new.oom_score_adj);
         self.resources(&old.resources(), &new.resources());
+        let Directories {
+            runtime,
+            mode,
+            preserve,
+        } = directories;
+        let new = &new.directories;
+        self.note(&service::RUNTIME_DIRECTORY, *runtime != new.runtime);
+        self.note(&service::RUNTIME_DIRECTORY_MODE, *mode != new.mode);
+        self.note(
+            &service::RUNTIME_DIRECTORY_PRESERVE,
+            *preserve != new.preserve,
+        );
     }
 
     fn resources(&mut self, old: &Resources, new: &Resources) {
@@ -161,6 +178,8 @@ impl Changed {
             stop_exec,
             post_stop,
             post_stop_timeout,
+            undo,
+            undo_timeout,
             reload_signal,
             reload_exec,
             reload_timeout,
@@ -172,6 +191,8 @@ impl Changed {
         self.note(&service::POST_STOP, *post_stop != new.post_stop);
         let (was, is) = (*post_stop_timeout, new.post_stop_timeout);
         self.note(&service::POST_STOP_TIMEOUT, was != is);
+        self.note(&service::UNDO, *undo != new.undo);
+        self.note(&service::UNDO_TIMEOUT, *undo_timeout != new.undo_timeout);
         self.note(&service::RELOAD_SIGNAL, *reload_signal != new.reload_signal);
         self.note(&service::RELOAD_EXEC, *reload_exec != new.reload_exec);
         let (was, is) = (*reload_timeout, new.reload_timeout);
@@ -284,6 +305,11 @@ mod tests {
             "description" | "user" | "group" => "'x'",
             "exec" => "'b'",
             "kind" => "'oneshot'",
+            "pid_file" => "'/x'\nkind = 'forking'",
+            "undo" => "'x'",
+            "runtime_directory" => "['x']",
+            "runtime_directory_mode" => "'700'\nruntime_directory = ['x']",
+            "runtime_directory_preserve" => "'yes'",
             "after" | "requires" | "wants" | "groups" => "['x']",
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",
@@ -314,11 +340,16 @@ mod tests {
             _ => "7000",
         };
         for key in service::ALL {
+            let old = match key.name {
+                // Only a oneshot has it.
+                "undo" => "exec = 'a'\nkind = 'oneshot'",
+                _ => "exec = 'a'",
+            };
             let new = match key.name {
                 "exec" => "exec = 'b'".to_owned(),
-                name => format!("exec = 'a'\n{name} = {}", other(name)),
+                name => format!("{old}\n{name} = {}", other(name)),
             };
-            let got = change("exec = 'a'", &new);
+            let got = change(old, &new);
             let keys: &[&str] = match (&got, key.reload) {
                 (Change::Live(keys), Reload::Live) => keys,
                 (Change::Restart(keys), Reload::Restart) => keys,

@@ -97,7 +97,6 @@ const LATER: &[&str] = &[
     "dossier_timeout_ms",
     "health_restart_limit",
     "on_dependency",
-    "runtime_directory",
     "sockets",
 ];
 

@@ -72,6 +72,8 @@ pub enum Takes {
     Account,
     /// An array of those.
     Accounts,
+    /// An array of names of directories, or one of them.
+    Directories,
     /// A table of strings.
     Strings,
     /// A table of resource limits.
@@ -144,9 +146,19 @@ pub mod service {
         DESCRIPTION "description": Takes::Text, Words("none"), Live;
         /// The program and its arguments: an array, or one string that is split as a POSIX shell
         /// splits words. No shell is run. A bare name is looked up in the service's PATH.
-        EXEC "exec": Takes::Command, Required, Restart;
-        /// `process` runs until it is stopped; `oneshot` runs to its end and is then done.
-        KIND "kind": Takes::Choice(&["process", "oneshot"]), Text("process"), Restart;
+        EXEC "exec": Takes::Command, Words("none; only a target may be without"), Restart;
+        /// `process` runs until it is stopped. `oneshot` runs to its end and is then done. `forking`
+        /// is for old daemons: the program forks the daemon and exits with 0, which makes it ready;
+        /// the daemon is found by `pid_file`. `target` is a group and runs nothing: it is `running`
+        /// while all that it requires is satisfied, and `start`, `stop` and `restart` of it are
+        /// those of all that it requires and wants.
+        KIND "kind": Takes::Choice(&["process", "oneshot", "forking", "target"]), Text("process"),
+            Restart;
+        /// Where a forking daemon writes the number of its main process. The file is removed before
+        /// each start; then it must name a living process of this service, within
+        /// `start_timeout_ms`, and only root or the service's user may be able to write it. Without
+        /// it the main process is the only one that is left when the first has exited.
+        PID_FILE "pid_file": Takes::Text, Words("none"), Restart;
         /// Services to wait for, without needing them: they are satisfied, failed, exited or not
         /// wanted before this one starts.
         AFTER "after": Takes::Services, Words("none"), Live;
@@ -171,6 +183,16 @@ pub mod service {
         ENV_FILE "env_file": Takes::Text, Words("none"), Restart;
         /// Pass on the daemon's own environment as well.
         INHERIT_ENV "inherit_env": Takes::Bool, Bool(false), Restart;
+        /// Directories that are made before the start below /run, or, of a user's daemon, below
+        /// XDG_RUNTIME_DIR, for the service's user; RUNTIME_DIRECTORY holds their paths, with `:`
+        /// between them. Names, as in ["web", "web/cache"].
+        RUNTIME_DIRECTORY "runtime_directory": Takes::Directories, Words("none"), Restart;
+        /// Their mode, in octal: "0750".
+        RUNTIME_DIRECTORY_MODE "runtime_directory_mode": Takes::Umask, Words("0755"), Restart;
+        /// How long they stay, with all that is in them: `no`, to the run's end; `restart`, until the
+        /// service is stopped or done for good; `yes`, for ever.
+        RUNTIME_DIRECTORY_PRESERVE "runtime_directory_preserve":
+            Takes::Choice(&["no", "restart", "yes"]), Text("no"), Live;
         /// Resource limits by their name in setrlimit(2), lower case: a number, "unlimited", or
         /// { soft = …, hard = … }.
         LIMITS "limits": Takes::Limits, Words("the daemon's own"), Restart;
@@ -254,6 +276,12 @@ pub mod service {
         POST_STOP "post_stop": Takes::Commands, Words("none"), Live;
         /// How long all of `post_stop` may take; what runs on is killed.
         POST_STOP_TIMEOUT "post_stop_timeout_ms": Takes::Millis { min: 1 }, Integer(10_000), Live;
+        /// Takes back what a oneshot has done: run when one that is done is stopped, when the daemon
+        /// shuts down (after all who need it), and before it is run again. If it fails the service
+        /// is stopped all the same, and `status` says so. Written like `pre_start`.
+        UNDO "undo": Takes::Commands, Words("none"), Live;
+        /// How long all of `undo` may take; what runs on is killed.
+        UNDO_TIMEOUT "undo_timeout_ms": Takes::Millis { min: 1 }, Integer(30_000), Live;
         /// The signal by which `reload NAME` makes it read its configuration anew.
         RELOAD_SIGNAL "reload_signal": Takes::Signal, Words("none"), Live;
         /// Run by `reload NAME`, which tells how that ended: MAINPID is its process. Not together

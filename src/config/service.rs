@@ -9,7 +9,7 @@ use crate::config::log::{self, Log};
 use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::tree::{Entry, Span, Value};
-use crate::config::{hints, probe, resources};
+use crate::config::{hints, kinds, probe, resources};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -51,9 +51,11 @@ pub struct Places {
 /// None when there is nothing that could be started: `exec` is missing or broken.
 pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> {
     let t = Table::open(Span::default(), root, service::ALL, p);
-    let exec = match t.has(&service::EXEC) {
-        true => t.command(&service::EXEC, p),
-        false => {
+    let kind = kinds::kind(&t, p);
+    let exec = match (t.has(&service::EXEC), kind) {
+        (_, Kind::Target) => None,
+        (true, _) => t.command(&service::EXEC, p),
+        (false, _) => {
             let example = p.assign("exec", "[\"/usr/bin/web\", \"--port\", \"8080\"]");
             p.error(
                 t.at,
@@ -62,12 +64,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
             None
         }
     };
-    let kind = t.choice(
-        &service::KIND,
-        &[Kind::Process, Kind::Oneshot],
-        Kind::Process,
-        p,
-    );
+    let pid_file = kinds::pid_file(&t, kind, p);
     let process = process(&t, p);
     let hooks = hooks(&t, p);
     let dependencies = dependencies(name, &t, p);
@@ -90,7 +87,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
     let restart = t
         .choice_given(&service::RESTART, &restarts, p)
         .unwrap_or(match kind {
-            Kind::Process => Restart::Always,
+            Kind::Process | Kind::Forking | Kind::Target => Restart::Always,
             Kind::Oneshot => Restart::OnFailure,
         });
     let places = Places {
@@ -108,6 +105,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         description: t.text(&service::DESCRIPTION, p).map(Into::into),
         exec: exec.unwrap_or_default(),
         kind,
+        pid_file,
         after: named(Relation::After),
         requires: named(Relation::Requires),
         wants: named(Relation::Wants),
@@ -124,13 +122,14 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
             KillMode::Tree,
             p,
         ),
-        hooks,
+        hooks: Box::new(hooks),
         retry_policy,
         notify,
         probes: probes.into_iter().map(|(probe, _)| probe).collect(),
         log: (log != Log::default()).then(|| Box::new(log)),
     };
-    (!definition.exec.is_empty()).then_some(Built {
+    let whole = kind == Kind::Target || !definition.exec.is_empty();
+    whole.then_some(Built {
         definition,
         dependencies,
         places,
@@ -174,6 +173,7 @@ fn process(t: &Table<'_>, p: &mut Problems) -> Process {
         nice,
         oom_score_adj: oom,
         resources: some(resources::read(t, p)),
+        directories: kinds::directories(t, p),
     }
 }
 
@@ -196,6 +196,11 @@ fn hooks(t: &Table<'_>, p: &mut Problems) -> Hooks {
         stop_exec: t.commands(&service::STOP_EXEC, p),
         post_stop: t.commands(&service::POST_STOP, p),
         post_stop_timeout: t.millis(&service::POST_STOP_TIMEOUT, p),
+        undo: t.commands(&service::UNDO, p),
+        // Written out, a default is no other.
+        undo_timeout: t
+            .millis_given(&service::UNDO_TIMEOUT, p)
+            .filter(|length| *length != UNDO_TIMEOUT),
         reload_signal: by_signal.then(|| t.signal(&service::RELOAD_SIGNAL, p)),
         reload_exec,
         reload_timeout: t.millis(&service::RELOAD_TIMEOUT, p),
@@ -328,18 +333,7 @@ fn notify(t: &Table<'_>, kind: Kind, p: &mut Problems) -> Option<Box<Notify>> {
     let access = t.choice_given(&service::NOTIFY_ACCESS, &accesses, p);
     let watchdog = t.millis_given(&service::WATCHDOG, p);
     let fd_store_max = u16::try_from(t.number(&service::FD_STORE_MAX, p)).unwrap_or(0);
-    if kind == Kind::Oneshot {
-        for key in [&service::READY, &service::NOTIFY_FD, &service::WATCHDOG] {
-            if let Some(entry) = t.entry(key) {
-                let words = format!(
-                    "a oneshot is done when it exits, `{}` is for a process: remove it, or write \
-                     kind = \"process\"",
-                    entry.key
-                );
-                p.error(entry.key_at, words);
-            }
-        }
-    }
+    kinds::not_by_itself(t, kind, p);
     if let (Some(entry), false) = (t.entry(&service::NOTIFY_FD), by == By::Fd) {
         let advice = p.assign("ready", "\"fd\"");
         let words = format!("`notify_fd` is nothing without `ready`: write {advice}");
@@ -404,7 +398,7 @@ fn start_timeout(
         .max()
         .unwrap_or_default();
     match t.millis_given(&service::START_TIMEOUT, p) {
-        None if kind == Kind::Oneshot => None,
+        None if matches!(kind, Kind::Oneshot | Kind::Target) => None,
         None => Some(DEFAULT.max(longest)),
         Some(given) if given < longest => {
             let advice = p.assign("start_timeout_ms", &longest.as_millis().to_string());

@@ -30,10 +30,11 @@ fn said(outcome: &load::Outcome) -> Vec<String> {
 fn all_defaults() {
     let d = clean("web.toml", "exec = 'a'");
     let expected = Definition {
-        hooks: Hooks::default(),
+        hooks: Box::default(),
         description: None,
         exec: Box::new(["a".into()]),
         kind: Kind::Process,
+        pid_file: None,
         after: Box::new([]),
         requires: Box::new([]),
         wants: Box::new([]),
@@ -242,6 +243,7 @@ fn every_key_is_read() {
     assert_eq!(*d.requires, [word("db"), word("cache")]);
     let limit = |soft, hard| Limit { soft, hard };
     let expected = Process {
+        directories: Directories::default(),
         user: Some(word("www-data")),
         group: Some(word("33")),
         groups: Some(Box::new([word("adm"), word("4")])),

@@ -15,7 +15,7 @@ use super::verbs::{Kind, Shape, Verb};
 use crate::config::load::{self, Outcome};
 use crate::config::set::{self, File};
 use crate::config::{Definition, SEVERITIES, Severity, hints, names};
-use crate::engine::{Command, Given};
+use crate::engine::{Command, Given, Terms};
 use crate::exit::Signal;
 use crate::id::ServiceId;
 use crate::limits;
@@ -40,7 +40,7 @@ pub enum Act {
     /// For the engine, which answers by ticket.
     Command { command: Command, wait: bool },
     /// Read the definitions anew; the engine answers by ticket.
-    Reload,
+    Reload(Terms),
     /// Execute this program (None: the present one's file) in the daemon's place; the loop answers
     /// by ticket.
     Upgrade {
@@ -216,7 +216,15 @@ pub fn start(call: &Call<'_>) -> Result<Act, Fault> {
 
 pub fn stop(call: &Call<'_>) -> Result<Act, Fault> {
     let service = call.service()?;
-    call.command(Command::Stop { service })
+    call.command(match call.values.flag("until_boot") {
+        true => Command::StopForNow { service },
+        false => Command::Stop { service },
+    })
+}
+
+pub fn once(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    call.command(Command::Once { service })
 }
 
 pub fn restart(call: &Call<'_>) -> Result<Act, Fault> {
@@ -389,14 +397,47 @@ pub fn release(call: &Call<'_>) -> Result<Act, Fault> {
 }
 
 pub fn reload(call: &Call<'_>) -> Result<Act, Fault> {
+    let terms = Terms {
+        dry_run: call.values.flag("dry_run"),
+        strict: call.values.flag("strict"),
+        confirm: call.values.number("confirm_ms").map(Duration::from_millis),
+        ..Terms::default()
+    };
+    let refuse = |message: &str| {
+        let message = message.to_owned();
+        Err(Fault {
+            code: code::BAD_PARAMS,
+            message,
+        })
+    };
     if call.values.text("name").is_some() {
+        if terms != Terms::default() {
+            return refuse(
+                "--dry-run, --strict and --confirm are for all definitions: leave the name out",
+            );
+        }
         let service = call.service()?;
         return call.command(Command::Reload { service });
     }
     if !call.access.overall(Level::Admin) {
         return Err(denied(call.values.verb(), Level::Admin));
     }
-    Ok(Act::Reload)
+    match terms.confirm {
+        Some(length) if length < limits::CONFIRM_LEAST || length > limits::CONFIRM_MOST => refuse(
+            "--confirm takes a time from 1 s to a day: too short, nobody can confirm; too long, \
+             nobody remembers",
+        ),
+        Some(_) if terms.dry_run => refuse("give --dry-run or --confirm, not both"),
+        Some(_) | None => Ok(Act::Reload(terms)),
+    }
+}
+
+pub fn confirm(call: &Call<'_>) -> Result<Act, Fault> {
+    call.command(Command::Confirm)
+}
+
+pub fn revert(call: &Call<'_>) -> Result<Act, Fault> {
+    call.command(Command::Revert)
 }
 
 pub fn upgrade(call: &Call<'_>) -> Result<Act, Fault> {

@@ -11,9 +11,11 @@ use super::reply::{Done, LogEntry, LogLines, Overview, Pong, ProbeAnswer};
 use super::rpc::code;
 use super::values::quoted;
 use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
+use crate::config::show::KeyChange;
+use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, Status, StoryLine,
-    Usage, WatchdogStatus, Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, ReloadStatus, Status,
+    StoryLine, Usage, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -186,6 +188,7 @@ fn samples() -> Vec<Sample> {
         description: text(),
         wanted_by: text(),
         phase: text(),
+        at_boot: text(),
         wanted_at: text(),
         health: text(),
         detail: text(),
@@ -198,6 +201,7 @@ fn samples() -> Vec<Sample> {
         next: text(),
         next_in_ms: Some(0),
         log: Some(log.clone()),
+        definition: text(),
         problem: text(),
         ..Status::default()
     };
@@ -209,20 +213,42 @@ fn samples() -> Vec<Sample> {
         ends_in_ms: Some(0),
         ..HoldStatus::default()
     };
+    let reload = ReloadStatus {
+        goes_back_in_ms: Some(0),
+        went_back_at: text(),
+        why: text(),
+        ..ReloadStatus::default()
+    };
     let daemon = DaemonStatus {
         hold: Some(hold.clone()),
         cgroups: text(),
+        reload: Some(reload.clone()),
         ..DaemonStatus::default()
     };
     let answer = ProbeAnswer {
         reason: text(),
         ..ProbeAnswer::default()
     };
+    let change = KeyChange {
+        from: text(),
+        to: text(),
+        ..KeyChange::default()
+    };
+    let step = Step {
+        changes: vec![change.clone()],
+        problem: text(),
+        ..Step::default()
+    };
+    let plan = Plan {
+        steps: vec![step.clone()],
+        ..Plan::default()
+    };
     let done = Done {
         note: String::new(),
         durable: Some(true),
         durable_error: text(),
         probes: Some(vec![answer.clone()]),
+        plan: Some(plan.clone()),
     };
     let why = Why {
         status: status.clone(),
@@ -254,6 +280,10 @@ fn samples() -> Vec<Sample> {
         sample("StoryLine", &story),
         sample("Why", &why),
         sample("HoldStatus", &hold),
+        sample("ReloadStatus", &reload),
+        sample("KeyChange", &change),
+        sample("Step", &step),
+        sample("Plan", &plan),
         sample("DaemonStatus", &daemon),
         sample("Overview", &overview),
         sample("ProbeAnswer", &answer),

@@ -7,6 +7,7 @@ use super::House;
 use super::render::{self, Style};
 use super::verbs::Shape;
 use crate::engine::effect::Accepted;
+use crate::engine::plan::Plan;
 use crate::engine::status::{DaemonStatus, Status, StoryLine, Why};
 use crate::id::ServiceId;
 use crate::probe::Outcome;
@@ -40,6 +41,9 @@ pub struct Done {
     /// What the probes answered (`probe.run`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probes: Option<Vec<ProbeAnswer>>,
+    /// What a reload did, or would do, service by service (`system.reload`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
 }
 
 /// One probe's answer.
@@ -85,6 +89,7 @@ impl Done {
             durable,
             durable_error,
             probes: (!answers.is_empty()).then_some(answers),
+            plan: accepted.plan.as_deref().cloned(),
         }
     }
 }

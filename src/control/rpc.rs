@@ -181,11 +181,18 @@ pub fn close(id: &str, out: &mut Vec<u8>) {
 
 /// A whole error answer.
 pub fn put_error(id: &str, code: i32, message: &str, out: &mut Vec<u8>) {
+    put_error_with(id, code, message, b"", out);
+}
+
+/// With `,"data":…` behind the message, or nothing.
+pub fn put_error_with(id: &str, code: i32, message: &str, data: &[u8], out: &mut Vec<u8>) {
     let error = format!(
-        "{{\"jsonrpc\":\"2.0\",\"error\":{{\"code\":{code},\"message\":{}}}",
+        "{{\"jsonrpc\":\"2.0\",\"error\":{{\"code\":{code},\"message\":{}",
         quoted(message)
     );
     out.extend_from_slice(error.as_bytes());
+    out.extend_from_slice(data);
+    out.push(b'}');
     close(id, out);
 }
 

@@ -367,7 +367,7 @@ mod tests {
         );
         assert_eq!(
             say("service.stop", r#"{"nam": "web"}"#),
-            "service.stop has no param `nam`; it takes name, wait"
+            "service.stop has no param `nam`; it takes name, until_boot, wait"
         );
         assert_eq!(
             say("system.ping", "[1]"),
@@ -375,7 +375,7 @@ mod tests {
         );
         assert_eq!(
             say("events.subscribe", r#"{"kinds": ["weather"]}"#),
-            "`kinds` must be one of state, health, wanted, probe, decision, hold, not `weather`"
+            "`kinds` must be one of state, health, wanted, probe, definition, decision, hold, reload, not `weather`"
         );
         assert_eq!(say("service.stop", r#"[""]"#), "`name` is empty");
     }

@@ -5,6 +5,8 @@
 //! Invariants: words and methods are unique; within a row, positional arguments come before
 //! options, a list is the last positional one, and nothing required follows what is optional.
 
+mod reload;
+
 use super::access::Level;
 use super::calls::{self, Run};
 
@@ -163,7 +165,16 @@ const WAIT: Arg = option(
 );
 
 /// What an event can be about (`StoryLine::kind`).
-pub const EVENT_KINDS: &[&str] = &["state", "health", "wanted", "probe", "decision", "hold"];
+pub const EVENT_KINDS: &[&str] = &[
+    "state",
+    "health",
+    "wanted",
+    "probe",
+    "definition",
+    "decision",
+    "hold",
+    "reload",
+];
 
 /// All verbs, in the order in which help shows them.
 pub static VERBS: &[Verb] = &[
@@ -253,13 +264,36 @@ pub static VERBS: &[Verb] = &[
     Verb {
         words: "stop",
         method: "service.stop",
-        args: &[NAME, WAIT],
+        args: &[
+            NAME,
+            option(
+                "until_boot",
+                Kind::Flag,
+                "until-boot",
+                None,
+                "only until the next boot, which starts it again if it was wanted",
+            ),
+            WAIT,
+        ],
         access: Level::Act,
         summary: "stop a service, and want it stopped from now on",
         help: "Remembered over a restart of the daemon and of the machine; nothing starts the \
-               service again but an operator. With --wait until its last process is gone.",
+               service again but an operator. A target is stopped with all it requires and wants, \
+               but for what others need. With --wait until its last process is gone.",
         shape: Shape::Done,
         run: calls::stop,
+    },
+    Verb {
+        words: "once",
+        method: "service.once",
+        args: &[NAME, WAIT],
+        access: Level::Act,
+        summary: "run a service now, one time: when it has ended it is not started again",
+        help: "Nothing restarts it, whatever its policy says; a run that is there already becomes \
+               its last. Until the next boot, which does what was wanted before. With --wait until \
+               it is ready, or, of a oneshot, done.",
+        shape: Shape::Done,
+        run: calls::once,
     },
     Verb {
         words: "restart",
@@ -414,7 +448,8 @@ pub static VERBS: &[Verb] = &[
                 Kind::OneOf(EVENT_KINDS),
                 "kind",
                 Some('k'),
-                "only of this kind: state, health, wanted, probe, decision or hold; may be given again",
+                "only of this kind: state, health, wanted, probe, definition, decision, hold or \
+                 reload; may be given again",
             ),
         ],
         access: Level::View,
@@ -451,24 +486,9 @@ pub static VERBS: &[Verb] = &[
         shape: Shape::Done,
         run: calls::release,
     },
-    Verb {
-        words: "reload",
-        method: "system.reload",
-        args: &[position(
-            "name",
-            Kind::Service,
-            false,
-            "the service that is to read its own configuration anew; the daemon when left out",
-        )],
-        access: Level::Act,
-        summary: "read the definitions again and apply what changed, or make a service do so",
-        help: "A service is restarted only when what its process is has changed. A file with an \
-               error changes nothing: the definition before it stays in force. This needs the \
-               right `admin`. With a name that service is sent its `reload_signal`, or its \
-               `reload_exec` is run and the answer tells how that ended.",
-        shape: Shape::Done,
-        run: calls::reload,
-    },
+    reload::RELOAD,
+    reload::CONFIRM,
+    reload::REVERT,
     Verb {
         words: "policy simulate",
         method: "policy.simulate",

@@ -354,15 +354,15 @@ mod tests {
         );
         assert_eq!(
             say("stop"),
-            "stop needs `name`: the service; usage: stop NAME [--wait]"
+            "stop needs `name`: the service; usage: stop NAME [--until-boot] [--wait]"
         );
         assert_eq!(
             say("stop a b"),
-            "stop: unexpected `b`; usage: stop NAME [--wait]"
+            "stop: unexpected `b`; usage: stop NAME [--until-boot] [--wait]"
         );
         assert_eq!(
             say("stop a --now"),
-            "stop: unknown option `--now`; usage: stop NAME [--wait]"
+            "stop: unknown option `--now`; usage: stop NAME [--until-boot] [--wait]"
         );
         assert_eq!(
             say("logs a -n many"),

@@ -9,8 +9,10 @@ mod find;
 use crate::config::settings::{self, Access as SettingsAccess, EarlySetup, Settings};
 use crate::control::access::{Grant, Level, Rights, Who};
 use crate::control::power::{Ending, Role};
-use crate::engine::snapshot::{RunSnapshot, ServiceSnapshot, StopSnapshot, WantedRecord};
-use crate::engine::{Boot, Engine, Found, Loaded};
+use crate::engine::snapshot::{
+    ReloadRecord, RunSnapshot, ServiceSnapshot, StopSnapshot, WantedRecord,
+};
+use crate::engine::{Boot, Engine, Found, Left, Loaded};
 use crate::exit::Signal;
 use crate::journal::lock::{self, Lock, LockError};
 use crate::journal::runtime::{self, Identity, Runtime};
@@ -201,7 +203,8 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
     if wanted.rewrite {
         reactor.rewrite_state();
     }
-    let definitions = read_definitions(&places.config_dir, &wanted.wanted, reduced);
+    let (definitions, digest) = read_definitions(&places.config_dir, &wanted.wanted, reduced);
+    let left = left_reload(&journal, wanted.reload, digest);
     let socket = places.socket.display().to_string();
     let (services, adopted, commands) = find::find_processes(
         journal.services,
@@ -226,6 +229,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
     let main = options.main.clone().or_else(|| settings.main.clone());
     if let Some(name) = main.as_deref()
         && !definitions.iter().any(|loaded| *loaded.name == *name)
+        && !left.iter().any(|left| left.has_before(name))
     {
         let shown = places.config_dir.display();
         return Err(format!(
@@ -245,6 +249,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         deaf: Some(deaf),
         main,
         shutdown_timeout: settings.shutdown_timeout.or(host),
+        left,
     };
     parent::ready(&format!("{number}{taken_up}"));
     let code = reactor
@@ -386,12 +391,42 @@ fn identity(handover: &Handover) -> Identity {
     })
 }
 
-fn read_definitions(config_dir: &Path, wanted: &[WantedRecord], reduced: bool) -> Vec<Loaded> {
+/// A reload that a daemon before this one did not finish: the runtime directory knows best, the
+/// state directory outlives the boot.
+fn left_reload(
+    journal: &runtime::Loaded,
+    on_disk: Option<ReloadRecord>,
+    digest: u64,
+) -> Option<Box<Left>> {
+    let known = on_disk.is_some();
+    let record = match journal.first_of_boot {
+        false => journal.reload.as_deref().cloned(),
+        true => on_disk,
+    };
+    let same_files = record
+        .as_ref()
+        .is_some_and(|record| record.digest == digest);
+    (known || record.is_some()).then(|| {
+        Box::new(Left {
+            record,
+            same_boot: !journal.first_of_boot,
+            same_files,
+        })
+    })
+}
+
+/// What there is, and what tells the files from others.
+fn read_definitions(
+    config_dir: &Path,
+    wanted: &[WantedRecord],
+    reduced: bool,
+) -> (Vec<Loaded>, u64) {
     let shown = config_dir.display();
     let files = definitions::read_files(config_dir).unwrap_or_else(|error| {
         log::error!("cannot read {shown}/services: {error}");
         Vec::new()
     });
+    let digest = definitions::digest(&files);
     let given = wanted
         .iter()
         .filter_map(|record| Some((&*record.name, record.definition.as_deref()?)));
@@ -406,7 +441,7 @@ fn read_definitions(config_dir: &Path, wanted: &[WantedRecord], reduced: bool) -
              again"
         );
     }
-    definitions
+    (definitions, digest)
 }
 
 fn tell(notes: &[impl Display]) {

@@ -4,7 +4,7 @@
 
 use super::table::{Exhausted, Stop};
 use super::*;
-use crate::config::Definition;
+use crate::config::{Definition, Preserve};
 use crate::exit::Exit;
 use crate::service::gate::{self, EndRuling, Reason, Ruling};
 use crate::service::retry_policy::{budget_words, delay_for_attempt};
@@ -26,6 +26,8 @@ impl Engine {
         let own = run.own_cause();
         let own_end = run.own_end();
         let cause = run.end_cause();
+        let undone = run.hooks.undo > 0;
+        let made = run.definition.clone();
         let definition = self.definition_of(id);
         self.drop_run(id, cause);
         if cause.is_automatic() {
@@ -36,10 +38,12 @@ impl Engine {
             true => Exit::Unknown,
             false => exit,
         };
-        let detail: Box<str> = match (failed, spawn_error) {
+        let (failed, words) = (failed.is_some(), failed);
+        let detail: Box<str> = match (words, spawn_error) {
             (Some(words), _) if own == Cause::Memory => format!("{words}: out of memory").into(),
             (Some(words), _) => words,
             (None, true) => trouble,
+            (None, false) if undone => "undone".into(),
             (None, false) => own_end.into(),
         };
         let mut begin = cause;
@@ -78,7 +82,22 @@ impl Engine {
                 free: self.is_free(id),
             },
         };
+        let follows = matches!(next, Next::Start { .. } | Next::Wait);
+        let preserve = made.process.directories.preserve;
+        if made.process.directories.are_passing()
+            && (undefined || follows && preserve == Preserve::No)
+        {
+            self.effects.push(Effect::RemoveDirectories {
+                service: id,
+                definition: made,
+            });
+        }
+        let failed_to_undo = (undone && failed).then(|| detail.clone());
         self.cue(id, Cue::Gone(next), begin, detail);
+        if let Some(words) = failed_to_undo.filter(|_| self.service(id).run.is_none()) {
+            // Stopped all the same; and that it is not undone is shown.
+            self.service_mut(id).trouble = words;
+        }
         if undefined && self.is_present(id) && self.service(id).wanted == Wanted::Start {
             self.start(id, Cause::Config);
         }
@@ -106,6 +125,7 @@ impl Engine {
         let inputs = gate::Inputs {
             now: self.now,
             wanted: self.will(id),
+            once: service.once,
             restart: definition.restart,
             state: service.state,
             held: self.hold.is_some(),

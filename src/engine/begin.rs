@@ -6,6 +6,7 @@
 
 use super::table::{Exhausted, Run, Watch};
 use super::*;
+use crate::config::{Definition, Kind};
 use crate::exit::Exit;
 use crate::id::Pid;
 use crate::service::hook::{Progress, Purpose};
@@ -15,11 +16,14 @@ use crate::time::spoken;
 impl Engine {
     pub(super) fn launch(&mut self, id: ServiceId, cause: Cause) {
         let now = self.now;
-        let late_mark = self.lateness.total;
         let service = self.service_mut(id);
         let Some(definition) = service.definition.clone() else {
             return;
         };
+        if definition.kind == Kind::Target {
+            return self.reach(id, cause);
+        }
+        let service = self.service_mut(id);
         service.number = service.number.saturating_add(1);
         service.standing = None;
         service.trouble = "".into();
@@ -27,22 +31,49 @@ impl Engine {
             // Whatever this run will be like, the restart before it did not do it.
             service.cure = None;
         }
+        let number = service.number;
+        let restarted = std::mem::take(&mut service.restarting);
+        let mut begun = self.new_run(id, number, definition.clone(), cause);
+        begun.restarted = restarted;
+        let run = begun.id;
+        self.service_mut(id).run = Some(Box::new(begun));
+        if let Some(hook) = self.next_hook(id, Purpose::PreStart) {
+            self.enter(id, State::Starting, cause, "pre_start".into());
+            let until = now + definition.hooks.pre_start_timeout;
+            return self.begin_hook(id, hook, until);
+        }
+        let key = self.service_key(id, Key::lifecycle);
+        match definition.start_timeout {
+            Some(limit) => self.timers.set(key, now + limit),
+            None => self.timers.cancel(key),
+        }
+        self.enter(id, State::Starting, cause, "".into());
+        self.effects.push(Effect::Spawn { run, definition });
+    }
+
+    /// A run before anything of it is.
+    pub(super) fn new_run(
+        &self,
+        id: ServiceId,
+        number: u32,
+        definition: Rc<Definition>,
+        cause: Cause,
+    ) -> Run {
+        let (now, late_mark) = (self.now, self.lateness.total);
         let run = RunId {
             service: id,
-            number: service.number,
+            number,
         };
         let probes = definition.probes.iter().map(|_| Watch::default()).collect();
-        let restarted = std::mem::take(&mut service.restarting);
-        service.run = Some(Box::new(Run {
+        Run {
             id: run,
-            definition: definition.clone(),
             pid: None,
             started: 0,
             spawned_at: now,
             executed: false,
             ready_at: None,
             begun_by: cause,
-            restarted,
+            restarted: false,
             adopted: false,
             overdue: false,
             exit: None,
@@ -57,20 +88,10 @@ impl Engine {
             excused_until: now,
             probes,
             told: None,
+            definition,
             health: None,
-        }));
-        if let Some(hook) = self.next_hook(id, Purpose::PreStart) {
-            self.enter(id, State::Starting, cause, "pre_start".into());
-            let until = now + definition.hooks.pre_start_timeout;
-            return self.begin_hook(id, hook, until);
+            seek: None,
         }
-        let key = self.service_key(id, Key::lifecycle);
-        match definition.start_timeout {
-            Some(limit) => self.timers.set(key, now + limit),
-            None => self.timers.cancel(key),
-        }
-        self.enter(id, State::Starting, cause, "".into());
-        self.effects.push(Effect::Spawn { run, definition });
     }
 
     pub(super) fn spawned(&mut self, run: RunId, pid: Pid, started: u64) {
@@ -152,6 +173,10 @@ impl Engine {
 
     /// A service without probes ran for a whole stability period.
     pub(super) fn refund_due(&mut self, id: ServiceId) {
+        if self.is_seeking(id) {
+            // Before it is ready the timer is the search's.
+            return self.look_for_main(id);
+        }
         if self.service(id).state == State::Running {
             self.refund(id);
         }

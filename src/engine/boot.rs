@@ -6,7 +6,7 @@
 use super::table::Exhausted;
 use super::*;
 use crate::config::{
-    Backoff, Definition, Hooks, KillMode, Kind, OnExhausted, Process, Restart, RetryPolicy,
+    Backoff, Definition, KillMode, Kind, OnExhausted, Process, Restart, RetryPolicy,
 };
 use crate::exit::Signal;
 use crate::service::state::{Cause, State, Wanted};
@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 impl Engine {
     pub(super) fn boot(&mut self, boot: Boot) {
         let Boot {
-            definitions,
+            mut definitions,
             wanted,
             services,
             transitions,
@@ -24,8 +24,12 @@ impl Engine {
             deaf,
             main,
             shutdown_timeout,
+            left,
             wall_ms: _,
         } = boot;
+        if let Some(left) = left {
+            self.take_up_reload(*left, &mut definitions);
+        }
         self.shutdown_timeout = shutdown_timeout;
         for loaded in definitions {
             let id = self.add(&loaded.name);
@@ -60,11 +64,18 @@ impl Engine {
             found.push((id, snapshot, process));
         }
         self.relink();
+        let leaving: Vec<(ServiceId, Vec<Box<str>>)> = found
+            .iter_mut()
+            .map(|(id, s, _)| (*id, std::mem::take(&mut s.leaves_after)))
+            .collect();
         let untold = |s: &snapshot::ServiceSnapshot| s.exhausted == Exhausted::Due;
         let adopted: Vec<(ServiceId, bool)> =
             found.iter().map(|(id, s, _)| (*id, untold(s))).collect();
         for (id, snapshot, process) in found {
             self.restore(id, snapshot, process, deaf == Some(true));
+        }
+        for (id, after) in leaving {
+            self.leaves_still(id, &after);
         }
         // Only now: who is judged by what it requires needs that restored as well.
         for (id, untold) in &adopted {
@@ -73,12 +84,15 @@ impl Engine {
         for (id, _) in adopted {
             self.go_on_starting(id);
         }
+        // Before anything is started as it is not to be.
+        self.mind_reload();
         for id in self.ids() {
             if self.will(id) == Wanted::Start {
                 self.want_requirements(id);
             }
         }
         for id in self.ids() {
+            self.mind_target(id);
             let state = self.service(id).state;
             let fresh = !known[id.index()] || state == State::Inactive;
             let unbroken = state == State::Failed
@@ -92,7 +106,7 @@ impl Engine {
                 // It waited for the sake of somebody who does not want it any more.
                 let words = "nothing wants it".into();
                 self.cue(id, crate::service::state::Cue::Stop, Cause::Config, words);
-            } else if !self.is_present(id) && state.is_live() {
+            } else if !self.is_present(id) && state.is_live() && !self.leaves(id) {
                 let gone = "its definition is gone".into();
                 self.cue(id, crate::service::state::Cue::Stop, Cause::Config, gone);
             }
@@ -127,6 +141,8 @@ impl Engine {
             wanted: Wanted::Stop,
             wanted_by: "".into(),
             wanted_at_ms: 0,
+            once: false,
+            at_boot: None,
             state: State::Inactive,
             cause: Cause::Boot,
             since: self.now,
@@ -212,6 +228,7 @@ pub(super) fn fallback_definition() -> Definition {
         description: None,
         exec: Box::new([]),
         kind: Kind::Process,
+        pid_file: None,
         after: Box::new([]),
         requires: Box::new([]),
         wants: Box::new([]),
@@ -223,7 +240,7 @@ pub(super) fn fallback_definition() -> Definition {
         restart: Restart::Never,
         autostart: false,
         kill_mode: KillMode::Tree,
-        hooks: Hooks::default(),
+        hooks: Box::default(),
         retry_policy: RetryPolicy {
             max_attempts: Some(0),
             delay: Duration::from_secs(1),

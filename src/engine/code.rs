@@ -22,6 +22,8 @@ pub const TOO_MANY: i32 = -32011;
 pub const REPLACED: i32 = -32012;
 /// The command that was to do it failed.
 pub const HOOK_FAILED: i32 = -32013;
+/// A reload waits to be confirmed, or none does.
+pub const UNCONFIRMED: i32 = -32020;
 
 /// Each code with its name, for the interface's description.
 pub const ALL: &[(i32, &str)] = &[
@@ -43,4 +45,5 @@ pub const ALL: &[(i32, &str)] = &[
     (TOO_MANY, "too many requests at once"),
     (REPLACED, "daemon replaced by an upgrade"),
     (HOOK_FAILED, "command failed"),
+    (UNCONFIRMED, "reload to be confirmed"),
 ];

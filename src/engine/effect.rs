@@ -4,7 +4,8 @@
 //! before they are performed.
 
 use crate::config::Definition;
-use crate::engine::snapshot::{HoldRecord, ServiceSnapshot, WantedRecord};
+use crate::engine::plan::Plan;
+use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -22,6 +23,11 @@ pub enum Effect {
     Remember {
         seq: u64,
         wanted: WantedRecord,
+    },
+    /// The same for a reload that can go back; None: there is none any more.
+    Keep {
+        seq: u64,
+        reload: Option<Rc<ReloadRecord>>,
     },
     /// Make the process. `Spawned` or `SpawnFailed` answers, then `Executed` or `SpawnFailed`.
     Spawn {
@@ -44,6 +50,12 @@ pub enum Effect {
         run: RunId,
         hook: Hook,
         signal: Signal,
+    },
+    /// The first process of a forking daemon has ended: find its main one, and watch it. `MainSought`
+    /// answers.
+    FindMain {
+        run: RunId,
+        definition: Rc<Definition>,
     },
     /// Signal a run's process; with `group`, its whole process group.
     Signal {
@@ -90,6 +102,11 @@ pub enum Effect {
         /// What happened, in words.
         reason: Box<str>,
     },
+    /// Of a run that is over: remove the directories that were made for it.
+    RemoveDirectories {
+        service: ServiceId,
+        definition: Rc<Definition>,
+    },
     /// No run of its comes by itself: close the descriptors that are kept for it.
     Unstore {
         service: ServiceId,
@@ -111,6 +128,8 @@ pub enum Record {
     Transition(Transition),
     Decision(Decision),
     Hold(Option<HoldRecord>),
+    /// None: it was confirmed, or the files are in force again.
+    Reload(Option<Rc<ReloadRecord>>),
 }
 
 /// The answer to a request. `Err` carries a JSON-RPC error code.
@@ -124,10 +143,24 @@ pub struct Accepted {
     pub durable: Option<Result<(), Box<str>>>,
     /// The answers of a `ProbeRun`, by probe name.
     pub reports: Vec<(Box<str>, Report)>,
+    /// Of a reload: what it did, or would do.
+    pub plan: Option<Box<Plan>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
     pub code: i32,
     pub message: Box<str>,
+    /// Of a reload: what it did nevertheless, or would have done.
+    pub plan: Option<Box<Plan>>,
+}
+
+impl Refusal {
+    pub fn new(code: i32, message: &str) -> Refusal {
+        Refusal {
+            code,
+            message: message.into(),
+            plan: None,
+        }
+    }
 }

@@ -159,6 +159,18 @@ impl Engine {
             self.stale += 1;
             return;
         }
+        if run.is_forking() && run.seek.is_some() && run.stop.is_none() {
+            // Its first process has ended already.
+            self.stale += 1;
+            return;
+        }
+        if self.first_ended(id, exit) {
+            return;
+        }
+        let Some(run) = self.service_mut(id).run.as_mut() else {
+            return;
+        };
+        run.seek = None;
         run.exit = Some(exit);
         run.hooks.leftovers |= !tree_gone;
         self.cancel_checks(id);
@@ -203,11 +215,13 @@ impl Engine {
             return;
         };
         let (run_id, signal) = (run.id, run.definition.stop_signal);
+        // What is left is for SIGKILL, where only the main process is to be asked.
+        let mixed = run.definition.kill_mode == KillMode::Mixed;
         let Some(stop) = run.stop.as_mut() else {
             return;
         };
         stop.sweeping = true;
-        let grace = match stop.killed {
+        let grace = match stop.killed || mixed {
             true => Duration::ZERO,
             false => stop.deadline.since(now),
         };

@@ -1,8 +1,9 @@
 //! What can happen to the engine. Everything it knows of the world came through here.
 
 use crate::config::Definition;
+use crate::engine::Sought;
 use crate::engine::hooks::HookEnd;
-use crate::engine::snapshot::{HoldRecord, ServiceSnapshot, WantedRecord};
+use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
 use crate::exit::{Exit, Signal, errno_words};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -39,6 +40,8 @@ pub enum Event {
         exit: Exit,
         tree_gone: bool,
     },
+    /// The answer to `FindMain`.
+    MainSought { run: RunId, sought: Sought },
     /// The answer to `EndTree`: `left` processes could not be ended (D state).
     TreeEnded { run: RunId, left: u32 },
 
@@ -74,7 +77,25 @@ pub enum Event {
     Reloaded {
         ticket: Option<Ticket>,
         files: Vec<Loaded>,
+        /// None: as they are, for good.
+        terms: Option<Box<Terms>>,
     },
+}
+
+/// How a reload is meant.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Terms {
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// All or nothing: no file may be broken.
+    pub strict: bool,
+    /// What was in force comes back after so long, unless the operator confirms. Strict, too.
+    pub confirm: Option<Duration>,
+    /// Who asks, when (milliseconds since 1970).
+    pub by: Box<str>,
+    pub wall_ms: u64,
+    /// Tells the files that were read from others.
+    pub digest: u64,
 }
 
 /// All that is known when the daemon starts.
@@ -98,6 +119,28 @@ pub struct Boot {
     /// How long all services together may take to stop at the daemon's end; None: as long as they
     /// are allowed each by itself.
     pub shutdown_timeout: Option<Duration>,
+    /// A reload that a daemon before this one did not finish.
+    pub left: Option<Box<Left>>,
+}
+
+/// A reload that waits to be confirmed, or went back, as it was left.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Left {
+    /// None: it is over, and only the state directory does not know yet.
+    pub record: Option<ReloadRecord>,
+    /// It was left in this boot; else its times mean nothing.
+    pub same_boot: bool,
+    /// The files are those that it read.
+    pub same_files: bool,
+}
+
+impl Left {
+    /// A service of this name comes back with it.
+    pub fn has_before(&self, name: &str) -> bool {
+        let before = self.record.iter().flat_map(|record| &record.before);
+        let mut defined = before.filter(|before| before.definition.is_some());
+        defined.any(|before| *before.name == *name)
+    }
 }
 
 /// What was found of a journalled run's process.
@@ -172,6 +215,14 @@ pub enum Command {
     Stop {
         service: ServiceId,
     },
+    /// Until the next boot.
+    StopForNow {
+        service: ServiceId,
+    },
+    /// One run, which none follows.
+    Once {
+        service: ServiceId,
+    },
     Restart {
         service: ServiceId,
     },
@@ -200,6 +251,10 @@ pub enum Command {
         length: Option<Duration>,
     },
     Release,
+    /// The last reload stays.
+    Confirm,
+    /// What was in force before it comes back.
+    Revert,
     /// `keep`: leave the services running.
     Shutdown {
         keep: bool,

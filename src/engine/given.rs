@@ -73,8 +73,8 @@ impl Engine {
             }
         };
         self.service_mut(id).given = Some(text);
-        let wanted = self.service(id).wanted;
-        self.remember(id, wanted.word());
+        self.remember_will(id);
+        self.stays_given(id);
         self.defined(&changed);
         Ok((format!("{note}{}", self.unwanted(id)), id))
     }
@@ -102,8 +102,8 @@ impl Engine {
             }
             (Some(_), true) => {
                 self.service_mut(id).given = None;
-                let wanted = self.service(id).wanted;
-                self.remember(id, wanted.word());
+                self.remember_will(id);
+                self.stays_given(id);
                 return Ok(format!(
                     "the definition that was set is forgotten; {name} is defined by {source} and goes on"
                 ));
@@ -120,8 +120,10 @@ impl Engine {
         let service = self.service_mut(id);
         service.given = None;
         service.wanted = Wanted::Stop;
+        (service.once, service.at_boot) = (false, None);
         service.wanted_by = "".into();
         self.remember(id, "");
+        self.stays_given(id);
         self.defined(&BTreeMap::new());
         Ok(note)
     }

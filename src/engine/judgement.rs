@@ -34,6 +34,7 @@ impl Engine {
         let inputs = Inputs {
             now: self.now,
             wanted,
+            once: service.once,
             restart: definition.restart,
             state,
             held: self.hold.is_some(),
@@ -278,8 +279,11 @@ impl Engine {
             return "".into();
         };
         if cause == Cause::StartTimeout {
-            let limit = run.definition.start_timeout.unwrap_or_default();
-            return format!("not ready within {}", spoken(limit)).into();
+            let limit = spoken(run.definition.start_timeout.unwrap_or_default());
+            return match self.forking_words(run) {
+                Some(why) => format!("not ready within {limit}: {why}").into(),
+                None => format!("not ready within {limit}").into(),
+            };
         }
         if cause == Cause::Watchdog {
             let missed = run.told.as_ref().map_or("", |told| &told.missed);
@@ -303,10 +307,7 @@ impl Engine {
             return (Vec::new(), Need::Unwell(name));
         }
         let standing = self.service(id).standing.as_ref();
-        for &(other, edge) in self.graph.needs(id) {
-            if edge != crate::graph::Edge::Requires {
-                continue;
-            }
+        for other in self.required(id) {
             let service = self.service(other);
             let name = service.name.clone();
             // Nobody can ask what outlived its definition how it is.

@@ -15,9 +15,13 @@ impl Engine {
         service.state = to;
         service.cause = cause;
         service.since = since;
+        let oneshot = service.is_oneshot();
         if matches!(to, State::Inactive | State::Exited | State::Failed) {
             service.restarting = false;
             self.unstore(id);
+        }
+        if matches!(to, State::Inactive | State::Failed) || (to == State::Exited && !oneshot) {
+            self.leave_directories(id);
         }
         if to == State::Inactive && !self.is_present(id) {
             self.effects.push(Effect::Forget { service: id });
@@ -49,6 +53,10 @@ impl Engine {
     }
 
     pub(super) fn cue(&mut self, id: ServiceId, cue: Cue, cause: Cause, detail: Box<str>) {
+        let cue = match cue {
+            Cue::Stop if self.is_undoable(id) => Cue::Undo,
+            cue => cue,
+        };
         match state::next(self.will(id), self.service(id).state, cue) {
             Act::Stay => {}
             Act::Rest(to) => {
@@ -64,6 +72,7 @@ impl Engine {
             Act::End => self.end(id, cause, detail),
             Act::Sweep => self.sweep(id),
             Act::Wait => self.wait(id, cause, detail),
+            Act::Undo => self.undo(id, cause, detail),
         }
     }
 
@@ -92,6 +101,20 @@ impl Engine {
             // It waits on, by the operator's word now.
             self.put(id, State::Blocked, cause, self.service(id).since);
             self.mark(id);
+        }
+    }
+
+    /// It rests: what was made for its last run goes, unless it is to stay for ever.
+    fn leave_directories(&mut self, id: ServiceId) {
+        let service = self.service(id);
+        let definition = service.definition.as_ref().filter(|_| service.number > 0);
+        if let Some(definition) = definition.cloned()
+            && definition.process.directories.are_passing()
+        {
+            self.effects.push(Effect::RemoveDirectories {
+                service: id,
+                definition,
+            });
         }
     }
 

@@ -11,10 +11,12 @@
 //!
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
 //! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `checks` asking
-//! probes; `judgement` the gate and its deferrals; `settle` dependencies; `operator` requests,
-//! `answers` and `manual` what they wait for; `boot` the first
-//! event, `restore` what the daemon before left; `reload` new definitions; `shutdown`; `query`
-//! what is shown; `plain` all of it, written down and read back.
+//! probes; `forking` the main process of daemons that fork; `targets` groups; `judgement` the gate
+//! and its deferrals; `settle` dependencies; `operator` requests, `answers` and `manual` what they
+//! wait for, `passing` what is wanted for now; `boot` the first event, `restore` what the daemon
+//! before left; `reload` new definitions, `plan` what comes of them, `provisional` until they are
+//! confirmed, `leaving` whose are gone; `shutdown`; `query` what is shown; `plain` all of it,
+//! written down and read back.
 
 mod aftermath;
 mod answers;
@@ -25,15 +27,20 @@ pub mod code;
 pub mod effect;
 mod ending;
 pub mod event;
+mod forking;
 mod given;
 pub mod hooks;
 mod judgement;
+mod leaving;
 mod lifecycle;
 mod manual;
 mod notify;
 mod operator;
 mod outlook;
+mod passing;
 pub mod plain;
+pub mod plan;
+mod provisional;
 pub mod query;
 mod reload;
 mod restore;
@@ -43,10 +50,12 @@ pub mod snapshot;
 pub mod status;
 pub mod story;
 pub mod table;
+mod targets;
 pub mod timers;
 
 pub use effect::{Accepted, Answer, Effect, Record, Refusal};
-pub use event::{Boot, Command, Event, Found, Given, Loaded, Request, SpawnError};
+pub use event::{Boot, Command, Event, Found, Given, Left, Loaded, Request, SpawnError, Terms};
+pub use forking::Sought;
 pub use hooks::HookEnd;
 
 use crate::graph::Graph;
@@ -56,7 +65,7 @@ use crate::prng::Prng;
 use crate::time::Time;
 use answers::Pending;
 use manual::Manual;
-use snapshot::HoldRecord;
+use snapshot::{HoldRecord, ReloadRecord};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -90,6 +99,13 @@ pub struct Engine {
     manual: Vec<Manual>,
     /// Who waits for the end of a `reload_exec`, one at a time for each run.
     reloading: Vec<(RunId, Ticket)>,
+    /// It waits to be confirmed, or went back.
+    reload: Option<Rc<ReloadRecord>>,
+    reload_unit: Option<timers::Unit>,
+    /// Whose definitions are gone, and who is to be gone before they are stopped.
+    leaving: Vec<(ServiceId, Vec<ServiceId>)>,
+    /// Stands before all other records of this event.
+    pledge: Option<Record>,
     /// Services whose change may free or hold others.
     unsettled: Queue,
     /// What the present event leads to.
@@ -130,6 +146,10 @@ impl Engine {
             pending: Vec::new(),
             manual: Vec::new(),
             reloading: Vec::new(),
+            reload: None,
+            reload_unit: None,
+            leaving: Vec::new(),
+            pledge: None,
             unsettled: Queue::default(),
             dirty: Vec::new(),
             records: Vec::new(),
@@ -156,6 +176,7 @@ impl Engine {
             Event::OutOfMemory { run, kills } => self.out_of_memory(run, kills),
             Event::TreeEnded { run, left } => self.tree_ended(run, left),
             Event::ProbeFinished { check, report } => self.probe_finished(check, report),
+            Event::MainSought { run, sought } => self.main_sought(run, sought),
             Event::Notified { run, says } => self.notified(run, says),
             Event::Stored { service, held } => self.stored(service, held),
             Event::HookSpawned {
@@ -168,9 +189,20 @@ impl Engine {
             Event::ExhaustedTold { service } => self.exhausted_told(service),
             Event::Request(request) => self.request(request),
             Event::Durable { seq, error } => self.durable(seq, error),
-            Event::Reloaded { ticket, files } => self.reloaded(ticket, files),
+            Event::Reloaded {
+                ticket,
+                files,
+                terms,
+            } => self.reloaded(
+                ticket,
+                files,
+                terms.map_or_else(Terms::default, |terms| *terms),
+            ),
         }
         self.settle();
+        if self.mind_reload() {
+            self.settle();
+        }
         self.flush(effects);
     }
 
@@ -240,6 +272,8 @@ impl Engine {
                 Timer::HoldEnd => self.release(),
                 Timer::DurableWait => self.durable_wait_over(),
                 Timer::Manual => self.manual_due(),
+                // When all that happened is known.
+                Timer::Reload => {}
             }
             self.settle();
         }
@@ -298,6 +332,7 @@ impl Engine {
 
     /// Records first, so that an intent is journalled before its effect.
     fn flush(&mut self, effects: &mut Vec<Effect>) {
+        effects.extend(self.pledge.take().map(Effect::Record));
         for id in std::mem::take(&mut self.dirty) {
             self.services[id.index()].dirty = false;
             let snapshot = self.snapshot(id);

@@ -281,8 +281,7 @@ impl Engine {
 impl Run {
     /// Its main process: the one that was spawned, or the one that it has named since.
     pub fn main(&self) -> Option<Pid> {
-        let named = self.told.as_ref().and_then(|told| told.main);
-        named.map(|(pid, _)| pid).or(self.pid)
+        self.named().map(|(pid, _)| pid).or(self.pid)
     }
 
     /// What it says that it does, for people.

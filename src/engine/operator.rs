@@ -39,7 +39,8 @@ impl Engine {
                 with_requires,
             } => {
                 let run = self.service(service).number;
-                let live = self.service(service).state.is_live();
+                let there = self.service(service).state.is_live() || self.is_undoable(service);
+                let live = there;
                 let goal = Goal::Up {
                     after_run: if live { run.saturating_sub(1) } else { run },
                 };
@@ -47,8 +48,21 @@ impl Engine {
                     .map(|n| (n, Some((service, goal))))
             }
             Command::Stop { service } => {
-                let note = self.verb_stop(service, &actor);
+                let note = self.verb_stop(service, true, &actor);
                 Ok((note, Some((service, Goal::Down))))
+            }
+            Command::StopForNow { service } => {
+                let note = self.verb_stop(service, false, &actor);
+                Ok((note, Some((service, Goal::Down))))
+            }
+            Command::Once { service } => {
+                let run = self.service(service).number;
+                let there = self.service(service).state.is_live() || self.is_undoable(service);
+                let goal = Goal::Up {
+                    after_run: if there { run.saturating_sub(1) } else { run },
+                };
+                self.verb_once(service, &actor)
+                    .map(|n| (n, Some((service, goal))))
             }
             Command::Restart { service } => {
                 let goal = Goal::Up {
@@ -79,6 +93,8 @@ impl Engine {
                 .map(|note| (note, Some((service, Goal::Down)))),
             Command::Hold { length } => Ok((self.verb_hold(length, &actor), None)),
             Command::Release => Ok((self.verb_release(), None)),
+            Command::Confirm => self.verb_confirm().map(|note| (note, None)),
+            Command::Revert => self.verb_revert(&actor).map(|note| (note, None)),
             Command::Shutdown { keep } => Ok((self.verb_shutdown(keep), None)),
         };
         let (note, goal) = match outcome {
@@ -120,7 +136,23 @@ impl Engine {
         actor: &Actor,
     ) -> Result<String, Refusal> {
         self.startable(id)?;
+        let mut notes = self.start_others(id, with_requires, true, actor);
+        self.set_wanted(id, Wanted::Start, actor);
+        notes.insert(0, self.bring_up(id, actor));
+        Ok(notes.join("\n"))
+    }
+
+    /// What it requires and wants, for as long as it is wanted itself; the members of a target
+    /// also where an operator had stopped them.
+    pub(super) fn start_others(
+        &mut self,
+        id: ServiceId,
+        with_requires: bool,
+        for_good: bool,
+        actor: &Actor,
+    ) -> Vec<String> {
         let mut notes = Vec::new();
+        let members = self.members(id);
         let others: Vec<ServiceId> = self
             .graph
             .started_with(id)
@@ -132,7 +164,8 @@ impl Engine {
             let by = service.wanted_by.clone();
             let stopped = service.wanted == Wanted::Stop && !by.is_empty();
             let name = service.name.clone();
-            if stopped && !with_requires {
+            let with_it = with_requires || members.contains(&other);
+            if stopped && !with_it {
                 let required = self.graph.requirers(other).contains(&id);
                 if required {
                     let me = &self.service(id).name;
@@ -144,7 +177,10 @@ impl Engine {
             }
             if self.obstacle_of_definition(other).is_none() {
                 if service.wanted == Wanted::Stop {
-                    self.set_wanted(other, Wanted::Start, actor);
+                    match for_good {
+                        true => self.set_wanted(other, Wanted::Start, actor),
+                        false => self.want_for_now(other, Wanted::Start, false, actor),
+                    }
                     notes.push(format!("starts {name} too"));
                 }
                 // What is there already is left alone: a oneshot that is done, a process.
@@ -155,13 +191,11 @@ impl Engine {
                 }
             }
         }
-        self.set_wanted(id, Wanted::Start, actor);
-        notes.insert(0, self.bring_up(id, actor));
-        Ok(notes.join("\n"))
+        notes
     }
 
     /// Wanted, with a whole budget; what that means for it as it is.
-    fn bring_up(&mut self, id: ServiceId, actor: &Actor) -> String {
+    pub(super) fn bring_up(&mut self, id: ServiceId, actor: &Actor) -> String {
         let degraded = self.service(id).standing.is_some();
         self.refund(id);
         match self.service(id).state {
@@ -198,6 +232,10 @@ impl Engine {
                 self.mark(id);
                 "is stopping, starts as soon as it is gone".to_owned()
             }
+            State::Exited if self.is_undoable(id) => {
+                let name = &self.service(id).name;
+                format!("is done; `restart {name}` undoes it and does it again")
+            }
             State::Inactive | State::Blocked | State::Backoff | State::Exited | State::Failed => {
                 self.start(id, Cause::Operator);
                 self.settle();
@@ -211,7 +249,7 @@ impl Engine {
         }
     }
 
-    fn startable(&self, id: ServiceId) -> Result<(), Refusal> {
+    pub(super) fn startable(&self, id: ServiceId) -> Result<(), Refusal> {
         if self.shutdown.is_some() {
             return Err(refuse(code::SHUTTING_DOWN, "the daemon is shutting down"));
         }
@@ -227,23 +265,42 @@ impl Engine {
         }
     }
 
-    fn verb_stop(&mut self, id: ServiceId, actor: &Actor) -> String {
-        self.set_wanted(id, Wanted::Stop, actor);
+    fn verb_stop(&mut self, id: ServiceId, for_good: bool, actor: &Actor) -> String {
+        let group = self.service(id).is_target();
+        let members = match group {
+            true => self.stop_members(id, for_good, actor),
+            false => String::new(),
+        };
+        let mut note = self.stop_one(id, for_good, actor);
+        if !for_good {
+            note.push_str(self.at_boot_words(id));
+        }
+        note.push_str(&members);
+        note.push_str(&self.running_on(id));
+        note
+    }
+
+    pub(super) fn stop_one(&mut self, id: ServiceId, for_good: bool, actor: &Actor) -> String {
+        match for_good {
+            true => self.set_wanted(id, Wanted::Stop, actor),
+            false => self.want_for_now(id, Wanted::Stop, false, actor),
+        }
+        let undoes = self.is_undoable(id);
         let state = self.service(id).state;
         let by = format!("by {}", actor.name).into();
         self.cue(id, Cue::Stop, Cause::Operator, by);
         if let Some(stop) = self.stop_mut(id) {
             stop.wanted = true;
         }
-        let mut note = match state {
+        match state {
+            _ if undoes => "undoing what it did".to_owned(),
+            State::Running if self.service(id).state == State::Inactive => "stopped".to_owned(),
             State::Starting | State::Running => "stopping".to_owned(),
             State::Stopping => "is stopping, will not be started again".to_owned(),
             State::Inactive | State::Blocked | State::Backoff | State::Exited | State::Failed => {
                 "stopped".to_owned()
             }
-        };
-        note.push_str(&self.running_on(id));
-        note
+        }
     }
 
     /// A line that names who requires it and runs; empty when nobody does.
@@ -253,7 +310,9 @@ impl Engine {
             .needed_by(id)
             .iter()
             .filter(|(who, edge)| {
-                *edge == crate::graph::Edge::Requires && self.service(*who).state.is_live()
+                let who = self.service(*who);
+                let runs = who.state.is_live() && !who.is_target();
+                *edge == crate::graph::Edge::Requires && runs
             })
             .map(|(who, _)| &*self.service(*who).name)
             .collect();
@@ -265,7 +324,31 @@ impl Engine {
 
     fn verb_restart(&mut self, id: ServiceId, actor: &Actor) -> Result<String, Refusal> {
         self.startable(id)?;
-        if self.service(id).wanted != Wanted::Start {
+        let group = self.service(id).is_target();
+        if !group {
+            return self.restart_one(id, actor);
+        }
+        if self.service(id).wanted != Wanted::Start || self.service(id).at_boot.is_some() {
+            self.set_wanted(id, Wanted::Start, actor);
+        }
+        let members = self.restart_members(id, actor);
+        let note = match self.service(id).state {
+            State::Running => "restarting its members".to_owned(),
+            State::Inactive
+            | State::Blocked
+            | State::Starting
+            | State::Stopping
+            | State::Backoff
+            | State::Exited
+            | State::Failed => self.bring_up(id, actor),
+        };
+        Ok(note + &members)
+    }
+
+    pub(super) fn restart_one(&mut self, id: ServiceId, actor: &Actor) -> Result<String, Refusal> {
+        self.startable(id)?;
+        let service = self.service(id);
+        if service.wanted != Wanted::Start || service.at_boot.is_some() {
             self.set_wanted(id, Wanted::Start, actor);
         }
         match self.service(id).state {
@@ -274,6 +357,12 @@ impl Engine {
                 let by = format!("by {}", actor.name).into();
                 self.cue(id, Cue::Cycle, Cause::Operator, by);
                 Ok("restarting".to_owned())
+            }
+            State::Exited if self.is_undoable(id) => {
+                self.refund(id);
+                let by = format!("by {}", actor.name).into();
+                self.cue(id, Cue::Undo, Cause::Operator, by);
+                Ok("undoing what it did, then it is run again".to_owned())
             }
             State::Inactive
             | State::Blocked
@@ -288,7 +377,7 @@ impl Engine {
         let used = self.service(id).attempts;
         let wanted = self.will(id) == Wanted::Start;
         let note = match self.service(id).state {
-            State::Failed if wanted => self.bring_up(id, actor),
+            State::Failed if wanted && !self.service(id).once => self.bring_up(id, actor),
             State::Starting | State::Running if self.service(id).standing.is_some() => {
                 self.bring_up(id, actor)
             }
@@ -309,8 +398,9 @@ impl Engine {
 
     fn verb_signal(&mut self, id: ServiceId, signal: Signal) -> Result<String, Refusal> {
         let service = self.service(id);
-        let live = service.run.as_ref().filter(|run| run.exit.is_none());
-        let Some((run, pid)) = live.and_then(|run| Some((run.id, run.pid?))) else {
+        let here = |run: &&table::Run| run.exit.is_none() && run.seek.is_none();
+        let live = service.run.as_deref().filter(here);
+        let Some((run, pid)) = live.and_then(|run| Some((run.id, run.main()?))) else {
             let words = format!("{} has no process: it is {}", service.name, service.state);
             return Err(refuse(code::IS_DOWN, &words));
         };
@@ -382,23 +472,17 @@ impl Engine {
 
     pub(super) fn set_wanted_by(&mut self, id: ServiceId, to: Wanted, by: &str, wall_ms: u64) {
         let service = self.service_mut(id);
-        let from = service.wanted;
+        let from = service.wanted_word();
+        (service.once, service.at_boot) = (false, None);
         service.wanted = to;
         service.wanted_by = by.into();
         service.wanted_at_ms = wall_ms;
         self.remember(id, to.word());
-        if from == to {
+        if from == to.word() {
             self.mark(id);
         } else {
             let by = format!("by {by}").into();
-            self.tell(
-                id,
-                TransitionKind::Wanted,
-                from.word(),
-                to.word(),
-                "operator",
-                by,
-            );
+            self.tell(id, TransitionKind::Wanted, from, to.word(), "operator", by);
         }
     }
 
@@ -426,8 +510,5 @@ impl Engine {
 }
 
 pub(super) fn refuse(code: i32, message: &str) -> Refusal {
-    Refusal {
-        code,
-        message: message.into(),
-    }
+    Refusal::new(code, message)
 }

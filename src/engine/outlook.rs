@@ -24,6 +24,7 @@ impl Engine {
             State::Backoff => Some("start"),
             State::Running if self.phase(id).is_some() => Some("reload timeout"),
             State::Stopping if self.phase(id) == Some(Purpose::StopExec) => Some("stop signal"),
+            State::Stopping if self.phase(id) == Some(Purpose::Undo) => Some("undo timeout"),
             State::Stopping => Some("SIGKILL"),
             State::Starting if self.phase(id).is_some() => Some("pre_start timeout"),
             State::Starting if service.run.is_none() => Some("next try to spawn"),
@@ -105,6 +106,9 @@ impl Engine {
             State::Stopping if self.phase(id) == Some(Purpose::PostStop) => {
                 format!("its end when post_stop has ended, which is killed in {left}")
             }
+            State::Stopping if self.phase(id) == Some(Purpose::Undo) => {
+                format!("its end when undo has ended, which is killed in {left}")
+            }
             State::Stopping if due.is_some() => format!("SIGKILL in {left}, if it lives on"),
             State::Stopping => "its end".to_owned(),
             State::Starting if self.phase(id).is_some() => {
@@ -125,15 +129,28 @@ impl Engine {
             State::Starting if service.is_oneshot() => "its end, whenever that comes".to_owned(),
             State::Starting => "it gets ready, whenever that comes".to_owned(),
             State::Running => self.running_words(id, now),
+            State::Inactive | State::Exited | State::Failed
+                if service.at_boot == Some(Wanted::Start) && !service.once =>
+            {
+                format!("start at the next boot; `start {name}` starts it now")
+            }
             State::Failed if service.definition.is_none() => {
                 format!("nothing by itself: mend {}, then `reload`", service.source)
             }
             State::Failed if self.held_back.contains_key(&id) => {
                 "nothing by itself: mend its dependencies, then `reload`".to_owned()
             }
+            State::Failed if service.once => {
+                format!(
+                    "nothing by itself: it was wanted once; `once {name}` or `start {name}` tries again"
+                )
+            }
             State::Failed => format!("nothing by itself; `start {name}` tries again"),
             State::Exited | State::Inactive if service.wanted == Wanted::Stop => {
                 format!("nothing by itself: it is wanted stopped until `start {name}`")
+            }
+            State::Exited if self.is_undoable(id) => {
+                format!("nothing: its work is done; `stop {name}` undoes it")
             }
             State::Exited if service.is_oneshot() => {
                 format!("nothing: its work is done; `start {name}` does it again")
@@ -146,8 +163,12 @@ impl Engine {
     fn running_words(&self, id: ServiceId, now: Time) -> String {
         let service = self.service(id);
         let Some(run) = service.run.as_ref() else {
-            return "nothing".to_owned();
+            return "nothing is due: all that it requires is there".to_owned();
         };
+        if service.once {
+            return "nothing is due: it is wanted once, and not started again when it has ended"
+                .into();
+        }
         let restarting = || {
             run.watched()
                 .filter(|(_, probe, _)| probe.on_unhealthy == OnUnhealthy::Restart)

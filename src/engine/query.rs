@@ -48,6 +48,11 @@ impl Engine {
             .chain(transitions.cloned().map(Record::Transition))
             .chain(decisions.cloned().map(Record::Decision))
             .chain(std::iter::once(Record::Hold(self.hold.clone())))
+            .chain(
+                self.reload
+                    .iter()
+                    .map(|reload| Record::Reload(Some(reload.clone()))),
+            )
     }
 
     /// It has a run that is not ready yet, and is not being ended.
@@ -90,6 +95,7 @@ impl Engine {
         let (next, next_in_ms) = self.next_of(id, wall.now);
         let said = !service.wanted_by.is_empty();
         let live = run.filter(|r| r.exit.is_none());
+        let alive = live.filter(|run| run.seek.is_none());
         Status {
             // The loop knows.
             log: None,
@@ -99,9 +105,12 @@ impl Engine {
                 .map(str::to_owned),
             kind: match definition.map(|d| d.kind) {
                 Some(Kind::Oneshot) => "oneshot".to_owned(),
+                Some(Kind::Forking) => "forking".to_owned(),
+                Some(Kind::Target) => "target".to_owned(),
                 Some(Kind::Process) | None => "process".to_owned(),
             },
-            wanted: service.wanted.word().to_owned(),
+            wanted: service.wanted_word().to_owned(),
+            at_boot: service.at_boot.map(|wanted| wanted.word().to_owned()),
             wanted_by: said.then(|| service.wanted_by.to_string()),
             wanted_at: said.then(|| rfc3339_ms(service.wanted_at_ms)),
             state: service.state.word().to_owned(),
@@ -109,7 +118,7 @@ impl Engine {
             cause: service.cause.word().to_owned(),
             health: self.shown_health(id),
             detail: self.detail(id, wall),
-            pid: live.and_then(Run::main).map(|pid| pid.0),
+            pid: alive.and_then(Run::main).map(|pid| pid.0),
             run: service.number,
             attempts: service.attempts,
             max_attempts: definition.and_then(|d| d.retry_policy.max_attempts),
@@ -143,6 +152,7 @@ impl Engine {
             },
             usage: None,
             source: service.source.to_string(),
+            definition: self.standing_definition(id),
             problem: service
                 .problem
                 .as_deref()
@@ -179,9 +189,15 @@ impl Engine {
             State::Starting if service.run.is_none() => service.trouble.to_string(),
             State::Starting | State::Running => {
                 let run = service.run.as_deref();
-                run.and_then(|run| no_verdict(run, wall))
+                let seeks = run.filter(|run| run.seek.is_some());
+                let seeks = seeks.and_then(|run| self.forking_words(run));
+                seeks
+                    .map(String::from)
+                    .or_else(|| run.and_then(|run| no_verdict(run, wall)))
                     .unwrap_or_default()
             }
+            // Stopped, and what it did is not undone.
+            State::Inactive if service.trouble.starts_with("undo: ") => service.trouble.to_string(),
             State::Inactive | State::Blocked | State::Backoff | State::Exited => String::new(),
         };
         (!words.is_empty()).then_some(words)
@@ -330,6 +346,10 @@ impl Engine {
                 since: wall.rfc3339(hold.since),
                 ends_in_ms: hold.until.map(|until| millis(until.since(wall.now))),
             }),
+            reload: self
+                .reload
+                .as_deref()
+                .map(|reload| self.reload_status(reload, wall)),
             stale_events: self.stale,
             late_turns: self.lateness.turns,
             max_lateness_us: micros(self.lateness.longest),

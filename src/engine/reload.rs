@@ -1,89 +1,197 @@
 //! New definitions: only what changed is touched.
 //!
 //! Invariants: a broken file changes nothing but what is said of it; a change in what the
-//! process is restarts it by cause `config`, any other is applied to the living run.
+//! process is restarts it by cause `config`, any other is applied to the living run; definitions
+//! that make a cycle which is not there yet change nothing at all.
 
+use super::answers::Pending;
 use super::operator::refuse;
+use super::plan::{Action, Plan};
 use super::table::Watch;
 use super::*;
 use crate::config::Definition;
 use crate::config::diff::{Change, diff};
 use crate::id::Ticket;
 use crate::service::state::{Cause, Cue, State, Wanted};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::time::spoken;
+use std::collections::BTreeMap;
 
 impl Engine {
-    pub(super) fn reloaded(&mut self, ticket: Option<Ticket>, files: Vec<Loaded>) {
-        let mut notes = Vec::new();
-        let mut problems = Vec::new();
-        let mut named = BTreeSet::new();
+    pub(super) fn reloaded(&mut self, ticket: Option<Ticket>, files: Vec<Loaded>, terms: Terms) {
+        let mut plan = self.plan(&files);
+        plan.dry_run = terms.dry_run;
+        let refused = self.refuses(&plan, &files, &terms);
+        if refused.is_some() || terms.dry_run {
+            return self.answer_reloaded(ticket, plan, refused, &terms);
+        }
+        // A reload that went back is over with the next one.
+        let before = match terms.confirm {
+            Some(_) => self.before(&plan),
+            None => Vec::new(),
+        };
+        let promised = self.remember_seq;
+        self.pledge_reload(&terms, before);
+        let well = self.well_before(&plan);
         let mut changed = BTreeMap::new();
         for loaded in files {
-            let id = self.add(&loaded.name);
-            named.insert(id);
-            let name = loaded.name.clone();
-            match (self.service(id).definition.clone(), loaded.definition) {
-                (Some(old), Ok(new)) => {
-                    let service = self.service_mut(id);
-                    service.source = loaded.source;
-                    service.problem = None;
-                    if let Some((note, restart)) = self.redefine(id, &old, new) {
-                        notes.push(format!("{name}: {note}"));
-                        changed.insert(id, restart);
-                    }
-                }
-                (Some(_), Err(problem)) => {
-                    problems.push(format!(
-                        "{problem}\n  {name}: the previous definition stays in force"
-                    ));
-                    self.service_mut(id).problem = Some(problem);
-                }
-                (None, definition) => {
-                    if let Err(problem) = &definition {
-                        problems.push(problem.to_string());
-                    } else {
-                        notes.push(format!("{name}: added"));
-                    }
-                    let (name, source) = (loaded.name, loaded.source);
-                    self.define_anew(
-                        id,
-                        Loaded {
-                            name,
-                            source,
-                            definition,
-                        },
-                    );
-                    changed.insert(id, false);
-                }
-            }
+            self.apply(loaded, &mut changed);
         }
-        for id in self.ids().filter(|id| !named.contains(id)) {
-            if self.is_present(id) {
-                notes.push(format!("{}: removed", self.service(id).name));
-                self.remove(id);
-            }
-        }
+        let gone = plan.steps.iter().filter(|s| s.action == Action::Remove);
+        let gone = gone.filter_map(|step| self.find(&step.service)).collect();
+        self.remove_all(gone);
         self.defined(&changed);
-        let Some(ticket) = ticket else { return };
-        if notes.is_empty() && problems.is_empty() {
-            notes.push("nothing changed".to_owned());
+        self.watch(&plan, &well);
+        if self.remember_seq == promised {
+            return self.answer_reloaded(ticket, plan, None, &terms);
         }
-        let answer = match problems.is_empty() {
-            true => Ok(Accepted {
-                note: notes.join("\n").into(),
-                ..Accepted::default()
-            }),
-            false => {
-                let summary = match problems.len() {
-                    1 => "a definition cannot be used; all others are in force".to_owned(),
-                    many => format!("{many} definitions cannot be used; all others are in force"),
-                };
-                problems.insert(0, summary);
-                problems.extend(notes);
-                Err(refuse(code::CONFIG, &problems.join("\n")))
+        // Answered when what comes back is on disk, should the machine die.
+        if let Some(ticket) = ticket {
+            let durable = Some((self.remember_seq, self.now + limits::DURABLE_WAIT));
+            let accepted = self.accepted(plan, &terms);
+            self.pending.push(Pending {
+                ticket,
+                accepted,
+                durable,
+                goal: None,
+            });
+            self.answer_ready();
+        }
+    }
+
+    /// One file's content, as what is in force. `changed`: whose, and whether its process is
+    /// another.
+    fn apply(&mut self, loaded: Loaded, changed: &mut BTreeMap<ServiceId, bool>) {
+        let id = self.add(&loaded.name);
+        match (self.service(id).definition.clone(), loaded.definition) {
+            (Some(old), Ok(new)) => {
+                let service = self.service_mut(id);
+                service.source = loaded.source;
+                service.problem = None;
+                if let Some((_, restart)) = self.redefine(id, &old, new) {
+                    changed.insert(id, restart);
+                }
             }
+            (Some(_), Err(problem)) => self.service_mut(id).problem = Some(problem),
+            (None, definition) => {
+                let (name, source) = (loaded.name, loaded.source);
+                let loaded = Loaded {
+                    name,
+                    source,
+                    definition,
+                };
+                self.define_anew(id, loaded);
+                changed.insert(id, false);
+            }
+        }
+    }
+
+    /// Why nothing of it is done.
+    fn refuses(&self, plan: &Plan, files: &[Loaded], terms: &Terms) -> Option<Refusal> {
+        if let Some(path) = self.new_cycle(files) {
+            let words = format!(
+                "refused as a whole, nothing was touched: the definitions make a dependency cycle: {path}"
+            );
+            return Some(refuse(code::CONFIG, &words));
+        }
+        let broken = plan.problems().count();
+        let all_or_nothing = terms.strict || terms.confirm.is_some();
+        if broken > 0 && all_or_nothing {
+            let words = match broken {
+                1 => "refused as a whole, nothing was touched: a definition cannot be used".into(),
+                many => format!(
+                    "refused as a whole, nothing was touched: {many} definitions cannot be used"
+                ),
+            };
+            return Some(refuse(code::CONFIG, &words));
+        }
+        let open = self.reload.as_ref().filter(|reload| reload.is_open());
+        if let (Some(open), None, false) = (open, terms.confirm, terms.dry_run) {
+            let words = format!(
+                "refused, nothing was touched: the reload by {} waits to be confirmed: `confirm` or \
+                 `revert` it first, or reload with --confirm once more",
+                open.by
+            );
+            return Some(refuse(code::UNCONFIRMED, &words));
+        }
+        None
+    }
+
+    fn answer_reloaded(
+        &mut self,
+        ticket: Option<Ticket>,
+        plan: Plan,
+        refused: Option<Refusal>,
+        terms: &Terms,
+    ) {
+        let Some(ticket) = ticket else { return };
+        let broken = plan.problems().count();
+        let nothing = refused.is_some() || terms.dry_run;
+        let mut refusal = match (refused, broken, terms.dry_run) {
+            (Some(refusal), ..) => refusal,
+            (None, 0, _) => {
+                let accepted = self.accepted(plan, terms);
+                return self.answer(ticket, Ok(accepted));
+            }
+            (None, 1, false) => refuse(
+                code::CONFIG,
+                "a definition cannot be used; all others are in force",
+            ),
+            (None, many, false) => refuse(
+                code::CONFIG,
+                &format!("{many} definitions cannot be used; all others are in force"),
+            ),
+            (None, 1, true) => refuse(
+                code::CONFIG,
+                "a definition cannot be used; nothing was touched",
+            ),
+            (None, many, true) => refuse(
+                code::CONFIG,
+                &format!("{many} definitions cannot be used; nothing was touched"),
+            ),
         };
-        self.effects.push(Effect::Answer { ticket, answer });
+        let mut words = vec![refusal.message.to_string()];
+        for step in plan.steps.iter() {
+            let Some(problem) = &step.problem else {
+                continue;
+            };
+            let defined = self.find(&step.service).map(|id| self.service(id));
+            words.push(match defined.and_then(|s| s.definition.as_ref()) {
+                Some(_) => format!(
+                    "{problem}\n  {}: the previous definition stays in force",
+                    step.service
+                ),
+                None => problem.clone(),
+            });
+        }
+        if nothing && !plan.changes_nothing() {
+            words.push("what would have been done:".to_owned());
+        }
+        if !nothing || !plan.changes_nothing() {
+            words.extend(plan.lines());
+        }
+        refusal.message = words.join("\n").into();
+        refusal.plan = Some(Box::new(plan));
+        self.answer(ticket, Err(refusal));
+    }
+
+    fn accepted(&self, plan: Plan, terms: &Terms) -> Accepted {
+        let mut lines = plan.lines();
+        let open = self.reload.as_ref().filter(|reload| reload.is_open());
+        if terms.dry_run {
+            lines.push("nothing was touched: this is what `reload` would do".to_owned());
+        } else if let (Some(length), Some(_)) = (terms.confirm, open) {
+            lines.push(format!(
+                "`confirm` within {}, or what was in force before comes back; `revert` does that now",
+                spoken(length)
+            ));
+        } else if terms.confirm.is_some() {
+            lines.push("there is nothing to confirm".to_owned());
+        }
+        Accepted {
+            note: lines.join("\n").into(),
+            plan: Some(Box::new(plan)),
+            ..Accepted::default()
+        }
     }
 
     /// Definitions came, changed or went; `changed`: whose, and whether what the process is has.
@@ -101,6 +209,7 @@ impl Engine {
             }
         }
         for id in self.ids() {
+            self.mind_target(id);
             self.start_by_definition(id, changed.get(&id) == Some(&true));
         }
     }
@@ -117,7 +226,7 @@ impl Engine {
             State::Inactive | State::Blocked => true,
             // It failed by what it was; and what could not be started as it was defined.
             State::Backoff => anew,
-            State::Failed => anew || undefined,
+            State::Failed => (anew && !service.once) || undefined,
             State::Starting | State::Running | State::Stopping | State::Exited => false,
         };
         // What is blocked goes on waiting for the cause for which it was to start.
@@ -138,6 +247,7 @@ impl Engine {
 
     /// A definition where there was none: a new service, or one that comes back.
     pub(super) fn define_anew(&mut self, id: ServiceId, loaded: Loaded) {
+        self.leaving.retain(|(who, _)| *who != id);
         self.define(id, loaded);
         self.refund(id);
         self.readopt(id);
@@ -161,6 +271,16 @@ impl Engine {
         old: &Definition,
         new: Rc<Definition>,
     ) -> Option<(String, bool)> {
+        self.redefine_because(id, old, new, "")
+    }
+
+    pub(super) fn redefine_because(
+        &mut self,
+        id: ServiceId,
+        old: &Definition,
+        new: Rc<Definition>,
+        why: &str,
+    ) -> Option<(String, bool)> {
         let (note, restart) = match diff(old, &new) {
             Change::None => return None,
             Change::Live(keys) => (format!("applied live: {}", keys.join(", ")), false),
@@ -170,14 +290,23 @@ impl Engine {
         let live = matches!(self.service(id).state, State::Starting | State::Running);
         // What runs is ended as it was defined, what is stopping goes on as it does; what is still
         // to be spawned is so later, as it is then.
-        if restart && !self.waits_to_spawn(id) {
-            self.cue(id, Cue::Cycle, Cause::Config, note.clone().into());
+        let group = self.service(id).is_target();
+        if restart && !group && !self.waits_to_spawn(id) {
+            let detail = match why {
+                "" => note.clone(),
+                why => format!("{note}; {why}"),
+            };
+            self.cue(id, Cue::Cycle, Cause::Config, detail.into());
         }
         self.service_mut(id).definition = Some(new.clone());
         if live && !restart {
             self.redefine_run(id, new);
         } else {
             self.allot_probes(id);
+        }
+        if restart && group {
+            // Nothing ran by what it was: what it is now is begun.
+            self.cue(id, Cue::Cycle, Cause::Config, note.clone().into());
         }
         let note = match (restart, live) {
             (true, true) => format!("restarting, changed: {note}"),
@@ -265,22 +394,5 @@ impl Engine {
             true => self.reconsider(id),
             false => self.recovered(id),
         }
-    }
-
-    /// The file is gone: the service is stopped, what the operator wanted is remembered.
-    pub(super) fn remove(&mut self, id: ServiceId) {
-        let service = self.service_mut(id);
-        service.definition = None;
-        service.problem = None;
-        if service.state == State::Inactive {
-            self.effects.push(Effect::Forget { service: id });
-        }
-        self.cue(
-            id,
-            Cue::Stop,
-            Cause::Config,
-            "its definition was removed".into(),
-        );
-        self.mark(id);
     }
 }

@@ -74,6 +74,9 @@ impl Engine {
         service.trouble = snapshot.trouble;
         service.restarting = snapshot.restarting;
         service.cure = snapshot.cure;
+        service.once = snapshot.once;
+        service.at_boot = snapshot.at_boot;
+        let target = service.is_target();
         let lifecycle = self.service_key(id, Key::lifecycle);
         match (state, snapshot.run) {
             (State::Starting | State::Running | State::Stopping, Some(run)) => {
@@ -85,6 +88,10 @@ impl Engine {
                 self.put(id, state, cause, snapshot.since);
                 self.timers
                     .set(lifecycle, snapshot.deadline.unwrap_or(self.now));
+            }
+            (State::Running, None) if target => {
+                // Whether what it requires is there is seen when all others are known.
+                self.put(id, state, cause, snapshot.since);
             }
             (State::Running | State::Stopping, None) => {
                 self.put(id, State::Inactive, cause, snapshot.since);
@@ -167,6 +174,7 @@ impl Engine {
             probes,
             told,
             health: None,
+            seek: old.seeking.then(Box::default),
         };
         run.health = run.verdict();
         run.end_excuse(now);
@@ -180,10 +188,16 @@ impl Engine {
             run.start_until = run.start_until.map(|until| until + asked.since(due));
         }
         let ended = run.exit;
-        let limit = run.definition.hooks.post_stop_timeout;
+        let hooks = &run.definition.hooks;
+        let undoes = run.hooks.is_live(Purpose::Undo);
+        let limit = match undoes {
+            true => hooks.undo_timeout(),
+            false => hooks.post_stop_timeout,
+        };
         let unmade = run.hooks.live.as_mut().filter(|live| {
             // Never asked for: it has its whole time.
-            live.pid.is_none() && live.hook.purpose == Purpose::PostStop
+            let clears = matches!(live.hook.purpose, Purpose::PostStop | Purpose::Undo);
+            live.pid.is_none() && clears
         });
         let deadline = match unmade {
             Some(live) => {
@@ -219,6 +233,7 @@ impl Engine {
                     self.put(id, State::Inactive, Cause::Operator, self.now);
                 }
             }
+            (false, None) if self.seek_again(id, found_end(process)) => {}
             (false, _) => {
                 // How it ended is known to the kernel at best; what it left behind is ended first.
                 let exit = match process {
@@ -321,7 +336,17 @@ impl Engine {
             last_end: service.last_end.clone(),
             restarting: service.restarting,
             cure: service.cure,
+            leaves_after: self.leaves_after(id),
+            once: service.once,
+            at_boot: service.at_boot,
         }
+    }
+}
+
+fn found_end(found: Found) -> Option<Exit> {
+    match found {
+        Found::Ended(exit) => Some(exit),
+        Found::Gone | Found::Alive { .. } => None,
     }
 }
 
@@ -346,6 +371,7 @@ fn run_snapshot(run: &Run) -> RunSnapshot {
         }),
         exit: run.exit,
         oom_kills: run.oom_kills,
+        seeking: run.seek.is_some(),
         told: run.told.as_ref().map(|told| told_snapshot(told)),
         hooks: run.hooks.clone(),
         probes: run

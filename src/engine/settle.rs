@@ -16,6 +16,7 @@ impl Engine {
             self.unblock(id);
             self.check_waiters();
         }
+        self.leaving_goes_on();
         self.mind_main();
         self.shutdown_goes_on();
     }
@@ -26,6 +27,7 @@ impl Engine {
         for at in 0..self.graph.needed_by(id).len() {
             let (who, _) = self.graph.needed_by(id)[at];
             self.unblock(who);
+            self.mind_target(who);
             let standing = self
                 .service(who)
                 .standing

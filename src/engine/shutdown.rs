@@ -45,7 +45,7 @@ impl Engine {
         self.hurry();
         let live = self
             .ids()
-            .filter(|id| self.service(*id).state.is_live())
+            .filter(|id| self.service(*id).state.is_live() || self.is_undoable(*id))
             .count();
         for id in self.ids() {
             if matches!(self.service(id).state, State::Backoff | State::Blocked) {
@@ -152,12 +152,12 @@ impl Engine {
     }
 
     /// The shutdown waits for it. What outlives SIGKILL for long is left to the kernel.
-    fn holds_up(&self, id: ServiceId) -> bool {
+    pub(super) fn holds_up(&self, id: ServiceId) -> bool {
         let service = self.service(id);
         let stop = service.run.as_ref().and_then(|run| run.stop.as_ref());
         let unkillable =
             stop.is_some_and(|s| s.killed && self.now >= s.deadline + limits::UNKILLABLE);
-        service.state.is_live() && !unkillable
+        (service.state.is_live() || self.is_undoable(id)) && !unkillable
     }
 
     /// Stops whom nobody alive needs any more; when nobody is left, asks for the exit.

@@ -3,13 +3,21 @@
 //! Each record is whole: the last one of a service is all there is to know, so replay is
 //! "the last line wins". Times are monotonic and hold within one boot.
 
+use crate::config::Definition;
 use crate::engine::table::{Cure, Exhausted};
 use crate::exit::Exit;
 use crate::id::Pid;
 use crate::probe::Outcome;
 use crate::service::hook::Progress;
+use crate::service::state::Wanted;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
 
 /// One service in the runtime journal. Fields are added, never renamed; missing ones default.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -36,6 +44,15 @@ pub struct ServiceSnapshot {
     pub restarting: bool,
     /// The health restart whose cure is awaited.
     pub cure: Option<Cure>,
+    /// Its definition is gone; it is stopped when these are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leaves_after: Vec<Box<str>>,
+    /// Wanted once.
+    #[serde(skip_serializing_if = "is_false")]
+    pub once: bool,
+    /// What is wanted from the next boot on, where that is something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_boot: Option<Wanted>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -61,6 +78,9 @@ pub struct RunSnapshot {
     pub exit: Option<Exit>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub oom_kills: u64,
+    /// The first process of a forking daemon has ended well, its main one is not known.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub seeking: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told: Option<ToldSnapshot>,
     /// The commands around it.
@@ -152,4 +172,83 @@ pub struct HoldRecord {
     pub owner: Box<str>,
     pub since: Time,
     pub until: Option<Time>,
+}
+
+/// A reload that waits to be confirmed, or that went back: what was in force before it, which is
+/// what comes back, or is in force in place of the files.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReloadRecord {
+    /// Who reloaded, when by the wall clock (milliseconds since 1970).
+    pub by: Box<str>,
+    pub at_wall_ms: u64,
+    /// It goes back then; of this boot.
+    pub until: Time,
+    /// What the operator allowed, in milliseconds.
+    pub length_ms: u64,
+    /// Tells the files that were read from others.
+    pub digest: u64,
+    /// None: it can still be confirmed.
+    pub went_back: Option<WentBack>,
+    /// Of each service that it touched.
+    pub before: Vec<Before>,
+    /// Who has to be well.
+    pub watched: Vec<Watched>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WentBack {
+    /// By the monotonic clock; of another boot: when the daemon came.
+    pub at: Time,
+    pub why: Box<str>,
+}
+
+/// A service as it was defined; without definition and problem: it was not.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Before {
+    pub name: Box<str>,
+    pub source: Box<str>,
+    #[serde(with = "as_text")]
+    pub definition: Option<Rc<Definition>>,
+    pub problem: Option<Box<str>>,
+}
+
+/// A service that has to be well for a reload to stay.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Watched {
+    pub name: Box<str>,
+    /// Then at the latest; None: its own start limit judges it.
+    pub until: Option<Time>,
+}
+
+impl ReloadRecord {
+    pub fn is_open(&self) -> bool {
+        self.went_back.is_none()
+    }
+}
+
+/// A definition in the form of recordings: whole, and understood by later versions.
+mod as_text {
+    use super::{Definition, Rc};
+    use crate::engine::plain;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(
+        definition: &Option<Rc<Definition>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = definition.as_deref().map(plain::definition_text);
+        text.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Rc<Definition>>, D::Error> {
+        let text: Option<Box<str>> = Option::deserialize(deserializer)?;
+        let read = |text: Box<str>| plain::read_definition(&text).map(Rc::new);
+        text.map(read).transpose().map_err(D::Error::custom)
+    }
 }

@@ -10,15 +10,17 @@ pub struct Status {
     pub name: String,
     pub description: Option<String>,
     pub kind: String,
-    /// `start` or `stop`.
+    /// `start`, `stop`, or `once`: one run, which none follows.
     pub wanted: String,
+    /// What is wanted from the next boot on, where `wanted` is so for now only: `start`, `stop`.
+    pub at_boot: Option<String>,
     /// Who said so last, when (RFC 3339); null when nobody did (autostart).
     pub wanted_by: Option<String>,
     pub wanted_at: Option<String>,
     /// `inactive` `blocked` `starting` `running` `stopping` `backoff` `exited` `failed`.
     pub state: String,
-    /// The command of it that is under way: `pre_start` `stop_exec` `post_stop` `reload_exec`;
-    /// null: none.
+    /// The command of it that is under way: `pre_start` `stop_exec` `post_stop` `reload_exec`
+    /// `undo`; null: none.
     pub phase: Option<String>,
     /// Why it is in that state: `operator`, `exit`, `unhealthy` …
     pub cause: String,
@@ -53,6 +55,9 @@ pub struct Status {
     pub tree: String,
     /// Only in the status of one service; null: nothing runs, or nobody counts.
     pub usage: Option<Usage>,
+    /// How the definition in force stands, where it is not simply the file's: provisional until it
+    /// is confirmed, or the one before a reload that went back.
+    pub definition: Option<String>,
     /// The definition's file, and what is wrong with it.
     pub source: String,
     pub problem: Option<String>,
@@ -159,7 +164,7 @@ pub struct StoryLine {
     pub time: String,
     pub service: String,
     pub run: u32,
-    /// `state` `health` `wanted` `probe` `decision` `hold`.
+    /// `state` `health` `wanted` `probe` `definition` `decision` `hold` `reload`.
     pub kind: String,
     pub from: String,
     /// For a decision: the verdict.
@@ -197,6 +202,8 @@ pub struct DaemonStatus {
     pub degraded: u32,
     pub failed: u32,
     pub hold: Option<HoldStatus>,
+    /// A reload that waits to be confirmed, or went back; null: the files are in force.
+    pub reload: Option<ReloadStatus>,
     /// Answers and exits of old runs that were dropped.
     pub stale_events: u64,
     /// Turns that were late, and the longest lateness.
@@ -212,4 +219,19 @@ pub struct HoldStatus {
     /// RFC 3339.
     pub since: String,
     pub ends_in_ms: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReloadStatus {
+    /// Who reloaded, when (RFC 3339).
+    pub by: String,
+    pub at: String,
+    /// How many services it touched.
+    pub services: u32,
+    /// What was in force before comes back then, unless it is confirmed; null: it did already.
+    pub goes_back_in_ms: Option<u64>,
+    /// When (RFC 3339) and why it went back.
+    pub went_back_at: Option<String>,
+    pub why: Option<String>,
 }

@@ -28,6 +28,7 @@ const WORDS: &[&str] = &[
     "unhealthy",
     "start",
     "stop",
+    "once",
     "operator",
     "exit",
     "start_timeout",
@@ -42,6 +43,9 @@ const WORDS: &[&str] = &[
     "observe",
     "answered",
     "supervisor",
+    "in force",
+    "provisional",
+    "previous",
 ];
 
 impl Word {
@@ -99,6 +103,8 @@ pub enum TransitionKind {
     Health,
     Wanted,
     Probe,
+    /// Which definition is in force, where a reload can go back.
+    Definition,
 }
 
 impl TransitionKind {
@@ -108,6 +114,7 @@ impl TransitionKind {
             TransitionKind::Health => "health",
             TransitionKind::Wanted => "wanted",
             TransitionKind::Probe => "probe",
+            TransitionKind::Definition => "definition",
         }
     }
 }

@@ -33,6 +33,10 @@ pub struct Service {
     /// Who said so and when (wall clock); empty when nobody did.
     pub wanted_by: Box<str>,
     pub wanted_at_ms: u64,
+    /// Wanted to start, but once: no run follows its end.
+    pub once: bool,
+    /// What is wanted now is so until the next boot; what is from then on.
+    pub at_boot: Option<Wanted>,
     /// Written only by `Engine::put`.
     pub state: State,
     pub cause: Cause,
@@ -139,6 +143,18 @@ pub struct Run {
     pub told: Option<Box<Told>>,
     /// The last health that was told.
     pub health: Option<Health>,
+    /// The first process of a forking daemon has ended well, its main one is looked for.
+    pub seek: Option<Box<Seek>>,
+}
+
+/// How the search for a forking daemon's main process goes.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Seek {
+    pub looks: u32,
+    /// In a row that found the same thing wrong.
+    pub wrong: u32,
+    /// What keeps it from being known.
+    pub words: Box<str>,
 }
 
 /// What a run has said of itself, and its watchdog.
@@ -230,6 +246,11 @@ impl Service {
             | State::Backoff
             | State::Failed => false,
         }
+    }
+
+    pub fn is_target(&self) -> bool {
+        let definition = self.definition.as_ref();
+        definition.is_some_and(|d| d.kind == Kind::Target)
     }
 
     pub fn is_oneshot(&self) -> bool {
@@ -406,7 +427,12 @@ impl Run {
                 said || (self.is_doubtful() && self.has_restart_probes() && passed())
             }
         };
-        self.executed && self.definition.kind == Kind::Process && ready
+        let up = match self.definition.kind {
+            Kind::Process => true,
+            Kind::Forking => self.named().is_some(),
+            Kind::Oneshot | Kind::Target => false,
+        };
+        self.executed && up && ready
     }
 
     /// It can be asked again, or has no probe any more that could not be.
@@ -427,8 +453,20 @@ impl Run {
         Some(self.start_until? + self.excused + ongoing + late)
     }
 
+    /// Another process than the one that was spawned is its main one.
+    pub fn named(&self) -> Option<(Pid, u64)> {
+        self.told.as_ref().and_then(|told| told.main)
+    }
+
+    /// It is to fork its main process, which is not known yet.
+    pub fn is_forking(&self) -> bool {
+        self.definition.kind == Kind::Forking && self.named().is_none()
+    }
+
+    /// A daemon whose main process is not known is ended with all there is of it: no second one may
+    /// come beside it.
     pub fn kills_tree(&self) -> bool {
-        self.definition.kill_mode != KillMode::Process
+        self.definition.kill_mode != KillMode::Process || self.is_forking()
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Timer {
     DurableWait,
     /// A probe that is run by hand has used up its time.
     Manual,
+    /// A reload was not confirmed in time, or somebody is to be well by now.
+    Reload,
 }
 
 /// Three keys of the wheel with one owner.
@@ -37,6 +39,7 @@ pub(super) enum Owner {
     Service(ServiceId),
     Probe(ServiceId, u16),
     Watchdog(ServiceId),
+    Reload,
     Nobody,
 }
 
@@ -67,6 +70,10 @@ impl Timers {
 
     pub fn watchdog_unit(&mut self, id: ServiceId) -> Unit {
         self.allocate(Owner::Watchdog(id))
+    }
+
+    pub fn reload_unit(&mut self) -> Unit {
+        self.allocate(Owner::Reload)
     }
 
     fn allocate(&mut self, owner: Owner) -> Unit {
@@ -119,6 +126,7 @@ impl Timers {
                 (Owner::Probe(id, probe), 0) => Timer::CheckDue(id, probe),
                 (Owner::Probe(id, probe), _) => Timer::CheckTimeout(id, probe),
                 (Owner::Watchdog(id), _) => Timer::Watchdog(id),
+                (Owner::Reload, _) => Timer::Reload,
                 (Owner::Nobody, _) => continue,
             };
             return Some(timer);
@@ -143,6 +151,12 @@ impl Key {
     }
     pub const fn refund(service: Unit) -> Key {
         Key(service.0 * PER_UNIT + 2)
+    }
+    pub const fn confirm(reload: Unit) -> Key {
+        Key(reload.0 * PER_UNIT)
+    }
+    pub const fn limit(reload: Unit) -> Key {
+        Key(reload.0 * PER_UNIT + 1)
     }
     pub const fn watchdog(watchdog: Unit) -> Key {
         Key(watchdog.0 * PER_UNIT)

@@ -11,7 +11,7 @@
 
 use super::line;
 use crate::config::{Ask, Definition};
-use crate::engine::plain::{Put, Veil, put_checkpoint};
+use crate::engine::plain::{Put, Veil, put_checkpoint, veiled};
 use crate::engine::snapshot::WantedRecord;
 use crate::engine::{Boot, Command, Effect, Engine, Event, Given, Loaded, Record, Request};
 use crate::prng::fnv1a;
@@ -139,11 +139,23 @@ impl Recorder {
                 for record in records {
                     self.secrets.wanted(record);
                 }
+                let left = boot.left.as_mut().and_then(|left| left.record.as_mut());
+                if let Some(reload) = left {
+                    *reload = veiled(reload, &self.secrets);
+                }
                 (now, Event::Boot(Box::new(boot))).put(&mut self.out);
             }
-            Event::Reloaded { ticket, files } => {
-                let (ticket, files) = (*ticket, self.secrets.files(files));
-                (now, Event::Reloaded { ticket, files }).put(&mut self.out);
+            Event::Reloaded {
+                ticket,
+                files,
+                terms,
+            } => {
+                let event = Event::Reloaded {
+                    ticket: *ticket,
+                    files: self.secrets.files(files),
+                    terms: terms.clone(),
+                };
+                (now, event).put(&mut self.out);
             }
             Event::Request(request) if matches!(request.command, Command::Set(_)) => {
                 let mut request: Request = request.clone();
@@ -206,6 +218,17 @@ impl Recorder {
                         self.secrets.wanted(wanted);
                     }
                     Effect::Record(Record::Service(snapshot)).put(&mut self.out);
+                }
+                Effect::Record(Record::Reload(Some(reload))) => {
+                    let reload = Rc::new(veiled(reload, &self.secrets));
+                    Effect::Record(Record::Reload(Some(reload))).put(&mut self.out);
+                }
+                Effect::Keep {
+                    seq,
+                    reload: Some(reload),
+                } => {
+                    let (seq, reload) = (*seq, Some(Rc::new(veiled(reload, &self.secrets))));
+                    Effect::Keep { seq, reload }.put(&mut self.out);
                 }
                 _ => effect.put(&mut self.out),
             }

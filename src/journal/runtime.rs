@@ -11,7 +11,7 @@
 use super::file::{self, Append, Replace};
 use super::{Fault, line};
 use crate::engine::effect::Record;
-use crate::engine::snapshot::{HoldRecord, ServiceSnapshot};
+use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot};
 use crate::engine::story::{Decision, Transition};
 use crate::limits;
 use crate::time::Time;
@@ -92,6 +92,8 @@ pub struct Loaded {
     /// Oldest first, at most [`limits::DECISIONS_PER_SERVICE`] of a service.
     pub decisions: Vec<Decision>,
     pub hold: Option<HoldRecord>,
+    /// A reload that waits to be confirmed, or went back.
+    pub reload: Option<Rc<ReloadRecord>>,
     /// What a person should know of what was found.
     pub notes: Vec<String>,
 }
@@ -388,6 +390,7 @@ fn encode(out: &mut Vec<u8>, record: &Record) -> Result<(), serde_json::Error> {
         Record::Transition(transition) => line::write(out, "transition", transition),
         Record::Decision(decision) => line::write(out, "decision", decision),
         Record::Hold(hold) => line::write(out, "hold", hold),
+        Record::Reload(reload) => line::write(out, "reload", reload),
     }
 }
 
@@ -445,6 +448,7 @@ impl Loaded {
             .chain(self.transitions.iter().cloned().map(Record::Transition))
             .chain(self.decisions.iter().cloned().map(Record::Decision))
             .chain(self.hold.iter().cloned().map(|h| Record::Hold(Some(h))))
+            .chain(self.reload.iter().cloned().map(|r| Record::Reload(Some(r))))
     }
 }
 
@@ -456,6 +460,7 @@ struct Replay {
     transitions: BTreeMap<Rc<str>, VecDeque<Transition>>,
     decisions: BTreeMap<Rc<str>, VecDeque<Decision>>,
     hold: Option<HoldRecord>,
+    reload: Option<Rc<ReloadRecord>>,
     /// Lines of kinds that a newer version writes, and lines of ours that say something new.
     unknown: BTreeMap<Box<str>, usize>,
     kept_bytes: u64,
@@ -481,6 +486,7 @@ impl Replay {
                 }
             }),
             "hold" => serde_json::from_slice(value).map(|hold| self.hold = hold),
+            "reload" => serde_json::from_slice(value).map(|reload| self.reload = reload),
             _ => Err(serde::de::Error::custom("")),
         };
         if known.is_err() {
@@ -521,6 +527,7 @@ impl Replay {
                 .flatten()
                 .collect(),
             hold: self.hold.take(),
+            reload: self.reload.take(),
             ..Loaded::default()
         };
         loaded.transitions.sort_by_key(|transition| transition.seq);

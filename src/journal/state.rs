@@ -11,7 +11,7 @@
 
 use super::file::{self, Append, Replace};
 use super::{Fault, line};
-use crate::engine::snapshot::WantedRecord;
+use crate::engine::snapshot::{Before, ReloadRecord, WantedRecord};
 use crate::limits;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ struct Header {
 pub struct Loaded {
     /// By name; no forgotten ones.
     pub wanted: Vec<WantedRecord>,
+    /// A reload that can go back, or did.
+    pub reload: Option<ReloadRecord>,
     /// What a person should know of what was found.
     pub notes: Vec<String>,
     /// The file is damaged or mostly history: the scribe should write it anew.
@@ -59,6 +61,7 @@ pub fn load(dir: &Path) -> Loaded {
     let mut wanted: BTreeMap<Box<str>, WantedRecord> = BTreeMap::new();
     let mut skipped = 0;
     let mut newer = None;
+    let mut before: Vec<Before> = Vec::new();
     let scan = line::scan(&bytes, &mut |kind, value| match kind {
         "state" => match serde_json::from_slice::<Header>(value) {
             Ok(header) if header.format <= FORMAT => {}
@@ -71,6 +74,17 @@ pub fn load(dir: &Path) -> Loaded {
             }
             Ok(record) => {
                 wanted.insert(record.name.clone(), record);
+            }
+            Err(_) => skipped += 1,
+        },
+        BEFORE => match serde_json::from_slice(value) {
+            Ok(one) => before.push(one),
+            Err(_) => skipped += 1,
+        },
+        RELOAD => match serde_json::from_slice::<Option<ReloadHead>>(value) {
+            Ok(head) => {
+                let lines = std::mem::take(&mut before);
+                loaded.reload = head.and_then(|head| head.with(lines));
             }
             Err(_) => skipped += 1,
         },
@@ -121,6 +135,50 @@ pub fn encode(out: &mut Vec<u8>, record: &WantedRecord) -> Result<(), serde_json
     line::write(out, NAME, record)
 }
 
+/// A service as it was before a reload; counts with the line of the reload behind it.
+const BEFORE: &str = "before";
+const RELOAD: &str = "reload";
+
+/// A reload without what was before it, and how much that is.
+#[derive(Serialize, Deserialize)]
+struct ReloadHead {
+    reload: ReloadRecord,
+    before: usize,
+}
+
+impl ReloadHead {
+    /// None: some of them are lost, so that half of it would come back.
+    fn with(self, before: Vec<Before>) -> Option<ReloadRecord> {
+        let whole = before.len() == self.before;
+        whole.then_some(ReloadRecord {
+            before,
+            ..self.reload
+        })
+    }
+}
+
+/// A reload as lines, each short enough for itself; None: that there is none any more.
+pub fn encode_reload(reload: Option<&ReloadRecord>) -> Result<Vec<Vec<u8>>, serde_json::Error> {
+    let mut lines = Vec::new();
+    for before in reload.iter().flat_map(|reload| &reload.before) {
+        let mut out = Vec::new();
+        line::write(&mut out, BEFORE, before)?;
+        lines.push(out);
+    }
+    let head = reload.map(|reload| ReloadHead {
+        before: reload.before.len(),
+        reload: ReloadRecord {
+            before: Vec::new(),
+            watched: Vec::new(),
+            ..reload.clone()
+        },
+    });
+    let mut out = Vec::new();
+    line::write(&mut out, RELOAD, &head)?;
+    lines.push(out);
+    Ok(lines)
+}
+
 fn header() -> Vec<u8> {
     let mut out = Vec::new();
     // One number: it cannot fail to be put as JSON.
@@ -141,6 +199,10 @@ pub fn rewrite(dir: &Path) -> Result<(), Fault> {
     for record in &loaded.wanted {
         // Read from JSON a moment ago, so it can be put as JSON.
         let _ = encode(&mut buffer, record);
+    }
+    if let Some(reload) = &loaded.reload {
+        let lines = encode_reload(Some(reload)).unwrap_or_default();
+        buffer.extend(lines.into_iter().flatten());
     }
     new.write(&buffer)?;
     new.commit(true).map(drop)

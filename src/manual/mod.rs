@@ -122,6 +122,7 @@ fn takes(key: &Key) -> String {
         Takes::Signal => "a signal's name or number".to_owned(),
         Takes::Umask => "octal digits in quotes".to_owned(),
         Takes::Account => "a name or a number".to_owned(),
+        Takes::Directories => "an array of names".to_owned(),
         Takes::Accounts => "an array of names or numbers".to_owned(),
         Takes::Strings => "a table of strings".to_owned(),
         Takes::Limits => "a table of limits".to_owned(),

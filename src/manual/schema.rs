@@ -8,15 +8,23 @@ use serde_json::{Map, Value, json};
 
 /// `contrib/schema/service.schema.json`.
 pub fn service() -> String {
-    document("a service of vitald", keys::service::ALL)
+    let mut schema = document("a service of vitald", keys::service::ALL);
+    if let Value::Object(members) = &mut schema {
+        // Only a group runs nothing.
+        let target =
+            json!({ "properties": { "kind": { "const": "target" } }, "required": ["kind"] });
+        members.insert("anyOf".into(), json!([{ "required": ["exec"] }, target]));
+    }
+    format!("{schema:#}\n")
 }
 
 /// `contrib/schema/vitald.schema.json`.
 pub fn settings() -> String {
-    document("vitald's own settings", keys::daemon::ALL)
+    let schema = document("vitald's own settings", keys::daemon::ALL);
+    format!("{schema:#}\n")
 }
 
-fn document(title: &str, keys: &[&'static Key]) -> String {
+fn document(title: &str, keys: &[&'static Key]) -> Value {
     let mut schema = table(keys);
     if let Value::Object(members) = &mut schema {
         members.insert(
@@ -25,7 +33,7 @@ fn document(title: &str, keys: &[&'static Key]) -> String {
         );
         members.insert("title".into(), json!(title));
     }
-    format!("{schema:#}\n")
+    schema
 }
 
 fn table(keys: &[&'static Key]) -> Value {
@@ -109,6 +117,12 @@ fn takes(key: &Key) -> Value {
         Takes::Signal => json!({ "type": ["string", "integer"] }),
         Takes::Umask => json!({ "type": "string", "pattern": "^(0o)?0?[0-7]{1,3}$" }),
         Takes::Account => account(),
+        Takes::Directories => json!({
+            "anyOf": [
+                { "type": "array", "items": { "type": "string", "minLength": 1 } },
+                { "type": "string", "minLength": 1 },
+            ],
+        }),
         Takes::Accounts => json!({ "type": "array", "items": account() }),
         Takes::Strings => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })

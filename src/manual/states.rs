@@ -4,7 +4,7 @@ use crate::service::state::{Act, Cue, Next, State, Wanted, next};
 use std::fmt::Write;
 
 /// Every cue, with the words of the documents.
-const CUES: [(Cue, &str); 12] = [
+const CUES: [(Cue, &str); 14] = [
     (Cue::Start { free: true }, "start, free"),
     (Cue::Start { free: false }, "start, must wait"),
     (Cue::Stop, "stop"),
@@ -17,6 +17,8 @@ const CUES: [(Cue, &str); 12] = [
     (Cue::Gone(Next::Wait), "gone, retry"),
     (Cue::Gone(Next::Exited), "gone, clean"),
     (Cue::Gone(Next::Failed), "gone, for good"),
+    (Cue::Unmet, "a target lacks what it requires"),
+    (Cue::Undo, "undo"),
 ];
 
 fn target(from: State, act: Act) -> Option<State> {
@@ -25,7 +27,7 @@ fn target(from: State, act: Act) -> Option<State> {
         Act::Rest(to) => Some(to).filter(|to| *to != from),
         // A new run, also from `starting`.
         Act::Launch => Some(State::Starting),
-        Act::End | Act::Sweep => Some(State::Stopping).filter(|to| *to != from),
+        Act::End | Act::Sweep | Act::Undo => Some(State::Stopping).filter(|to| *to != from),
         Act::Wait => Some(State::Backoff),
     }
 }

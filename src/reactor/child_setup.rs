@@ -48,6 +48,8 @@ pub(super) struct ChildSetup {
     pub limits: Vec<LimitSetting>,
     pub nice: Option<(i32, CString)>,
     pub identity: Option<IdentitySetting>,
+    /// A file that a run before this one may have left.
+    pub stale: Option<CString>,
     pub umask: u32,
     pub working_dir: CString,
     pub program: CString,
@@ -202,6 +204,10 @@ unsafe fn set_up<'a>(setup: &'a mut ChildSetup, report: &mut RawFd) -> Result<()
             become_user(identity)?;
             // A change of identity clears it.
             die_with_the_daemon(setup.parent);
+        }
+        if let Some(stale) = &setup.stale {
+            // What cannot be removed is found to be stale later.
+            libc::unlink(stale.as_ptr());
         }
         libc::umask(setup.umask as libc::mode_t);
         if libc::chdir(setup.working_dir.as_ptr()) < 0 {

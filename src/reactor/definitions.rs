@@ -9,6 +9,7 @@ use crate::config::problem::Problem;
 use crate::config::set::{self, File};
 use crate::engine::Loaded;
 use crate::limits::MAX_DEFINITION_BYTES;
+use crate::prng::fnv1a;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::rc::Rc;
@@ -121,6 +122,22 @@ pub fn join<'a>(
         .collect();
     problems.extend(set.problems);
     (loaded, problems)
+}
+
+/// Tells these files from others, by name and content.
+pub fn digest(files: &[Raw]) -> u64 {
+    let mut all = Vec::new();
+    for raw in files {
+        let (read, bytes) = match &raw.bytes {
+            Ok(bytes) => (true, bytes.as_slice()),
+            Err(cause) => (false, cause.as_bytes()),
+        };
+        for part in [raw.file.as_bytes(), &[u8::from(read)], bytes] {
+            all.extend_from_slice(&part.len().to_le_bytes());
+            all.extend_from_slice(part);
+        }
+    }
+    fnv1a(&all)
 }
 
 /// Services as they are supervised when asking them has proven to be our own undoing.

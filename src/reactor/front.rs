@@ -12,6 +12,7 @@ use crate::control::session::{Carried, Desk, Errand, client_of};
 use crate::control::stream::Publication;
 use crate::control::verbs::Shape;
 use crate::engine::query::{decision_line, transition_line};
+use crate::engine::snapshot::ReloadRecord;
 use crate::engine::status::{DaemonStatus, Status, StoryLine, Why};
 use crate::engine::{Accepted, Answer, Record, Refusal};
 use crate::reactor::listener::{Client, Listener, Next, victim};
@@ -294,10 +295,10 @@ impl Reactor {
     pub(super) fn taken_over(&mut self) {
         reexec::taken_over();
         let answer = match (&self.life.began, self.life.failed) {
-            (Some(words), true) => Err(Refusal {
-                code: code::INTERNAL,
-                message: format!("{words}; no service was touched").into(),
-            }),
+            (Some(words), true) => Err(Refusal::new(
+                code::INTERNAL,
+                &format!("{words}; no service was touched"),
+            )),
             (words, _) => Ok(Accepted {
                 note: format!(
                     "{} to {}; no service was touched",
@@ -328,7 +329,7 @@ impl Reactor {
                 }
                 self.handle(Event::Request(request));
             }
-            Errand::Reload { ticket } => self.read_definitions(Some(ticket)),
+            Errand::Reload { ticket, terms } => self.read_definitions(ticket, terms),
             Errand::Upgrade {
                 ticket,
                 program,
@@ -370,7 +371,7 @@ impl Reactor {
 
     pub(super) fn answer(&mut self, ticket: Ticket, answer: &Answer) {
         if ticket == OWN_TICKET {
-            return;
+            return log_own(answer);
         }
         let serial = client_of(ticket);
         if let Some((client, _)) = self.front.clients.get_mut(&serial) {
@@ -410,6 +411,7 @@ impl Reactor {
                 },
                 ..StoryLine::default()
             },
+            Record::Reload(reload) => reload_line(reload.as_deref(), wall),
             Record::Service(_) => return,
         };
         let event = Publication::new(line);
@@ -419,5 +421,40 @@ impl Reactor {
                 self.front.due.insert(*serial);
             }
         }
+    }
+}
+
+/// What a signal asked for, for whom nobody waits: to the daemon's own log.
+fn log_own(answer: &Answer) {
+    match answer {
+        Ok(accepted) if accepted.plan.is_some() => {
+            accepted.note.lines().for_each(|line| log::info!("{line}"));
+        }
+        Ok(_) => {}
+        Err(refusal) => refusal
+            .message
+            .lines()
+            .for_each(|line| log::error!("{line}")),
+    }
+}
+
+/// As an event.
+fn reload_line(reload: Option<&ReloadRecord>, wall: Wall) -> StoryLine {
+    let (to, at, detail) = match reload.map(|reload| (reload, &reload.went_back)) {
+        Some((_, Some(back))) => ("previous", back.at, format!("went back: {}", back.why)),
+        Some((open, None)) => {
+            let names: Vec<&str> = open.before.iter().map(|before| &*before.name).collect();
+            let detail = format!("by {}, to be confirmed: {}", open.by, names.join(", "));
+            ("provisional", wall.now, detail)
+        }
+        None => ("in force", wall.now, String::new()),
+    };
+    StoryLine {
+        time: wall.rfc3339(at),
+        kind: "reload".to_owned(),
+        to: to.to_owned(),
+        cause: "config".to_owned(),
+        detail,
+        ..StoryLine::default()
     }
 }

@@ -86,7 +86,10 @@ impl Reactor {
             return Ok(());
         };
         let output = match hook.purpose {
-            Purpose::PreStart => self.log_end(id, &name, definition)?,
+            Purpose::PreStart => {
+                self.make_directories(&definition.process)?;
+                self.log_end(id, &name, definition)?
+            }
             _ => self.log_end_within(id, &name, definition)?,
         };
         let words = words(hook, main, end);

@@ -7,7 +7,7 @@ use super::show_logs::TailAsked;
 use super::tail::Wanted;
 use super::*;
 use crate::config::Address;
-use crate::engine::SpawnError;
+use crate::engine::{SpawnError, Terms};
 use crate::id::CheckId;
 use crate::probe::exec::{self, Tail};
 use crate::probe::{Outcome, Report, Trouble};
@@ -36,6 +36,14 @@ pub(super) enum Work {
     Tree {
         run: RunId,
     },
+    /// Looks for the main process of a daemon that forks.
+    Main {
+        run: RunId,
+    },
+    /// Empties runtime directories.
+    Remove {
+        service: ServiceId,
+    },
     Resolve {
         host: Box<str>,
         check: CheckId,
@@ -58,7 +66,8 @@ pub(super) enum Work {
         setup: OwnedFd,
     },
     Definitions {
-        ticket: Option<Ticket>,
+        ticket: Ticket,
+        terms: Terms,
     },
     /// Tries a program that is to take our place.
     Trial(Box<Upgrade>),
@@ -80,6 +89,8 @@ impl Work {
             | Work::Https { check, .. }
             | Work::Command { check, .. } => Some(*check),
             Work::Tree { .. }
+            | Work::Main { .. }
+            | Work::Remove { .. }
             | Work::Exhausted { .. }
             | Work::Definitions { .. }
             | Work::Trial(_)
@@ -158,13 +169,13 @@ impl Reactor {
     }
 
     /// Reads the definitions in a child, whatever disk they are on.
-    pub(super) fn read_definitions(&mut self, ticket: Option<Ticket>) {
+    pub(super) fn read_definitions(&mut self, ticket: Ticket, terms: Terms) {
         let dir = self.config_dir.clone();
         let origin = self.spawner.origin();
         let helper = helper::start(c"vitald-read", origin, &[], DEFINITIONS_LIMIT, move |out| {
             u8::from(definitions::send(&dir, out).is_err())
         });
-        let work = Work::Definitions { ticket };
+        let work = Work::Definitions { ticket, terms };
         if let Err(error) = helper.and_then(|helper| self.watch_helper(helper, work)) {
             let words = format!("cannot read the definitions: {}", error.step);
             self.refuse_reload(ticket, &words);
@@ -187,16 +198,11 @@ impl Reactor {
         }
     }
 
-    fn refuse_reload(&mut self, ticket: Option<Ticket>, words: &str) {
+    fn refuse_reload(&mut self, ticket: Ticket, words: &str) {
         log::error!("{words}");
-        if let Some(ticket) = ticket {
-            let code = crate::engine::code::INTERNAL;
-            let refusal = crate::engine::Refusal {
-                code,
-                message: words.into(),
-            };
-            self.answer(ticket, &Err(refusal));
-        }
+        let code = crate::engine::code::INTERNAL;
+        let refusal = crate::engine::Refusal::new(code, words);
+        self.answer(ticket, &Err(refusal));
     }
 
     pub(super) fn watch_helper(&mut self, helper: Helper, work: Work) -> Result<(), SpawnError> {
@@ -264,6 +270,8 @@ impl Reactor {
                         tail.push(&buffer[..length]);
                     }
                     Work::Tree { .. }
+                    | Work::Main { .. }
+                    | Work::Remove { .. }
                     | Work::Resolve { .. }
                     | Work::Https { .. }
                     | Work::Definitions { .. }
@@ -309,6 +317,15 @@ impl Reactor {
                 let left = text.trim().parse().unwrap_or(1);
                 self.caused.push_back(Event::TreeEnded { run, left });
             }
+            Work::Main { run } => {
+                let line = String::from_utf8_lossy(&job.output).into_owned();
+                self.main_found(run, &line);
+            }
+            Work::Remove { service } if exit != Exit::Code(0) => {
+                let name = self.name(service);
+                log::warn!("{name}: not all of its runtime directories could be removed");
+            }
+            Work::Remove { .. } => {}
             Work::Resolve {
                 host,
                 check,
@@ -347,14 +364,19 @@ impl Reactor {
                 setup,
             } => self.exhausted_ended(service, exit, &tail, &setup),
             Work::Tail { ticket, asked } => self.give_found_logs(ticket, &asked, &job.output),
-            Work::Definitions { ticket } => match definitions::receive(&job.output) {
+            Work::Definitions { ticket, mut terms } => match definitions::receive(&job.output) {
                 Some(files) if exit == Exit::Code(0) => {
+                    terms.digest = definitions::digest(&files);
                     let (mut files, problems) = definitions::join(files, self.engine.given());
                     if self.life.reduced.is_some() {
                         definitions::without_probes(&mut files);
                     }
                     definitions::log(&problems);
-                    self.caused.push_back(Event::Reloaded { ticket, files });
+                    self.caused.push_back(Event::Reloaded {
+                        ticket: Some(ticket),
+                        files,
+                        terms: Some(Box::new(terms)),
+                    });
                 }
                 Some(_) | None => {
                     self.refuse_reload(ticket, "the definitions could not be read to their end");
@@ -400,6 +422,8 @@ impl Reactor {
         let output = match &job.work {
             Work::Command { tail, .. } | Work::Exhausted { tail, .. } => tail.output(),
             Work::Tree { .. }
+            | Work::Main { .. }
+            | Work::Remove { .. }
             | Work::Resolve { .. }
             | Work::Https { .. }
             | Work::Definitions { .. }
@@ -420,6 +444,8 @@ impl Reactor {
                 Outcome::Inconclusive(Trouble::CannotExecute(libc::ETIMEDOUT))
             }
             Work::Tree { .. }
+            | Work::Main { .. }
+            | Work::Remove { .. }
             | Work::Https { .. }
             | Work::Command { .. }
             | Work::Exhausted { .. }

@@ -19,8 +19,10 @@ mod child_setup;
 pub mod clock;
 pub mod definitions;
 pub mod dial;
+mod directories;
 mod env_file;
 mod exhausted;
+mod forking;
 mod front;
 pub mod helper;
 mod hooks;
@@ -38,6 +40,7 @@ mod notify;
 pub mod parent;
 mod parts;
 mod perform;
+mod pid_file;
 mod pipes;
 pub mod policy;
 pub mod procfs;
@@ -62,7 +65,7 @@ mod upgrade;
 pub mod voice;
 
 use crate::control::power::Ending;
-use crate::engine::{Boot, Command, Effect, Engine, Event, Request};
+use crate::engine::{Boot, Command, Effect, Engine, Event, Request, Terms};
 use crate::exit::{Exit, Signal};
 use crate::id::{Pid, RunId, ServiceId, Ticket};
 use crate::journal::runtime::{Identity, Runtime};
@@ -414,7 +417,7 @@ impl Reactor {
     fn handle(&mut self, event: Event) {
         let redefines = match &event {
             Event::Reloaded { .. } => true,
-            Event::Request(request) => matches!(request.command, Command::Set(_)),
+            Event::Request(request) => matches!(request.command, Command::Set(_) | Command::Revert),
             _ => false,
         };
         let mut effects = std::mem::take(&mut self.effects);
@@ -473,7 +476,7 @@ impl Reactor {
         match signal {
             Signal::HUP => {
                 log::info!("{signal}: reading the definitions anew");
-                self.read_definitions(None);
+                self.read_definitions(OWN_TICKET, Terms::default());
             }
             // One for many: whoever ended without a pidfd of ours is looked for below.
             Signal::CHLD => self.orphans_due = true,

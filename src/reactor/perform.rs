@@ -9,12 +9,23 @@ impl Reactor {
             Effect::Record(record) => {
                 self.runtime.push(self.now, &record);
                 self.unflushed = true;
+                if let Record::Reload(Some(reload)) = &record
+                    && let Some(back) = &reload.went_back
+                {
+                    log::warn!("the reload by {} went back: {}", reload.by, back.why);
+                }
                 if !matches!(record, Record::Service(_)) {
                     self.publish(&record);
                 }
             }
             Effect::Remember { seq, wanted } => {
                 if let Err(why) = self.scribe.remember(seq, &wanted) {
+                    let error = Some(why.into());
+                    self.caused.push_back(Event::Durable { seq, error });
+                }
+            }
+            Effect::Keep { seq, reload } => {
+                if let Err(why) = self.scribe.keep(seq, reload.as_deref()) {
                     let error = Some(why.into());
                     self.caused.push_back(Event::Durable { seq, error });
                 }
@@ -75,6 +86,14 @@ impl Reactor {
                 self.flush_records();
                 self.tell_exhausted(service, &definition, &reason);
             }
+            Effect::FindMain { run, definition } => {
+                self.flush_records();
+                self.find_main(run, &definition);
+            }
+            Effect::RemoveDirectories {
+                service,
+                definition,
+            } => self.remove_directories(service, &definition),
             Effect::Unstore { service } => self.unstore(service),
             Effect::Forget { service } => self.forget(service),
             Effect::Exit { code } => self.exit = Some(code),

@@ -66,7 +66,6 @@ impl Reactor {
     }
 
     fn refuse_simulation(&mut self, ticket: Ticket, code: i32, words: String) {
-        let message = words.into();
-        self.answer(ticket, &Err(Refusal { code, message }));
+        self.answer(ticket, &Err(Refusal::new(code, &words)));
     }
 }

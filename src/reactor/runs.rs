@@ -85,6 +85,29 @@ pub(super) struct Process {
     spawn_error: Option<SpawnError>,
 }
 
+impl Process {
+    /// The main process of a daemon that forked.
+    pub(super) fn forked(
+        run: RunId,
+        pid: Pid,
+        leader: Pid,
+        pidfd: OwnedFd,
+        token: Token,
+    ) -> Process {
+        Process {
+            run,
+            pid,
+            leader,
+            pidfd,
+            token,
+            exec: None,
+            own: false,
+            adopted: false,
+            spawn_error: None,
+        }
+    }
+}
+
 impl Reactor {
     pub(super) fn spawn(&mut self, run: RunId, definition: &Definition) {
         let result = self.try_spawn(run, definition);
@@ -102,6 +125,7 @@ impl Reactor {
     fn try_spawn(&mut self, run: RunId, definition: &Definition) -> Result<(), SpawnError> {
         let id = run.service;
         let name = self.name(id).to_owned();
+        self.make_directories(&definition.process)?;
         let output = self.log_end(id, &name, definition)?;
         let fifo = self.open_voice(id, &name, definition)?;
         let room = self.room(run, &name, definition)?;
@@ -115,7 +139,8 @@ impl Reactor {
             .as_ref()
             .zip(told.fd)
             .map(|(fifo, fd)| (fd.into(), fifo.as_fd()));
-        let spawned = self.spawner.spawn(&SpawnPlan {
+        let stale = definition.pid_file.as_deref();
+        let plan = SpawnPlan {
             service: &name,
             run: Some(run.number),
             exec: &definition.exec,
@@ -128,7 +153,8 @@ impl Reactor {
             env: &env,
             pid_env: &pid_env,
             room: room.as_ref(),
-        })?;
+        };
+        let spawned = self.spawner.spawn_without(&plan, stale)?;
         let token = self.sources.insert(Source::Process(id));
         let exec_token = self.sources.insert(Source::Exec(id));
         let watched = self
@@ -398,6 +424,7 @@ impl Reactor {
         let job = TreeJob {
             main: pid,
             started: self.engine.started(run).unwrap_or(0),
+            also: self.engine.named_main(run),
             mark: RunMark {
                 run: format!("{}/{}", self.name(run.service), run.number),
                 socket: self.socket.clone(),

@@ -25,7 +25,7 @@ pub mod style;
 mod syslog;
 
 use crate::config::LogTo;
-use crate::engine::snapshot::WantedRecord;
+use crate::engine::snapshot::{ReloadRecord, WantedRecord};
 use crate::journal::state;
 use crate::limits;
 use frame::{Ack, LogHead, MAX_ACK, MAX_RECORD, Order};
@@ -89,6 +89,8 @@ pub struct Scribe {
     sent: usize,
     rewrite: bool,
     logs: Queue,
+    /// Lines of reloads so far.
+    kept: u64,
 }
 
 struct Waiting {
@@ -121,6 +123,7 @@ impl Scribe {
             sent: 0,
             rewrite: false,
             logs: Queue::default(),
+            kept: 0,
         };
         scribe.restart()?;
         Ok(scribe)
@@ -177,7 +180,27 @@ impl Scribe {
     pub fn remember(&mut self, seq: u64, record: &WantedRecord) -> Result<(), String> {
         let mut line = Vec::new();
         state::encode(&mut line, record).map_err(|error| error.to_string())?;
-        let message = Order::Record { seq, line: &line }.encode();
+        self.put(seq, record.name.clone(), &line)
+    }
+
+    /// A reload that can go back, or that there is none any more. Several lines; the last counts.
+    pub fn keep(&mut self, seq: u64, reload: Option<&ReloadRecord>) -> Result<(), String> {
+        let lines = state::encode_reload(reload).map_err(|error| error.to_string())?;
+        if lines.iter().any(|line| line.len() + 9 > MAX_RECORD) {
+            return Err(format!("a definition is longer than {MAX_RECORD} bytes"));
+        }
+        // The engine has left a number for each; with the last all are durable.
+        let first = (seq + 1).saturating_sub(lines.len() as u64);
+        for (seq, line) in (first..).zip(&lines) {
+            // No service has that name; each line counts.
+            self.put(seq, format!("/{}", self.kept).into(), line)?;
+            self.kept += 1;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, seq: u64, name: Box<str>, line: &[u8]) -> Result<(), String> {
+        let message = Order::Record { seq, line }.encode();
         if message.len() > MAX_RECORD {
             return Err(format!("the record is longer than {MAX_RECORD} bytes"));
         }
@@ -188,11 +211,7 @@ impl Scribe {
             let waiting = self.records.len();
             return Err(format!("{waiting} records wait for the disk already"));
         }
-        self.records.push_back(Waiting {
-            seq,
-            name: record.name.clone(),
-            message,
-        });
+        self.records.push_back(Waiting { seq, name, message });
         self.flush();
         Ok(())
     }

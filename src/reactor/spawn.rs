@@ -21,6 +21,7 @@ use crate::reactor::cgroup::Room;
 use crate::reactor::child_setup::{
     self, ChildSetup, Env, EnvFile, IdentitySetting, LimitSetting, MAX_REPORT,
 };
+use crate::reactor::directories;
 use crate::reactor::env_file;
 use crate::reactor::identity::{Accounts, Identity};
 use crate::reactor::procfs;
@@ -36,7 +37,7 @@ use std::ptr;
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_UMASK: u32 = 0o022;
 /// Names and values of these mean us, not the service.
-const OURS: [&str; 10] = [
+const OURS: [&str; 11] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -47,6 +48,7 @@ const OURS: [&str; 10] = [
     "MAINPID",
     "INVOCATION_ID",
     "JOURNAL_STREAM",
+    "RUNTIME_DIRECTORY",
 ];
 
 /// Room for a process id in an environment entry; the child writes its own over it.
@@ -126,6 +128,16 @@ impl Spawner {
 
     /// Starts the plan's program. An error: no process was made.
     pub fn spawn(&self, plan: &SpawnPlan) -> Result<Spawned, SpawnError> {
+        self.spawn_without(plan, None)
+    }
+
+    /// The same; before it is executed, and as its user, the child removes a file that a run before it
+    /// may have left.
+    pub fn spawn_without(
+        &self,
+        plan: &SpawnPlan,
+        stale: Option<&str>,
+    ) -> Result<Spawned, SpawnError> {
         let identity = self.accounts.resolve(
             plan.process.user.as_deref(),
             plan.process.group.as_deref(),
@@ -137,6 +149,7 @@ impl Spawner {
         let (exec_pipe, report) = sys::pipe(false).map_err(|e| sys::failed("pipe", &e))?;
         let mut setup = self.prepare(plan, identity, &strings, &arguments)?;
         setup.report = report.as_raw_fd();
+        setup.stale = stale.map(|path| text("pid_file", path)).transpose()?;
         setup.pids = strings.0.places(plan.pid_env);
         let before = procfs::boot_ticks();
         // SAFETY: the child goes straight to `child_setup`, which keeps to what is asked of it.
@@ -218,6 +231,7 @@ impl Spawner {
             nice: process.nice.map(|nice| (nice.into(), number(nice.into()))),
             identity: identity_setting(process, identity)?,
             umask: process.umask.unwrap_or(DEFAULT_UMASK),
+            stale: None,
             working_dir: text("working_dir", process.working_dir.as_deref().unwrap_or("/"))?,
             program: text("exec", program)?,
             argv,
@@ -265,6 +279,7 @@ impl Spawner {
     ) -> Result<(Strings, usize), SpawnError> {
         let process = plan.process;
         let run = plan.run.map(|number| format!("{}/{number}", plan.service));
+        let made = directories::variable(&process.directories);
         // Put in order of precedence: the first of a key stays.
         let mut entries = Entries::default();
         entries.put("VITALD_SERVICE", plan.service);
@@ -274,6 +289,9 @@ impl Spawner {
         }
         for (key, value) in plan.env {
             entries.put(key, value);
+        }
+        if let Some(paths) = &made {
+            entries.put("RUNTIME_DIRECTORY", paths);
         }
         for key in plan.pid_env {
             entries.put(key, PID_ROOM);

@@ -44,6 +44,8 @@ pub struct TreeJob {
     pub main: Pid,
     /// Its start time (`Spawned::started`).
     pub started: u64,
+    /// Another process of the run that is its main one: its session and group are the run's, too.
+    pub also: Option<(Pid, u64)>,
     pub mark: RunMark,
     pub signal: Signal,
     /// From the first signal to SIGKILL. Zero: SIGKILL at once.
@@ -112,11 +114,13 @@ impl Search {
         let untouchable = [1, std::process::id(), std::os::unix::process::parent_id()];
         let mut all: Vec<(ProcStat, Says)> = Vec::new();
         let mut recycled = false;
+        let mut other = job.also;
         for pid in procfs::processes().unwrap_or_default() {
             let Ok(stat) = procfs::proc_stat(pid) else {
                 continue;
             };
             recycled |= pid == job.main && stat.started != job.started;
+            other = other.filter(|&(also, began)| pid != also || stat.started == began);
             if stat.started < job.started || untouchable.contains(&(pid.0 as u32)) {
                 continue;
             }
@@ -139,9 +143,10 @@ impl Search {
         loop {
             let before = members.len();
             all.retain(|(stat, says)| {
-                let in_group = stat.session == job.main || stat.group == job.main;
+                let of = |leader: Pid| stat.session == leader || stat.group == leader;
                 let belongs = *says == Says::OurRun
-                    || (in_group && !recycled)
+                    || (of(job.main) && !recycled)
+                    || other.is_some_and(|(also, _)| of(also) || stat.pid == also)
                     || members.iter().any(|member| member.pid == stat.parent);
                 if belongs {
                     members.push(*stat);
@@ -153,6 +158,38 @@ impl Search {
             }
         }
     }
+}
+
+/// The processes that belong to the run, now. Blocking.
+pub fn members(job: &TreeJob) -> Vec<ProcStat> {
+    Search { buffer: Vec::new() }.members(job)
+}
+
+/// Children of the daemon that began no earlier than the run and say nothing of whose they are:
+/// orphans that cleared or overwrote their environment. Not what the daemon itself has just made: a
+/// helper or a child before its program, which runs the daemon's; a probe's command, which knows
+/// the socket. Blocking.
+pub fn unmarked_children(job: &TreeJob, daemon: Pid) -> Vec<ProcStat> {
+    let mut search = Search { buffer: Vec::new() };
+    let own = Pid(std::process::id() as i32);
+    let own_exe = std::fs::read_link(format!("/proc/{daemon}/exe")).ok();
+    let all = procfs::processes().unwrap_or_default();
+    let children = all.into_iter().filter(|pid| *pid != own).filter_map(|pid| {
+        let stat = procfs::proc_stat(pid).ok()?;
+        if stat.parent != daemon || stat.started < job.started {
+            return None;
+        }
+        // First: what it executes after that has an environment of its own.
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        if exe.is_some() && exe == own_exe {
+            return None;
+        }
+        let environ = search.environ(pid);
+        let mut entries = environ.split(|byte| *byte == 0);
+        let marked = entries.any(|entry| entry.starts_with(b"VITALD_SOCKET="));
+        (!marked || job.mark.judge(environ) == Says::OurRun).then_some(stat)
+    });
+    children.collect()
 }
 
 /// A process that is being ended.

@@ -161,8 +161,7 @@ impl Reactor {
     }
 
     fn refuse_upgrade(&mut self, ticket: Ticket, code: i32, words: String) {
-        let message = words.into();
-        self.answer(ticket, &Err(Refusal { code, message }));
+        self.answer(ticket, &Err(Refusal::new(code, &words)));
     }
 
     /// Executes the new program. Returns if that was not possible.

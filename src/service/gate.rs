@@ -19,6 +19,7 @@ use std::fmt;
 pub struct Inputs<'a> {
     pub now: Time,
     pub wanted: Wanted,
+    pub once: bool,
     pub restart: Restart,
     pub state: State,
     pub held: bool,
@@ -77,6 +78,8 @@ pub enum Ruling {
 pub enum Reason {
     WantedStop,
     RestartNever,
+    /// An operator wanted one run of it.
+    Once,
     Already(State),
     Hold,
     Asking(Box<str>),
@@ -91,6 +94,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::WantedStop => f.write_str("wanted stop"),
             Reason::RestartNever => f.write_str("restart never"),
+            Reason::Once => f.write_str("wanted once"),
             Reason::Already(state) => write!(f, "already {state}"),
             Reason::Hold => f.write_str("hold"),
             Reason::Asking(name) => write!(f, "asking {name}"),
@@ -107,6 +111,11 @@ pub fn judge(inputs: &Inputs<'_>) -> Ruling {
     if inputs.wanted == Wanted::Stop {
         return Ruling::Denied {
             reason: Reason::WantedStop,
+        };
+    }
+    if inputs.once {
+        return Ruling::Denied {
+            reason: Reason::Once,
         };
     }
     if inputs.restart == Restart::Never {
@@ -198,6 +207,9 @@ pub fn judge_end(inputs: &Inputs<'_>, kind: Kind, exit: Exit) -> EndRuling {
         {
             return EndRuling::Clean;
         }
+        // One run was wanted, and that is over.
+        (_, _) if inputs.once && exit.is_clean() => return EndRuling::Clean,
+        (_, _) if inputs.once => return EndRuling::Final,
         (Restart::Never, _) if exit == Exit::Code(0) => return EndRuling::Clean,
         (Restart::Never, _) => return EndRuling::Final,
         (Restart::OnFailure, _) if exit.is_clean() => return EndRuling::Clean,
@@ -244,6 +256,7 @@ mod tests {
         Inputs {
             now: Time::from_millis(10_000),
             wanted: Wanted::Start,
+            once: false,
             restart: Restart::Always,
             state: State::Running,
             held: false,

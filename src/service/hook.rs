@@ -22,6 +22,8 @@ pub enum Purpose {
     PostStop,
     /// To make it read its configuration anew.
     ReloadExec,
+    /// To take back what a oneshot has done.
+    Undo,
 }
 
 /// One command of a run: the `index`th of its list.
@@ -44,6 +46,8 @@ pub struct Progress {
     pub pre_start: u8,
     pub stop_exec: u8,
     pub post_stop: u8,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub undo: u8,
     /// When the time of all of `post_stop` is up.
     pub post_until: Option<Time>,
     pub live: Option<Live>,
@@ -75,12 +79,18 @@ pub struct Live {
     pub retry: bool,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+fn is_zero(number: &u8) -> bool {
+    *number == 0
+}
+
 impl Purpose {
-    pub const ALL: [Purpose; 4] = [
+    pub const ALL: [Purpose; 5] = [
         Purpose::PreStart,
         Purpose::StopExec,
         Purpose::PostStop,
         Purpose::ReloadExec,
+        Purpose::Undo,
     ];
 
     pub const fn word(self) -> &'static str {
@@ -89,6 +99,7 @@ impl Purpose {
             Purpose::StopExec => "stop_exec",
             Purpose::PostStop => "post_stop",
             Purpose::ReloadExec => "reload_exec",
+            Purpose::Undo => "undo",
         }
     }
 
@@ -102,6 +113,7 @@ impl Purpose {
             Purpose::StopExec => &hooks.stop_exec,
             Purpose::PostStop => &hooks.post_stop,
             Purpose::ReloadExec => &hooks.reload_exec,
+            Purpose::Undo => &hooks.undo,
         }
     }
 }
@@ -144,6 +156,7 @@ impl Progress {
             Purpose::PreStart => self.pre_start,
             Purpose::StopExec => self.stop_exec,
             Purpose::PostStop => self.post_stop,
+            Purpose::Undo => self.undo,
             Purpose::ReloadExec => 0,
         };
         let hook = Hook { purpose, index };
@@ -157,6 +170,7 @@ impl Progress {
             Purpose::PreStart => self.pre_start = over,
             Purpose::StopExec => self.stop_exec = over,
             Purpose::PostStop => self.post_stop = over,
+            Purpose::Undo => self.undo = over,
             Purpose::ReloadExec => {}
         }
     }

@@ -74,6 +74,10 @@ pub enum Cue {
     Gone(Next),
     /// It cannot be started at all: broken definition, failed first exec.
     Broken,
+    /// A target lacks something that it requires. (It has no run.)
+    Unmet,
+    /// What a oneshot has done is to be taken back.
+    Undo,
 }
 
 /// What follows the end of a run, as judged by its cause, the restart policy and the budget.
@@ -103,11 +107,13 @@ pub enum Act {
     Sweep,
     /// `Backoff`: wait for the delay.
     Wait,
+    /// `Stopping`: take back what was done.
+    Undo,
 }
 
 /// The table.
 pub fn next(wanted: Wanted, state: State, cue: Cue) -> Act {
-    use Act::{End, Launch, Rest, Stay, Sweep, Wait};
+    use Act::{End, Launch, Rest, Stay, Sweep, Undo, Wait};
     use State::{Backoff, Blocked, Exited, Failed, Inactive, Running, Starting, Stopping};
     match (state, cue) {
         // A start begins only where nothing lives and only if it is wanted.
@@ -159,6 +165,15 @@ pub fn next(wanted: Wanted, state: State, cue: Cue) -> Act {
 
         (Inactive | Blocked | Backoff | Exited | Failed, Cue::Broken) => Rest(Failed),
         (Starting | Running | Stopping, Cue::Broken) => Stay,
+
+        (Running, Cue::Unmet) => match wanted {
+            Wanted::Stop => Stay,
+            Wanted::Start => Rest(Blocked),
+        },
+        (Inactive | Blocked | Starting | Stopping | Backoff | Exited | Failed, Cue::Unmet) => Stay,
+
+        (Exited, Cue::Undo) => Undo,
+        (Inactive | Blocked | Starting | Running | Stopping | Backoff | Failed, Cue::Undo) => Stay,
     }
 }
 
@@ -272,7 +287,7 @@ impl fmt::Display for Cause {
 mod tests {
     use super::*;
 
-    const CUES: [Cue; 14] = [
+    const CUES: [Cue; 16] = [
         Cue::Start { free: true },
         Cue::Start { free: false },
         Cue::Stop,
@@ -287,6 +302,8 @@ mod tests {
         Cue::Gone(Next::Exited),
         Cue::Gone(Next::Failed),
         Cue::Broken,
+        Cue::Unmet,
+        Cue::Undo,
     ];
 
     #[test]
@@ -309,7 +326,8 @@ mod tests {
             for state in State::ALL.into_iter().filter(|s| s.is_live()) {
                 for cue in CUES {
                     let act = next(wanted, state, cue);
-                    if matches!(cue, Cue::Gone(_)) {
+                    // What is unmet has no run.
+                    if matches!(cue, Cue::Gone(_) | Cue::Unmet) {
                         continue;
                     }
                     assert_ne!(act, Act::Launch, "{state} {cue:?}");

@@ -10,6 +10,7 @@ use super::mischief::Mischief;
 use super::plan::{Plan, Weights};
 use super::watcher::Watcher;
 use crate::config::{OnUnhealthy, Probe};
+use crate::engine::Terms;
 use crate::engine::status::Status;
 use crate::exit::Exit;
 use std::time::Duration;
@@ -149,7 +150,8 @@ impl World {
         self.mend_files(plan);
         let patience = PATIENCE * plan.pace;
         let end = self.now + patience;
-        self.reload();
+        let _ = self.command("confirm");
+        self.reload(Terms::default());
         // What was already on its way, a shutdown among it, is over first.
         let begun = self.now + LOOK * 3 * plan.pace;
         while self.engine.is_none() || self.now < begun {
@@ -160,7 +162,8 @@ impl World {
         }
         // A definition that was given and never written is lost with the daemon that ended.
         self.mend_files(plan);
-        self.reload();
+        let _ = self.command("confirm");
+        self.reload(Terms::default());
         let _ = self.command("release");
         while self.now < end {
             if self.tend(plan) {
@@ -224,7 +227,10 @@ impl World {
                 let health = status.health.as_deref();
                 let alive = self.kernel.alive(name);
                 match status.state.as_str() {
-                    "running" => health.is_none_or(|h| h == "healthy") && alive == 1,
+                    "running" => {
+                        let group = status.kind == "target";
+                        health.is_none_or(|h| h == "healthy") && alive == usize::from(!group)
+                    }
                     "exited" => {
                         let code = status.last_end.as_ref().and_then(|end| end.code);
                         status.kind == "oneshot" && alive == 0 && code == Some(0)

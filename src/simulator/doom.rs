@@ -72,10 +72,13 @@ impl Moment {
             }
             Effect::Check { .. } | Effect::CheckExpired { .. } => self == Moment::Check,
             Effect::Answer { .. } => self == Moment::Answer,
-            Effect::Record(Record::Service(_) | Record::Hold(_))
+            Effect::Record(Record::Service(_) | Record::Hold(_) | Record::Reload(_))
             | Effect::Remember { .. }
+            | Effect::Keep { .. }
             | Effect::CheckCancelled { .. }
             | Effect::TellExhausted { .. }
+            | Effect::FindMain { .. }
+            | Effect::RemoveDirectories { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::Exit { .. } => false,

@@ -76,7 +76,10 @@ impl Kernel {
         if let Some(error) = failed {
             return told(Duration::ZERO, ended(run, hook, Exit::Unknown, Some(error)));
         }
-        let around = matches!(hook.purpose, Purpose::PreStart | Purpose::PostStop);
+        let around = matches!(
+            hook.purpose,
+            Purpose::PreStart | Purpose::PostStop | Purpose::Undo
+        );
         if around && self.alive(service) > 0 {
             self.doubled = Some(format!("{service}: {hook} beside the program"));
         }

@@ -5,7 +5,7 @@
 //! asked.
 
 use super::hooks::{HookProcess, HookScript};
-use crate::config::Definition;
+use crate::config::{Definition, Kind};
 use crate::engine::{Effect, Engine, Event, SpawnError};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId};
@@ -34,6 +34,10 @@ pub struct Process {
     pub said: bool,
     /// It is to say that it is well within this.
     pub watchdog: Option<Duration>,
+    /// Its first process has ended; what lives is its main one.
+    pub forked: bool,
+    /// That one was found.
+    pub found: bool,
 }
 
 /// How probes are answered.
@@ -80,6 +84,10 @@ pub struct Script {
     pub silent: bool,
     /// Whatever ends it by SIGKILL is the kernel, for want of memory.
     pub hungry: bool,
+    /// A forking daemon's first process ends after this.
+    pub forks_after: Duration,
+    /// What its pid file is like.
+    pub pid_file: PidFile,
     /// Spawns fail so.
     pub spawn_error: Option<SpawnError>,
     /// What its commands do.
@@ -104,10 +112,19 @@ impl Default for Script {
             unkillable: false,
             silent: false,
             hungry: false,
+            forks_after: Duration::from_millis(10),
+            pid_file: PidFile::Good,
             spawn_error: None,
             hooks: BTreeMap::new(),
         }
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PidFile {
+    Good,
+    Missing,
+    Wrong,
 }
 
 #[derive(Default)]
@@ -115,7 +132,7 @@ pub struct Kernel {
     scripts: BTreeMap<String, Script>,
     /// Processes each service has had.
     births: BTreeMap<String, u32>,
-    processes: BTreeMap<(String, u32), Process>,
+    pub(super) processes: BTreeMap<(String, u32), Process>,
     born: i32,
     /// The last command of each service.
     pub(super) hooks: BTreeMap<String, HookProcess>,
@@ -150,6 +167,8 @@ pub enum Happening {
     Ghost(Event),
     /// The daemon is started.
     Boots,
+    /// The first process of a forking daemon ends.
+    Forks { service: String, number: u32 },
     /// A process says of itself what it has to say, whoever hears it.
     Says {
         service: String,
@@ -304,6 +323,7 @@ impl Kernel {
             script.moods.clear();
             script.ready_after = script.ready_after.min(Duration::from_millis(100));
             script.spawn_error = None;
+            script.pid_file = PidFile::Good;
             script.hooks.clear();
             script.works = script.works.map(|d| d.min(Duration::from_millis(100)));
         }
@@ -343,8 +363,12 @@ impl Kernel {
             Effect::HookSignal { run, hook, signal } => {
                 self.signal_hook(engine.name(run.service), run, hook, signal)
             }
+            Effect::FindMain { run, definition } => {
+                self.find_main(now, engine.name(run.service), run, &definition)
+            }
             Effect::EndTree { run, grace, .. } => {
                 let name = engine.name(run.service);
+                self.end_unknown_main(name, run.number);
                 let script = self.scripts.get(name);
                 let left = script.and_then(|s| s.leaves).unwrap_or(0);
                 let after = match script.is_some_and(|s| s.stubborn) {
@@ -357,6 +381,7 @@ impl Kernel {
                 told(after, Event::TreeEnded { run, left })
             }
             Effect::KillTree { run, .. } => {
+                self.end_unknown_main(engine.name(run.service), run.number);
                 self.sweep(engine.name(run.service), run.number);
                 let event = Event::TreeEnded { run, left: 0 };
                 told(Duration::from_millis(1), event)
@@ -382,8 +407,10 @@ impl Kernel {
             }
             Effect::Record(_)
             | Effect::Remember { .. }
+            | Effect::Keep { .. }
             | Effect::Answer { .. }
             | Effect::Unstore { .. }
+            | Effect::RemoveDirectories { .. }
             | Effect::Forget { .. }
             | Effect::Exit { .. } => Vec::new(),
         }
@@ -420,6 +447,13 @@ impl Kernel {
             };
             answers.push((script.ready_after.max(Duration::from_millis(2)), what));
         }
+        if definition.kind == Kind::Forking {
+            let what = Happening::Forks {
+                service: service.to_owned(),
+                number: run.number,
+            };
+            answers.push((script.forks_after + Duration::from_millis(2), what));
+        }
         let done = script.works.map(|after| (after, Exit::Code(0)));
         if let Some((after, exit)) = script.exits.filter(|_| bad).or(done) {
             answers.push((after, dies(service, run.number, exit)));
@@ -447,6 +481,8 @@ impl Kernel {
             stuck_until: Time::ZERO,
             said: false,
             watchdog: None,
+            forked: false,
+            found: false,
         };
         self.bury(service, run.number.saturating_sub(4));
         self.processes

@@ -24,6 +24,26 @@ const SLOW: u64 = 8;
 struct Lot {
     dice: Prng,
     pace: u64,
+    /// By service, for good: what it is beside a process or a oneshot.
+    special: Vec<Special>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Special {
+    No,
+    Forking,
+    Target,
+}
+
+/// Of its own generator, so that all else is drawn as it was.
+fn special(seed: u64) -> Vec<Special> {
+    let mut dice = Prng::new(seed ^ 0x6b69_6e64_7321_0001);
+    let mut draw = |_| match dice.below(10) {
+        0 | 1 => Special::Forking,
+        2 => Special::Target,
+        _ => Special::No,
+    };
+    (0..NAMES.len()).map(&mut draw).collect()
 }
 
 impl Lot {
@@ -72,6 +92,7 @@ impl Plan {
         let mut lot = Lot {
             dice: Prng::new(seed),
             pace,
+            special: special(seed),
         };
         let length = lot.of(&[60, 120, 300, 900]);
         let length = Duration::from_secs(length * pace);
@@ -137,8 +158,10 @@ impl Lot {
         let shape = self.shape(names, at, oneshot);
         let requires = shape.relations.iter().filter(|(key, _)| *key == "requires");
         for (_, other) in requires {
-            let oneshot = |role: &Role| role.name == *other && role.script.works.is_some();
-            if self.chance(400) && !before.iter().any(oneshot) {
+            let mute = |role: &Role| {
+                role.name == *other && (role.script.works.is_some() || role.shape.target)
+            };
+            if self.chance(400) && !before.iter().any(mute) {
                 script.leans_on.push(other.clone());
             }
         }
@@ -243,9 +266,17 @@ impl Lot {
         let mut own = Lot {
             dice: Prng::new(fnv1a((keys.clone() + &tables).as_bytes())),
             pace: self.pace,
+            special: Vec::new(),
         };
-        if !oneshot && own.chance(350) {
-            own.notify(&mut keys);
+        let special = match oneshot {
+            true => Special::No,
+            false => self.special.get(at).copied().unwrap_or(Special::No),
+        };
+        match special {
+            Special::Forking => own.forking(&mut keys),
+            _ if oneshot => own.undo(&mut keys),
+            _ if own.chance(350) => own.notify(&mut keys),
+            _ => {}
         }
         let mut relations = Vec::new();
         for other in &names[..at] {
@@ -260,6 +291,7 @@ impl Lot {
             tables,
             relations,
             broken: false,
+            target: special == Special::Target,
         }
     }
 
@@ -289,6 +321,19 @@ impl Lot {
         }
         if self.chance(250) {
             tables.push_str("on_exhausted_exec = [\"page\"]\n");
+        }
+    }
+
+    fn forking(&mut self, keys: &mut String) {
+        keys.push_str("kind = \"forking\"\n");
+        if self.chance(700) {
+            keys.push_str("pid_file = \"/run/its.pid\"\n");
+        }
+    }
+
+    fn undo(&mut self, keys: &mut String) {
+        if self.chance(500) {
+            keys.push_str("undo = [[\"undo\"], [\"undo\", \"more\"]]\n");
         }
     }
 
@@ -473,8 +518,10 @@ impl Lot {
                 *of = Some(name);
                 let wait = if self.chance(200) { " --wait" } else { "" };
                 match kind {
-                    7..=10 => format!("stop {name}{wait}"),
-                    11..=14 => format!("start {name}{wait}"),
+                    7..=9 => format!("stop {name}{wait}"),
+                    10 => format!("stop {name} --until-boot{wait}"),
+                    11..=13 => format!("start {name}{wait}"),
+                    14 => format!("once {name}{wait}"),
                     15 => format!("start {name} --with-requires{wait}"),
                     16..=18 => format!("restart {name}{wait}"),
                     19 | 20 => format!("reset {name}"),

@@ -19,6 +19,7 @@ mod calm;
 pub mod course;
 mod doom;
 pub mod forecast;
+mod forking;
 mod hooks;
 mod kernel;
 mod lot;
@@ -34,10 +35,13 @@ pub use script::{play, play_in};
 
 use crate::config::names;
 use crate::engine::snapshot::{ServiceSnapshot, WantedRecord};
-use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Given, Loaded, Request};
+use crate::engine::{
+    Boot, Command, Effect, Engine, Event, Found, Given, Left, Loaded, Request, Terms,
+};
 use crate::exit::Exit;
 use crate::id::{Pid, RunId, ServiceId, Ticket};
 use crate::journal::record::Recorder;
+use crate::journal::runtime;
 use crate::limits;
 use crate::time::{Time, Wall};
 use doom::{Armed, Doom};
@@ -45,7 +49,7 @@ use kernel::{Disk, Happening, Kernel};
 use mischief::Mischief;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use store::Store;
+use store::{Line, Store};
 use watcher::Watcher;
 
 /// The world of one scenario.
@@ -157,6 +161,7 @@ impl World {
         self.engine = Some(engine);
         self.twin = self.twins.then(|| Engine::new(self.now, self.seed));
         let journal = self.store.read();
+        let left = self.left(&journal);
         let services = journal
             .services
             .into_iter()
@@ -180,7 +185,29 @@ impl World {
             deaf: Some(!std::mem::take(&mut self.hands_over)),
             main: self.main.clone(),
             shutdown_timeout: self.shutdown_timeout,
+            left: left.map(Box::new),
         }))
+    }
+
+    /// The reload that the daemon before did not finish.
+    fn left(&self, journal: &runtime::Loaded) -> Option<Left> {
+        let on_disk = self.store.reload();
+        let same_boot = self.store.is_of_this_boot();
+        let record = match same_boot {
+            true => journal.reload.as_deref(),
+            false => on_disk,
+        };
+        let same_files = record.is_some_and(|record| record.digest == self.digest());
+        (record.is_some() || on_disk.is_some()).then(|| Left {
+            record: record.cloned(),
+            same_boot,
+            same_files,
+        })
+    }
+
+    /// Tells the files that there are now from others.
+    fn digest(&self) -> u64 {
+        crate::prng::fnv1a(format!("{:?}", self.definitions).as_bytes())
     }
 
     /// What a daemon that returned finds of the commands that were under way.
@@ -213,6 +240,10 @@ impl World {
         let told = self.mischief.as_mut().is_some_and(Mischief::tells_ends);
         match self.kernel.process(&snapshot.name, snapshot.number) {
             Some(_) if ended => Found::Gone,
+            Some(_) if self.kernel.is_unnamed(snapshot) => match told {
+                true => Found::Ended(Exit::Code(0)),
+                false => Found::Gone,
+            },
             Some(process) => match process.exit {
                 None => Found::Alive {
                     pid: process.pid,
@@ -271,16 +302,29 @@ impl World {
         self.request(&words, Command::Set(Box::new(given)), false);
     }
 
-    pub fn reload(&mut self) {
+    pub fn reload(&mut self, terms: Terms) {
         let files = self.files();
+        let terms = Terms {
+            by: "root".into(),
+            wall_ms: self.wall().wall_ms,
+            digest: self.digest(),
+            ..terms
+        };
         self.asked += 1;
         let ticket = Ticket(self.asked);
-        self.tickets.insert(ticket, "reload".to_owned());
+        let words = match (terms.dry_run, terms.confirm) {
+            (true, _) => "reload --dry-run".to_owned(),
+            (false, Some(length)) => format!("reload --confirm {length:?}"),
+            (false, None) if terms.strict => "reload --strict".to_owned(),
+            (false, None) => "reload".to_owned(),
+        };
+        self.tickets.insert(ticket, words);
         self.post(
             Duration::ZERO,
             Event::Reloaded {
                 ticket: Some(ticket),
                 files,
+                terms: Some(Box::new(terms)),
             },
         );
     }
@@ -446,6 +490,20 @@ impl World {
                 number,
                 pid,
             } => self.says(service, number, pid),
+            Happening::Forks { service, number } => {
+                let known = self.engine.as_ref().and_then(|e| e.find(&service));
+                if let (true, Some(id)) = (self.kernel.forks(&service, number), known) {
+                    let event = Event::Exited {
+                        run: RunId {
+                            service: id,
+                            number,
+                        },
+                        exit: Exit::Code(0),
+                        tree_gone: false,
+                    };
+                    self.answers(vec![(Duration::ZERO, Happening::Told(event))]);
+                }
+            }
             Happening::Dies {
                 service,
                 number,
@@ -459,6 +517,9 @@ impl World {
                 let Some(leaves) = self.kernel.end(&service, number, exit) else {
                     return;
                 };
+                if self.kernel.is_unwatched(&service, number) {
+                    return;
+                }
                 let known = self.engine.as_ref().and_then(|e| e.find(&service));
                 let hungry = self.kernel.is_hungry(&service, exit);
                 if let Some(service) = known {
@@ -508,13 +569,9 @@ impl World {
         match effect {
             Effect::Record(record) => self.store.record(record),
             Effect::Remember { seq, wanted } => {
-                let error = self.kernel.disk_error();
-                let doubtful = self.kernel.disk == Disk::Unsynced;
-                self.store.remember(seq, wanted, doubtful);
-                if let Some(after) = self.kernel.disk_takes() {
-                    self.post(after, Event::Durable { seq, error });
-                }
+                self.write(seq, Line::Wanted(wanted));
             }
+            Effect::Keep { seq, reload } => self.write(seq, Line::Reload(reload)),
             Effect::Answer { ticket, .. } => {
                 self.tickets.remove(&ticket);
             }
@@ -524,7 +581,7 @@ impl World {
                     self.happens(Duration::from_secs(5), Happening::Boots);
                 }
             }
-            Effect::Forget { .. } | Effect::Unstore { .. } => {}
+            Effect::Forget { .. } | Effect::Unstore { .. } | Effect::RemoveDirectories { .. } => {}
             Effect::CheckExpired { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {
@@ -541,6 +598,7 @@ impl World {
             | Effect::HookSignal { .. }
             | Effect::EndTree { .. }
             | Effect::KillTree { .. }
+            | Effect::FindMain { .. }
             | Effect::TellExhausted { .. }
             | Effect::Check { .. }
             | Effect::CheckCancelled { .. } => {
@@ -550,6 +608,16 @@ impl World {
                 let answers = self.kernel.perform(self.now, engine, effect);
                 self.answers(answers);
             }
+        }
+    }
+
+    /// Hands a line to the scribe.
+    fn write(&mut self, seq: u64, line: Line) {
+        let error = self.kernel.disk_error();
+        let doubtful = self.kernel.disk == Disk::Unsynced;
+        self.store.remember(seq, line, doubtful);
+        if let Some(after) = self.kernel.disk_takes() {
+            self.post(after, Event::Durable { seq, error });
         }
     }
 

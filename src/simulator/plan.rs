@@ -123,6 +123,8 @@ pub struct Shape {
     pub relations: Vec<(&'static str, String)>,
     /// It does not parse.
     pub broken: bool,
+    /// A group: of its keys only those about others.
+    pub target: bool,
 }
 
 /// Something done to the world at a time.
@@ -159,7 +161,13 @@ pub enum What {
 impl Shape {
     /// As it stands in a file; relations to those who do not exist are left out.
     pub fn text(&self, name: &str, present: &BTreeSet<String>) -> String {
-        let mut text = format!("exec = [\"{name}\"]\n{}", self.keys);
+        let mut text = match self.target {
+            true => "kind = \"target\"\n".to_owned(),
+            false => format!("exec = [\"{name}\"]\n{}", self.keys),
+        };
+        if self.target && self.keys.contains("autostart = false") {
+            text.push_str("autostart = false\n");
+        }
         if self.broken {
             text.push_str("no_such_key = 1\n");
         }
@@ -173,7 +181,10 @@ impl Shape {
                 let _ = writeln!(text, "{key} = [{}]", names.join(", "));
             }
         }
-        text + &self.tables
+        match self.target {
+            true => text,
+            false => text + &self.tables,
+        }
     }
 }
 

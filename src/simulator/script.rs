@@ -12,9 +12,9 @@
 use super::World;
 use super::doom::{Armed, Doom, Moment};
 use super::hooks::HookScript;
-use super::kernel::{Disk, Mood, dies, finished};
+use super::kernel::{Disk, Mood, PidFile, dies, finished};
 use crate::config::{self, names};
-use crate::engine::{Command, Event, Given, Loaded, SpawnError};
+use crate::engine::{Command, Event, Given, Loaded, SpawnError, Terms};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, RunId};
 use crate::probe::{Outcome, Reason, Trouble};
@@ -140,7 +140,16 @@ impl World {
                 self.hands_over = true;
             }
             "undefine" => self.undefine(service),
-            "reload" => self.reload(),
+            "reload" => {
+                let at = rest.iter().position(|word| *word == "--confirm");
+                let confirm = at.map(|at| duration(rest.get(at + 1).copied().unwrap_or_default()));
+                self.reload(Terms {
+                    dry_run: rest.contains(&"--dry-run"),
+                    strict: rest.contains(&"--strict"),
+                    confirm: confirm.transpose()?,
+                    ..Terms::default()
+                });
+            }
             "starve" => self.starve(duration(service)?),
             "on" => self.arm(service, rest)?,
             "die" | "power-cut" => self.doom(&words)?,
@@ -165,8 +174,10 @@ impl World {
                 };
                 self.retry_writing();
             }
-            "start" | "stop" | "restart" | "reset" | "reload-service" | "signal" | "delete"
-            | "probe" | "hold" | "release" | "shutdown" => self.verb(&words)?,
+            "start" | "stop" | "once" | "restart" | "reset" | "reload-service" | "signal"
+            | "delete" | "probe" | "hold" | "release" | "confirm" | "revert" | "shutdown" => {
+                self.verb(&words)?;
+            }
             _ => self.behave(&words)?,
         }
         Ok(())
@@ -205,7 +216,13 @@ impl World {
                 service: service(self)?,
                 with_requires: flags.contains(&"--with-requires"),
             },
+            "stop" if flags.contains(&"--until-boot") => Command::StopForNow {
+                service: service(self)?,
+            },
             "stop" => Command::Stop {
+                service: service(self)?,
+            },
+            "once" => Command::Once {
                 service: service(self)?,
             },
             "restart" => Command::Restart {
@@ -235,6 +252,8 @@ impl World {
                 length: argument.map(duration).transpose()?,
             },
             "release" => Command::Release,
+            "confirm" => Command::Confirm,
+            "revert" => Command::Revert,
             _ => Command::Shutdown {
                 keep: flags.contains(&"--keep"),
             },
@@ -267,6 +286,15 @@ impl World {
                 self.kernel.stick(service, until);
             }
             "hungry" => self.kernel.script(service).hungry = true,
+            "forks-after" => self.kernel.script(service).forks_after = duration(rest[0])?,
+            "pid-file" => {
+                self.kernel.script(service).pid_file = match rest {
+                    ["good"] => PidFile::Good,
+                    ["missing"] => PidFile::Missing,
+                    ["wrong"] => PidFile::Wrong,
+                    _ => return Err("a pid-file is good, missing or wrong".to_owned()),
+                };
+            }
             "silent" => self.kernel.script(service).silent = true,
             "says" => self.speaks(service, rest)?,
             "stored" => {
@@ -455,6 +483,9 @@ impl World {
             ", wanted {}, run {}, attempts {}/{max}",
             status.wanted, status.run, status.attempts
         ));
+        if let Some(at_boot) = &status.at_boot {
+            line.push_str(&format!(", at boot {at_boot}"));
+        }
         if let Some(detail) = &status.detail {
             line.push_str(&format!(", {detail}"));
         }

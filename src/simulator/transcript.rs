@@ -1,6 +1,7 @@
 //! What happened, as lines a person reads. One line a fact, time first.
 
 use super::World;
+use crate::engine::snapshot::ReloadRecord;
 use crate::engine::{Effect, Record};
 use crate::time::Time;
 
@@ -60,6 +61,18 @@ impl World {
                 Some(hold) => format!("hold by {}", hold.owner),
                 None => "hold released".to_owned(),
             },
+            Effect::Record(Record::Reload(reload)) => match reload.as_deref() {
+                Some(ReloadRecord {
+                    went_back: Some(back),
+                    ..
+                }) => format!("reload went back: {}", back.why),
+                Some(open) => {
+                    let names: Vec<&str> = open.before.iter().map(|b| &*b.name).collect();
+                    let until = stamp(open.until);
+                    format!("reload provisional until {until}: {}", names.join(", "))
+                }
+                None => "reload in force".to_owned(),
+            },
             Effect::Spawn { run, .. } => {
                 format!("{} spawn run {}", engine.name(run.service), run.number)
             }
@@ -68,6 +81,12 @@ impl World {
             } => {
                 let whom = if *group { " to its group" } else { "" };
                 format!("{} {signal}{whom}", engine.name(run.service))
+            }
+            Effect::FindMain { run, .. } => {
+                format!("{} find its main process", engine.name(run.service))
+            }
+            Effect::RemoveDirectories { service, .. } => {
+                format!("{} remove its directories", engine.name(*service))
             }
             Effect::Hook { run, hook, end, .. } => {
                 let end = match end {
@@ -120,6 +139,7 @@ impl World {
             Effect::Exit { code } => format!("the daemon ends with {code}"),
             Effect::Record(Record::Service(_))
             | Effect::Remember { .. }
+            | Effect::Keep { .. }
             | Effect::Check { .. }
             | Effect::CheckExpired { .. }
             | Effect::CheckCancelled { .. }

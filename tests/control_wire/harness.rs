@@ -297,7 +297,7 @@ impl Turns {
         for errand in self.kept.drain(..) {
             let (ticket, log) = match errand {
                 Errand::Request(request) => (request.ticket, false),
-                Errand::Reload { ticket }
+                Errand::Reload { ticket, .. }
                 | Errand::Upgrade { ticket, .. }
                 | Errand::End { ticket, .. }
                 | Errand::Simulate { ticket, .. } => (ticket, false),

@@ -224,7 +224,7 @@ fn every_verb_works_in_every_way() {
             "list" | "status" | "history" | "info" | "ping" | "discover" => &[],
             "release" | "reload" => &[],
             "why" | "logs" | "probe run" => &["web"],
-            "start" | "stop" | "restart" => &["db", "--wait"],
+            "start" | "stop" | "once" | "restart" => &["db", "--wait"],
             "reset" => &["db"],
             // Nothing hears it.
             "signal" => &["web", "CONT"],
@@ -233,7 +233,8 @@ fn every_verb_works_in_every_way() {
             "hold" => &["--for", "10m"],
             "policy simulate" => &["web", "at 30s hang; for 1h"],
             // Shown by tests of their own.
-            "events" | "shutdown" | "upgrade" | "poweroff" | "reboot" | "halt" => continue,
+            "events" | "confirm" | "revert" | "shutdown" | "upgrade" | "poweroff" | "reboot"
+            | "halt" => continue,
             other => panic!("what shall `{other}` be tried with?"),
         };
         let words: Vec<&str> = verb.words.split(' ').chain(arguments.to_owned()).collect();

@@ -129,6 +129,7 @@ pub fn definition(ask: Ask) -> Rc<Definition> {
         description: None,
         exec: ["true".into()].into(),
         kind: Kind::Process,
+        pid_file: None,
         after: Box::default(),
         requires: Box::default(),
         wants: Box::default(),

@@ -97,6 +97,7 @@ fn a_service_outlives_us() {
     assert_eq!(child::reap(pidfd.as_fd()), Ended::No);
     let job = TreeJob {
         main: pid,
+        also: None,
         started,
         mark,
         signal: Signal::TERM,

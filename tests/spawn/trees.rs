@@ -80,6 +80,7 @@ fn a_run_that_left_something_is_told_from_one_that_did_not() {
 fn end(spawned: &Spawned, test: &str, signal: Signal, grace: Duration) {
     let job = TreeJob {
         main: spawned.pid,
+        also: None,
         started: spawned.started,
         mark: RunMark {
             run: "web/3".into(),
@@ -222,6 +223,7 @@ fn a_recycled_number_protects_its_new_owner() {
     assert_eq!(word(&spawned), ExecReport::Executed);
     let job = TreeJob {
         main: spawned.pid,
+        also: None,
         started: spawned.started - 1,
         mark: RunMark {
             run: "web/2".into(),

@@ -191,6 +191,7 @@ fn state_words(status: &Status) -> String {
 /// `2/10`
 fn attempts(status: &Status, style: &Style) -> String {
     match status.max_attempts {
+        _ if status.kind == "target" => "-".to_owned(),
         Some(most) => format!("{}/{most}", status.attempts),
         None => format!("{}/{}", status.attempts, style.unlimited()),
     }

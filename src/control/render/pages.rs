@@ -60,6 +60,7 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
     }
     put("wanted", wanted(status, style));
     put("because", because(status));
+    put("definition", text(&status.definition));
     // A broken definition has said it all.
     if status.problem.is_none() {
         put("detail", text(&status.detail));
@@ -102,7 +103,9 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
     if which == Facts::All {
         put("kind", clean(&status.kind));
         put("uses", uses(status));
-        put("tree", tree(status));
+        if status.kind != "target" {
+            put("tree", tree(status));
+        }
         put("source", clean(&status.source));
     }
     grid
@@ -207,6 +210,8 @@ fn because(status: &Status) -> String {
 /// `1 of 3 used`
 fn attempts_words(status: &Status) -> String {
     match status.max_attempts {
+        // Nothing of its own is ever restarted.
+        _ if status.kind == "target" => String::new(),
         Some(0) => "no automatic restarts".to_owned(),
         Some(most) => format!("{} of {most} used", status.attempts),
         None => format!("{} used, of any number", status.attempts),
@@ -217,6 +222,7 @@ fn wanted(status: &Status, style: &Style) -> String {
     let mut text = match status.wanted.as_str() {
         "start" => "started".to_owned(),
         "stop" => "stopped".to_owned(),
+        "once" => "started once".to_owned(),
         other => clean(other),
     };
     if let Some(by) = &status.wanted_by {
@@ -224,6 +230,13 @@ fn wanted(status: &Status, style: &Style) -> String {
     }
     if let Some(at) = &status.wanted_at {
         text.push_str(&format!(" {}", style.ago(at)));
+    }
+    if let Some(at_boot) = &status.at_boot {
+        let word = match at_boot.as_str() {
+            "start" => "started",
+            _ => "stopped",
+        };
+        text.push_str(&format!("; from the next boot on {word}"));
     }
     text
 }
@@ -331,6 +344,25 @@ pub(super) fn evidence(name: &str, output: &str, style: &Style, out: &mut String
     }
 }
 
+/// A reload that waits to be confirmed, or went back, in a line.
+pub(super) fn reload(daemon: &DaemonStatus, style: &Style) -> Option<String> {
+    let reload = daemon.reload.as_ref()?;
+    let (by, at) = (clean(&reload.by), style.ago(&reload.at));
+    Some(match (reload.goes_back_in_ms, &reload.went_back_at) {
+        (Some(left), _) => format!(
+            "provisional: reloaded by {by} {at}; `confirm` within {}, or what was in force before \
+             comes back",
+            duration(left)
+        ),
+        (None, back) => format!(
+            "definitions in force differ from files: the reload by {by} went back {}: {}; the next \
+             `reload` takes the files",
+            back.as_deref().map(|at| style.ago(at)).unwrap_or_default(),
+            clean(reload.why.as_deref().unwrap_or_default())
+        ),
+    })
+}
+
 /// The hold in force, in a line.
 pub(super) fn hold(daemon: &DaemonStatus, style: &Style) -> Option<String> {
     let hold = daemon.hold.as_ref()?;
@@ -369,6 +401,9 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
     );
     if let Some(hold) = hold(daemon, style) {
         put("hold", hold);
+    }
+    if let Some(reload) = reload(daemon, style) {
+        put("reload", reload);
     }
     if daemon.shutting_down {
         put("state", "shutting down".to_owned());

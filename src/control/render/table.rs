@@ -53,6 +53,10 @@ pub fn overview(daemon: &DaemonStatus, services: &[Status], style: &Style, out: 
         out.push_str(&style.paint(Colour::Warn, &hold));
         out.push('\n');
     }
+    if let Some(reload) = super::pages::reload(daemon, style) {
+        out.push_str(&style.paint(Colour::Warn, &reload));
+        out.push('\n');
+    }
     if let Some(reduced) = &daemon.reduced {
         out.push_str(&style.paint(Colour::Bad, &format!("reduced: {}", clean(reduced))));
         out.push('\n');

@@ -9,6 +9,7 @@ use super::super::stream::{Follow, Publication, Tongue};
 use super::super::verbs::Shape;
 use super::{Desk, Pending, Session, To, rpc_null, tongue_of};
 use crate::engine::effect::Answer;
+use crate::engine::plan::Plan;
 use crate::id::{ServiceId, Ticket};
 use crate::limits;
 
@@ -43,13 +44,13 @@ impl Session {
                     self.result(&pending.to, |out| put_json(out, &done));
                 }
             }
-            Err(refusal) => self.fail(
-                &pending.to,
-                &Fault {
+            Err(refusal) => {
+                let fault = Fault {
                     code: refusal.code,
                     message: refusal.message.to_string(),
-                },
-            ),
+                };
+                self.fail_with(&pending.to, &fault, refusal.plan.as_deref());
+            }
         }
         self.settle(&pending.to);
     }
@@ -196,12 +197,23 @@ impl Session {
     }
 
     pub(super) fn fail(&mut self, to: &To, fault: &Fault) {
+        self.fail_with(to, fault, None);
+    }
+
+    /// The plan is the error's `data`.
+    fn fail_with(&mut self, to: &To, fault: &Fault, plan: Option<&Plan>) {
         match to {
             To::Nobody => {}
             To::Words => self.put_words("", Err(&fault.message)),
             To::Rpc { id } | To::Batch { id, .. } => {
+                let mut data = Vec::new();
+                if let Some(plan) = plan {
+                    data.extend_from_slice(b",\"data\":{\"plan\":");
+                    put_json(&mut data, plan);
+                    data.push(b'}');
+                }
                 self.emit(to, |out| {
-                    rpc::put_error(id, fault.code, &fault.message, out)
+                    rpc::put_error_with(id, fault.code, &fault.message, &data, out);
                 });
             }
         }

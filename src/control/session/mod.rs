@@ -23,7 +23,7 @@ use super::calls::{LogsAsked, Simulation};
 use super::power::Ending;
 use super::rpc::NULL_ID;
 use super::stream::{Follow, Subscription, Tongue};
-use crate::engine::event::Request;
+use crate::engine::event::{Request, Terms};
 use crate::id::Ticket;
 use crate::limits;
 use crate::time::Wall;
@@ -40,7 +40,7 @@ pub enum Errand {
     /// For the engine; [`Session::answer`].
     Request(Request),
     /// Read the definitions and hand them to the engine; [`Session::answer`].
-    Reload { ticket: Ticket },
+    Reload { ticket: Ticket, terms: Terms },
     /// Execute another program in our place; [`Session::answer`].
     Upgrade {
         ticket: Ticket,

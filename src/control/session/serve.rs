@@ -7,7 +7,7 @@ use super::super::values::Values;
 use super::super::{verbs, words};
 use super::{Batch, Desk, Errand, Pending, Session, To, tongue_of};
 use crate::config::hints;
-use crate::engine::event::Request;
+use crate::engine::event::{Request, Terms};
 use crate::limits;
 
 impl Session {
@@ -182,8 +182,15 @@ impl Session {
                 }));
                 None
             }
-            Act::Reload => {
-                errands.push(Errand::Reload { ticket });
+            Act::Reload(terms) => {
+                errands.push(Errand::Reload {
+                    ticket,
+                    terms: Terms {
+                        by: self.actor.clone(),
+                        wall_ms: desk.wall.wall_ms,
+                        ..terms
+                    },
+                });
                 None
             }
             Act::Upgrade { program, force } => {

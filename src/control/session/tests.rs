@@ -67,7 +67,7 @@ impl Talk {
     fn ticket(&self, at: usize) -> Ticket {
         match &self.errands[at] {
             Errand::Request(request) => request.ticket,
-            Errand::Reload { ticket }
+            Errand::Reload { ticket, .. }
             | Errand::Logs { ticket, .. }
             | Errand::Upgrade { ticket, .. }
             | Errand::End { ticket, .. }
@@ -254,10 +254,7 @@ fn commands_carry_actor_time_and_wait_and_are_answered_by_ticket() {
             service: ServiceId(1)
         }
     );
-    let refusal = Refusal {
-        code: code::SHUTTING_DOWN,
-        message: "shutting down".into(),
-    };
+    let refusal = Refusal::new(code::SHUTTING_DOWN, "shutting down");
     let ticket = request.ticket;
     talk.session
         .answer(Ticket(ticket.0 + 1), &Ok(Accepted::default()));

@@ -11,6 +11,7 @@
 mod reloading;
 mod starting;
 mod stopping;
+mod undo;
 
 use super::*;
 use crate::exit::{Exit, Signal};
@@ -82,7 +83,7 @@ impl Engine {
             run: run.id,
             hook: live.hook,
             definition: run.definition.clone(),
-            main: run.pid.filter(|_| run.exit.is_none()),
+            main: run.main().filter(|_| run.exit.is_none()),
             end: run.exit.map(|exit| (cause, exit)),
         };
         let key = self.service_key(id, Key::lifecycle);
@@ -183,6 +184,7 @@ impl Engine {
             Purpose::StopExec => self.stop_exec_ended(id, hook, &live, failure),
             Purpose::PostStop => self.post_stop_ended(id, hook, &live, failure),
             Purpose::ReloadExec => self.reload_exec_ended(id, hook, &live, failure),
+            Purpose::Undo => self.undo_ended(id, hook, &live, failure),
         }
     }
 
@@ -279,6 +281,7 @@ impl Engine {
                 }
                 true
             }
+            (Purpose::Undo, _) if first => self.extend(id),
             (Purpose::PostStop, _) if first => {
                 if self.extend(id) {
                     return true;

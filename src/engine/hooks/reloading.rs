@@ -17,7 +17,7 @@ impl Engine {
             .run
             .as_ref()
             .filter(|run| running && run.is_judged())
-            .and_then(|run| Some((run, run.pid?)))
+            .and_then(|run| Some((run, run.main()?)))
         else {
             let words = format!("{name} does not run: it is {}", service.state);
             return Err(refuse(code::IS_DOWN, &words));

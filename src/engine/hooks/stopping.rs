@@ -5,6 +5,9 @@ use super::*;
 impl Engine {
     /// How a stop begins: with its command, where there is one, else with the signal.
     pub(in crate::engine) fn begin_stop(&mut self, id: ServiceId) {
+        if self.stop_unknown_main(id) {
+            return;
+        }
         let now = self.now;
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;
@@ -33,7 +36,7 @@ impl Engine {
             }
             // It is in the way.
             Some(Purpose::ReloadExec) => self.kill_hook(id),
-            Some(Purpose::StopExec | Purpose::PostStop) => {}
+            Some(Purpose::StopExec | Purpose::PostStop | Purpose::Undo) => {}
             None => {
                 let runs = run.executed && run.exit.is_none();
                 let hook = self.next_hook(id, Purpose::StopExec).filter(|_| runs);
@@ -109,7 +112,9 @@ impl Engine {
                 return self.kill_hook(id);
             }
             // Their ends are waited for, within their time.
-            Some(Purpose::PreStart | Purpose::StopExec | Purpose::PostStop) => return,
+            Some(Purpose::PreStart | Purpose::StopExec | Purpose::PostStop | Purpose::Undo) => {
+                return;
+            }
             None => {}
         }
         let number = run.pid.or(run.hooks.last);

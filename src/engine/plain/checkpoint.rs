@@ -14,6 +14,7 @@ use super::*;
 use crate::config::Definition;
 use crate::engine::Engine;
 use crate::engine::boot::fallback_definition;
+use crate::engine::snapshot::ReloadRecord;
 use crate::graph::Graph;
 
 /// By service: which definition is in force, and which its run was started with.
@@ -53,9 +54,23 @@ pub fn put_checkpoint(engine: &Engine, veil: &dyn Veil, out: &mut Vec<u8>) {
     let texts = engine.services.iter().map(|s| s.given.as_deref());
     let texts: Vec<_> = texts.map(|text| text.map(|t| veil.text(t))).collect();
     texts.put(out);
+    if let Some(reload) = &engine.reload {
+        key(out, "reload");
+        veiled(reload, veil).put(out);
+    }
     key(out, "engine");
     engine.put(out);
     out.push(b'}');
+}
+
+/// A reload as it may be written.
+pub fn veiled(reload: &ReloadRecord, veil: &dyn Veil) -> ReloadRecord {
+    let mut reload = reload.clone();
+    for before in &mut reload.before {
+        let definition = before.definition.as_deref();
+        before.definition = definition.map(|d| Rc::new(veil.definition(d)));
+    }
+    reload
 }
 
 /// A checkpoint, read back.
@@ -63,6 +78,7 @@ pub struct Kept {
     definitions: Vec<Rc<Definition>>,
     uses: Uses,
     given: Vec<Option<Box<str>>>,
+    reload: Option<Rc<ReloadRecord>>,
     engine: Engine,
 }
 
@@ -73,6 +89,7 @@ impl Take for Kept {
             definitions: fields.get("definitions")?,
             uses: fields.get("uses")?,
             given: fields.get("given")?,
+            reload: fields.get("reload")?,
             engine: fields.get("engine")?,
         })
     }
@@ -84,8 +101,10 @@ impl Kept {
             definitions,
             uses,
             given,
+            reload,
             mut engine,
         } = self;
+        engine.reload = reload;
         let find = |number: Option<u32>| definitions.get(number? as usize).cloned();
         for (service, (own, run)) in engine.services.iter_mut().zip(uses) {
             service.definition = find(own);

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::config::{
-    Address, Ask, Backoff, Definition, Hooks, Http, KillMode, Kind, Limit, Log, LogPrefix,
-    LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess, OnExhausted, OnUnhealthy, Probe,
-    Process, RateLimit, Ready, Resources, Restart, RetryPolicy, Severity,
+    Address, Ask, Backoff, Definition, Directories, Hooks, Http, KillMode, Kind, Limit, Log,
+    LogPrefix, LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess, OnExhausted,
+    OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Resources, Restart, RetryPolicy,
+    Severity,
 };
 use std::ops::RangeInclusive;
 
@@ -12,19 +13,24 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks log
+    hooks pid_file log
 } }
 
 fields! { Hooks {
     pre_start pre_start_timeout stop_exec post_stop post_stop_timeout reload_signal reload_exec
     reload_timeout
+} may {
+    undo undo_timeout
 } }
 
 fields! { Process {
     user group groups umask working_dir env env_file inherit_env limits nice oom_score_adj
 } may {
-    resources
+    directories resources
 } }
+
+fields! { Directories { runtime mode preserve } }
+variants! { Preserve { No Restart Yes;; } }
 
 fields! { Resources { memory_max memory_high cpu_max cpu_weight pids_max } }
 
@@ -60,7 +66,7 @@ fields! { Http {
     address path method headers expect_status expect_body follow_redirects keep_alive verify
 } }
 
-variants! { Kind { Process Oneshot;; } }
+variants! { Kind { Process Oneshot Forking Target;; } }
 variants! { Restart { Always OnFailure Never;; } }
 variants! { KillMode { Tree Mixed Process;; } }
 variants! { Backoff { Fixed Linear Exponential;; } }

@@ -1,11 +1,14 @@
 //! Events and effects.
 
 use super::*;
-use crate::engine::snapshot::{HoldRecord, ServiceSnapshot, WantedRecord};
+use crate::engine::plan::Plan;
+use crate::engine::snapshot::{
+    Before, HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord, Watched, WentBack,
+};
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
-    Accepted, Boot, Command, Effect, Event, Found, Given, HookEnd, Loaded, Record, Refusal,
-    Request, SpawnError,
+    Accepted, Boot, Command, Effect, Event, Found, Given, HookEnd, Left, Loaded, Record, Refusal,
+    Request, Sought, SpawnError, Terms,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -14,7 +17,9 @@ use crate::service::hook::Hook;
 use crate::service::notify::Notice;
 use crate::time::Time;
 
-serde! { Hook Outcome ServiceSnapshot WantedRecord HoldRecord Transition Decision }
+serde! {
+    Hook Outcome ServiceSnapshot WantedRecord HoldRecord Transition Decision WentBack Watched Plan
+}
 
 newtype! { Time ServiceId Pid Ticket Signal }
 fields! { RunId { service number } }
@@ -30,6 +35,7 @@ variants! { Event {
     Exited { run exit tree_gone }
     OutOfMemory { run kills }
     TreeEnded { run left }
+    MainSought { run sought }
     Notified { run says }
     Stored { service held }
     HookSpawned { run hook pid started }
@@ -37,14 +43,30 @@ variants! { Event {
     ExhaustedTold { service }
     ProbeFinished { check report }
     Durable { seq error }
-    Reloaded { ticket files }
+    Reloaded { ticket files terms }
+} }
+
+variants! { Sought {
+    ;
+    NotYet Wrong Gone;
+    Main { pid started }
 } }
 
 fields! { HookEnd { exit error tree_gone output } }
 
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
+} may {
+    left
 } }
+
+fields! { Left { record same_boot same_files } }
+
+fields! { Terms { dry_run strict confirm by wall_ms digest } }
+
+fields! { ReloadRecord { by at_wall_ms until length_ms digest went_back before watched } }
+
+fields! { Before { name source definition problem } }
 
 variants! { Found {
     Gone;
@@ -65,10 +87,12 @@ fields! { SpawnError { step errno ours } }
 fields! { Request { ticket actor wall_ms wait command } }
 
 variants! { Command {
-    Release;
+    Release Confirm Revert;
     Set;
     Start { service with_requires }
     Stop { service }
+    StopForNow { service }
+    Once { service }
     Restart { service }
     Reset { service }
     Reload { service }
@@ -87,7 +111,10 @@ fields! { Report { outcome latency output } }
 variants! { put Effect {;
     Record;
     Remember { seq wanted }
+    Keep { seq reload }
     Spawn { run, skips definition }
+    FindMain { run, skips definition }
+    RemoveDirectories { service, skips definition }
     Signal { run pid signal group }
     Hook { run hook main end, skips definition }
     HookSignal { run hook signal }
@@ -103,8 +130,8 @@ variants! { put Effect {;
     Exit { code }
 } }
 
-variants! { put Record {; Service Transition Decision Hold; } }
+variants! { put Record {; Service Transition Decision Hold Reload; } }
 
-fields! { Accepted { note durable reports } }
+fields! { Accepted { note durable reports } may { plan } }
 
-fields! { put Refusal { code message } }
+fields! { put Refusal { code message } may { plan } }

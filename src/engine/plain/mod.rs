@@ -195,7 +195,19 @@ macro_rules! words {
 }
 use {fields, newtype, serde, variants, words};
 
-pub use checkpoint::{Kept, Veil, put_checkpoint};
+pub use checkpoint::{Kept, Veil, put_checkpoint, veiled};
+
+/// A definition as a recording has it.
+pub fn definition_text(definition: &crate::config::Definition) -> String {
+    let mut json = Vec::new();
+    definition.put(&mut json);
+    String::from_utf8_lossy(&json).into_owned()
+}
+
+/// What [`definition_text`] wrote, perhaps of an older version.
+pub fn read_definition(text: &str) -> Taken<crate::config::Definition> {
+    Take::take(text.as_bytes())
+}
 
 serde! { f64 Box<str> Rc<str> }
 

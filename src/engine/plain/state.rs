@@ -7,7 +7,7 @@ use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
-    Cure, Exhausted, InFlight, Last, Queue, Run, Service, Standing, Stop, Told, Watch,
+    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Standing, Stop, Told, Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
@@ -19,7 +19,7 @@ use crate::service::hook::Progress;
 use crate::service::state::{Cause, State, Wanted};
 use crate::wheel::Wheel;
 
-serde! { EndRecord Prng Progress Wheel }
+serde! { EndRecord Prng Progress Seek Wheel }
 
 words! { State Wanted Cause }
 variants! { Health { Unknown Healthy Unhealthy;; } }
@@ -28,13 +28,16 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading
+    reloading reload_unit leaving
 } skips {
+    // It holds definitions: apart, in the checkpoint.
+    reload: None,
     names: BTreeMap::new(),
     graph: no_graph(),
     held_back: BTreeMap::new(),
     // Empty between two events.
     dirty: Vec::new(),
+    pledge: None,
     records: Vec::new(),
     effects: Vec::new(),
 } }
@@ -46,6 +49,8 @@ fields! { Service {
     trouble restarting backoff_until respawns standing cure asked_until unit watchdog_unit stored
     probe_units
     transitions decisions dirty
+} may {
+    once at_boot
 } skips {
     definition: None,
     given: None,
@@ -61,7 +66,7 @@ fields! { Run {
     id pid started spawned_at executed ready_at begun_by restarted adopted overdue exit stop
     late_mark extended start_until excused excused_since excused_until probes told health
 } may {
-    hooks oom_kills
+    hooks seek oom_kills
 } skips {
     definition: no_definition(),
 } }
@@ -91,7 +96,7 @@ variants! { Ruling {;;
 } }
 
 variants! { Reason {
-    WantedStop RestartNever Hold Stability;
+    WantedStop RestartNever Once Hold Stability;
     Already Asking Dependency Budget;
 } }
 
@@ -114,6 +119,7 @@ impl Put for Owner {
             Owner::Engine => (None, None),
             Owner::Service(id) => (Some(id), None),
             Owner::Probe(id, probe) => (Some(id), Some(probe)),
+            Owner::Reload => (None, Some(0)),
             // No probe has that number.
             Owner::Watchdog(id) => (Some(id), Some(u16::MAX)),
         };
@@ -126,7 +132,8 @@ impl Take for Owner {
         let owner: Option<(Option<ServiceId>, Option<u16>)> = Take::take(json)?;
         Ok(match owner {
             None => Owner::Nobody,
-            Some((None, _)) => Owner::Engine,
+            Some((None, None)) => Owner::Engine,
+            Some((None, Some(_))) => Owner::Reload,
             Some((Some(id), None)) => Owner::Service(id),
             Some((Some(id), Some(u16::MAX))) => Owner::Watchdog(id),
             Some((Some(id), Some(probe))) => Owner::Probe(id, probe),

@@ -77,8 +77,7 @@ impl Reactor {
             return false;
         };
         let code = code::BAD_PARAMS;
-        let message = message.into();
-        self.answer(ticket, &Err(Refusal { code, message }));
+        self.answer(ticket, &Err(Refusal::new(code, &message)));
         true
     }
 

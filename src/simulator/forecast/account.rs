@@ -230,7 +230,13 @@ impl Account {
                     transition.cause.0,
                 );
             }
-            (TransitionKind::State | TransitionKind::Wanted | TransitionKind::Probe, _) => {}
+            (
+                TransitionKind::State
+                | TransitionKind::Wanted
+                | TransitionKind::Probe
+                | TransitionKind::Definition,
+                _,
+            ) => {}
         }
     }
 

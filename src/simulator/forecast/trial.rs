@@ -257,6 +257,17 @@ impl<'a> Trial<'a> {
                 }
                 return;
             }
+            Happening::Forks { service, number } => {
+                let known = self.engine.as_ref().and_then(|e| e.find(&service));
+                if let (true, Some(service)) = (self.kernel.forks(&service, number), known) {
+                    self.handle(Event::Exited {
+                        run: RunId { service, number },
+                        exit: Exit::Code(0),
+                        tree_gone: false,
+                    });
+                }
+                return;
+            }
             Happening::Told(_)
             | Happening::Ghost(_)
             | Happening::Boots
@@ -265,6 +276,9 @@ impl<'a> Trial<'a> {
         let Some(leaves) = self.kernel.end(&service, number, exit) else {
             return;
         };
+        if self.kernel.is_unwatched(&service, number) {
+            return;
+        }
         if let Some(service) = self
             .engine
             .as_ref()
@@ -363,6 +377,8 @@ impl<'a> Trial<'a> {
                 }
                 self.hold = hold;
             }
+            // No scenario reloads.
+            Record::Reload(_) => {}
         }
     }
 

@@ -29,6 +29,9 @@ pub struct Book {
     pub by_file: bool,
     /// What of that the last answer promised to be durable.
     pub durable_given: Option<Option<Box<str>>>,
+    /// It is wanted once; what is wanted is so until the next boot only.
+    pub once: bool,
+    pub passing: bool,
     /// `on_exhausted_exec` was run since the last refund.
     pub told: Option<Told>,
     /// Automatic restarts since the last refund.
@@ -93,6 +96,9 @@ pub struct RunBook {
     pub fed_last: Option<Time>,
     pub missed: bool,
     pub missed_since: Option<Time>,
+    /// The first process of a forking daemon has ended; its main one is known.
+    pub forked: bool,
+    pub main: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -192,7 +198,17 @@ impl RunBook {
     }
 
     pub fn kills_tree(&self) -> bool {
-        self.definition.kill_mode != KillMode::Process
+        self.definition.kill_mode != KillMode::Process || self.is_forking()
+    }
+
+    /// It is to fork its main process, which is not known yet.
+    pub fn is_forking(&self) -> bool {
+        self.definition.kind == Kind::Forking && !self.main
+    }
+
+    /// And its first process has ended.
+    pub fn is_seeking(&self) -> bool {
+        self.is_forking() && self.forked && self.is_judged()
     }
 
     pub fn is_judged(&self) -> bool {
@@ -245,7 +261,12 @@ impl RunBook {
             Ready::Probe => passed,
             Ready::Notify | Ready::Fd(_) => self.said || (self.doubt && asked && passed),
         };
-        self.executed && self.definition.kind == Kind::Process && ready
+        let up = match self.definition.kind {
+            Kind::Process => true,
+            Kind::Forking => self.main,
+            Kind::Oneshot | Kind::Target => false,
+        };
+        self.executed && up && ready
     }
 
     /// It has not said in time that it is well.
@@ -362,6 +383,7 @@ impl Book {
     /// The operator wants it stopped: whatever was to come does not.
     pub fn stopped(&mut self) {
         self.wanted = Some(false);
+        (self.once, self.passing) = (false, false);
         self.said = true;
         self.charged = false;
         self.excused = false;
@@ -426,6 +448,7 @@ impl Book {
             None | Some((By::Itself, _)) => {
                 let due = match (definition.restart, definition.kind) {
                     (_, Kind::Oneshot) if exit == Exit::Code(0) => false,
+                    (_, _) if self.once => false,
                     (Restart::Never, _) => false,
                     (Restart::OnFailure, _) => !exit.is_clean(),
                     (Restart::Always, _) => true,

@@ -28,6 +28,7 @@ impl Watcher {
         }
         match effect {
             Effect::Record(Record::Service(snapshot)) => self.recorded(now, snapshot),
+            Effect::Record(Record::Reload(_)) => {}
             Effect::Record(Record::Hold(_)) => {
                 self.step.hold_performed = true;
                 self.step.moved = true;
@@ -54,7 +55,12 @@ impl Watcher {
             Effect::Signal { run, signal, .. } => self.signalled(now, *run, *signal, engine, store),
             Effect::EndTree { run, .. } | Effect::KillTree { run, .. } => {
                 let name = engine.name(run.service);
-                let ended = self.run(*run).is_some_and(|run| run.exit.is_some());
+                let ended = self.run(*run).is_some_and(|run| {
+                    if run.is_forking() && run.forked {
+                        run.exit.get_or_insert(crate::exit::Exit::Unknown);
+                    }
+                    run.exit.is_some()
+                });
                 if !ended {
                     self.breach(now, format!("{name}: its tree is ended while it lives"));
                 }
@@ -92,7 +98,10 @@ impl Watcher {
             }
             Effect::Hook { .. }
             | Effect::HookSignal { .. }
+            | Effect::FindMain { .. }
+            | Effect::RemoveDirectories { .. }
             | Effect::Remember { .. }
+            | Effect::Keep { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::Exit { .. } => {}
@@ -222,6 +231,7 @@ impl Watcher {
     /// We stop a run that nobody asked us to stop: all that must hold for that.
     fn automatic_stop(&mut self, now: Time, name: &str, last: bool) {
         let held = self.is_held(now);
+        let goes_back = self.goes_back();
         let late = self.late;
         let Some(book) = self.books.get_mut(name) else {
             return;
@@ -230,6 +240,9 @@ impl Watcher {
         let mut wrong = Vec::new();
         if book.wanted == Some(false) {
             wrong.push("wanted stop".to_owned());
+        }
+        if book.once {
+            wrong.push("wanted once".to_owned());
         }
         if run.definition.restart == crate::config::Restart::Never {
             wrong.push("restart never".to_owned());
@@ -249,7 +262,7 @@ impl Watcher {
         }
         let due = run.start_due(late);
         let overdue = run.ready.is_none() && (run.overdue || now >= due);
-        if !run.is_down() && !run.missed && !overdue {
+        if !run.is_down() && !run.missed && !overdue && !goes_back {
             wrong.push("no probe is down, and its start is not overdue".to_owned());
         }
         let failing = run.down_since();
@@ -331,7 +344,7 @@ impl Watcher {
         if automatic && held {
             wrong.push("automatic restarts are held".to_owned());
         }
-        if !self.step.boot {
+        if !self.step.boot && !self.goes_back() {
             let unmet = |other: &str| {
                 let known = self.books.get(other).is_some_and(|book| !book.satisfied);
                 known && !super::rules::is_satisfied(engine, other, now)
@@ -380,6 +393,8 @@ impl Watcher {
             missed: false,
             missed_since: None,
             starved: false,
+            forked: false,
+            main: false,
         });
         // It may have been stopped again in the same event.
         if let Some(snapshot) = store.snapshot(&name).cloned() {
@@ -495,12 +510,17 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
             "{}: the gate says {} {}",
             d.service, d.verdict, d.reason
         )),
-        Effect::Record(Record::Transition(_) | Record::Service(_) | Record::Hold(_))
+        Effect::Record(
+            Record::Transition(_) | Record::Service(_) | Record::Hold(_) | Record::Reload(_),
+        )
         | Effect::Remember { .. }
+        | Effect::Keep { .. }
         | Effect::Check { .. }
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }
         | Effect::Answer { .. }
+        | Effect::FindMain { .. }
+        | Effect::RemoveDirectories { .. }
         | Effect::Unstore { .. }
         | Effect::Forget { .. }
         | Effect::Exit { .. } => None,

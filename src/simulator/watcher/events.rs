@@ -1,11 +1,11 @@
 //! What the model learns from an event, before the engine does.
 
 use super::book::{By, ProbeBook, RunBook};
-use super::{Promise, Step, Watcher};
+use super::{Promise, Step, Watcher, provisional};
 use crate::config::Ready;
 use crate::config::diff::{Change, diff};
 use crate::config::names;
-use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Loaded};
+use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Loaded, Sought};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, RunId, Ticket};
 use crate::limits;
@@ -56,7 +56,21 @@ impl Watcher {
                 });
             }
             Event::Boot(boot) => self.booted(now, boot),
-            Event::Reloaded { files, .. } => self.reloaded(now, files, true),
+            Event::Reloaded {
+                ticket,
+                files,
+                terms,
+            } => {
+                self.step.moved = true;
+                self.step.reload = true;
+                let due = Some((now + provisional::ANSWERED, self.stolen));
+                self.tickets.extend(ticket.map(|ticket| (ticket, due)));
+                self.step.read = Some(provisional::Read {
+                    ticket: *ticket,
+                    files: files.clone(),
+                    terms: terms.as_deref().cloned().unwrap_or_default(),
+                });
+            }
             Event::Resumed(_) => {
                 self.step.resumed = true;
                 let late = self.late;
@@ -131,6 +145,9 @@ impl Watcher {
                 let name = self.ids.get(&run.service).cloned();
                 let Some(book) = self.book(*run) else { return };
                 let Some(known) = &mut book.run else { return };
+                if known.forks(*exit) {
+                    return;
+                }
                 known.exit = Some(*exit);
                 let killed = *exit == Exit::Signal(Signal::KILL);
                 let cause = match known.starved && killed {
@@ -142,6 +159,21 @@ impl Watcher {
                     book.gone(now, may);
                 }
                 self.step.ended = name.filter(|_| itself).zip(Some(cause));
+            }
+            Event::MainSought { run, sought } => {
+                let late = self.late;
+                let Some(run) = self.run(*run) else { return };
+                match sought {
+                    Sought::Main { .. } => {
+                        run.main = true;
+                        if run.is_judged() && run.is_ready() {
+                            run.becomes_ready(now, late);
+                        }
+                    }
+                    // All there is of it is ended.
+                    Sought::Gone(_) => run.exit = Some(crate::exit::Exit::Unknown),
+                    Sought::NotYet(_) | Sought::Wrong(_) => {}
+                }
             }
             Event::TreeEnded { run, left } => {
                 let may = self.may(run);
@@ -163,10 +195,19 @@ impl Watcher {
             let words = format!("{} effects of one event", effects.len());
             self.breach(now, words);
         }
+        if let Some(read) = self.step.read.take() {
+            self.read_and_done(now, &read, effects);
+        }
+        for reload in effects.iter().filter_map(provisional::of_reload) {
+            self.told_of_reload(now, reload);
+        }
         for effect in effects {
             match effect {
                 Effect::Record(crate::engine::Record::Service(snapshot)) => {
                     self.step.recorded.insert(snapshot.name.to_string());
+                    let wanted = snapshot.wanted.as_ref();
+                    let wanted = wanted.is_some_and(|record| &*record.wanted == "start");
+                    self.step.wills.insert(snapshot.name.to_string(), wanted);
                 }
                 Effect::Record(crate::engine::Record::Hold(hold)) => {
                     self.step.hold_recorded = true;
@@ -191,13 +232,15 @@ impl Watcher {
         self.step.boot = true;
         self.step.moved = true;
         self.stolen += now.since(self.died_at);
+        let definitions = self.in_force_at_boot(now, boot);
+        self.same_boot = true;
         for (snapshot, found) in &boot.services {
             if let Found::Alive { pid, .. } = found {
                 self.step.adopted.insert(snapshot.name.to_string(), *pid);
             }
         }
         for (name, book) in &mut self.books {
-            let file = boot.definitions.iter().find(|d| *d.name == **name);
+            let file = definitions.iter().find(|d| *d.name == **name);
             book.present = file.is_some();
             book.by_file = file.is_some_and(|file| !names::is_given(&file.source));
             let record = boot.wanted.iter().find(|record| *record.name == **name);
@@ -225,6 +268,8 @@ impl Watcher {
                 // Its spawn was written down, and never came to be.
                 book.retry.get_or_insert((!book.excused, book.restarting));
             }
+            // What a oneshot did is being undone.
+            book.excused |= book.run.is_none() && &*snapshot.state == "stopping";
             let Some(run) = &mut book.run else { continue };
             if run.number != snapshot.number {
                 continue;
@@ -262,6 +307,7 @@ impl Watcher {
             let may = book.definition.is_some() && wanted;
             match found {
                 Found::Alive { pid, .. } => {
+                    run.main = old.told.as_ref().is_some_and(|told| told.main.is_some());
                     run.pid = Some(*pid);
                     run.executed = true;
                     (run.late, run.taken_up) = (self.late, Some(now));
@@ -285,7 +331,16 @@ impl Watcher {
                         Found::Ended(exit) => Some(*exit),
                         _ => old.exit,
                     };
-                    run.exit = Some(end.unwrap_or(crate::exit::Exit::Unknown));
+                    let end = end.unwrap_or(crate::exit::Exit::Unknown);
+                    let sought = run.forked && run.is_forking() && run.is_judged();
+                    let unseen = end == crate::exit::Exit::Unknown && run.is_judged();
+                    run.forked |= unseen && run.is_forking();
+                    if sought || unseen && run.is_forking() || run.forks(end) {
+                        run.executed = true;
+                        (run.late, run.taken_up) = (self.late, Some(now));
+                        continue;
+                    }
+                    run.exit = Some(end);
                     if !run.kills_tree() {
                         book.gone(now, may);
                     }
@@ -295,7 +350,7 @@ impl Watcher {
     }
 
     /// `all`: there are no others.
-    fn reloaded(&mut self, now: Time, files: &[Loaded], all: bool) {
+    pub(super) fn reloaded(&mut self, now: Time, files: &[Loaded], all: bool) {
         let late = self.late;
         self.step.reload = true;
         self.step.moved = true;
@@ -329,8 +384,7 @@ impl Watcher {
                         run.mended(now, late);
                         run.fed = run.ready.map(|_| (now, late));
                     }
-                    Some(_) => book.excused = true,
-                    None => {}
+                    Some(_) | None => book.excused = true,
                 }
                 continue;
             };
@@ -431,6 +485,7 @@ impl Watcher {
                 definition: Ok(Rc::new(given.definition.clone())),
             };
             self.reloaded(now, &[file], false);
+            self.given_meanwhile(&given.name, Some(&given.definition));
             if let Some(book) = self.books.get_mut(&*given.name) {
                 book.given = Some(given.text.clone());
                 book.durable_given = None;
@@ -448,7 +503,22 @@ impl Watcher {
                 book.durable = None;
                 self.promises.insert(ticket, Promise::Will(name, false));
             }
+            (Command::StopForNow { .. }, Some(book), Some(_)) => {
+                book.stopped();
+                book.passing = true;
+            }
+            (Command::Once { .. }, Some(book), Some(name)) => {
+                book.wanted = Some(true);
+                (book.once, book.passing) = (true, true);
+                book.said = true;
+                book.refund();
+                if !live || book.run.is_none() {
+                    book.bidden();
+                }
+                self.bid_needed(&name, false);
+            }
             (Command::Start { with_requires, .. }, Some(book), Some(name)) => {
+                (book.once, book.passing) = (false, false);
                 book.wanted = Some(true);
                 book.said = true;
                 book.durable = None;
@@ -462,10 +532,11 @@ impl Watcher {
             }
             (Command::Restart { .. }, Some(book), Some(name)) => {
                 // What is wanted anyway goes on being wanted by whom it was.
-                if book.wanted != Some(true) {
+                if book.wanted != Some(true) || book.passing {
                     book.said = true;
                     book.durable = None;
                 }
+                (book.once, book.passing) = (false, false);
                 book.wanted = Some(true);
                 book.refund();
                 book.bidden();
@@ -473,72 +544,21 @@ impl Watcher {
             }
             (Command::Reset { .. }, Some(book), _) => {
                 book.refund();
-                if state == "failed" && book.wanted == Some(true) {
+                if state == "failed" && book.wanted == Some(true) && !book.once {
                     book.bidden();
                 }
             }
             (Command::Delete { .. }, Some(book), Some(name)) => {
                 book.deleted();
+                self.given_meanwhile(&name, None);
                 self.promises.insert(ticket, Promise::Given(name));
                 self.reloaded(now, &[], false);
             }
+            (Command::Confirm, ..) => self.kept = None,
             (Command::Shutdown { .. }, ..) => self.shutting = true,
             _ => {}
         }
-    }
-
-    /// `start X` starts what X requires and wants as well, unless an operator stopped it.
-    fn bid_needed(&mut self, name: &str, with_requires: bool) {
-        let mut seen = vec![name.to_owned()];
-        let mut at = 0;
-        while let Some(of) = seen.get(at) {
-            at += 1;
-            let definition = self.books.get(of).and_then(|book| book.definition.clone());
-            let Some(definition) = definition else {
-                continue;
-            };
-            for other in definition.requires.iter().chain(&definition.wants) {
-                if !seen.iter().any(|known| **known == **other) {
-                    seen.push(other.to_string());
-                }
-            }
-        }
-        for other in &seen[1..] {
-            let startable = self.has_all_it_requires(other);
-            let Some(book) = self.books.get_mut(other) else {
-                continue;
-            };
-            let unwilling = book.said && book.wanted == Some(false) && !with_requires;
-            if unwilling || !book.present {
-                continue;
-            }
-            if book.wanted != Some(true) {
-                book.wanted = None;
-                book.said = true;
-                book.durable = None;
-            }
-            if startable && book.run.is_none() && book.retry.is_none() && !book.satisfied {
-                book.refund();
-            }
-            // What lives goes on; what was being stopped comes again.
-            let by = book
-                .run
-                .as_ref()
-                .map(|run| run.stop.as_ref().map(|stop| stop.by));
-            if by.is_none_or(|by| matches!(by, Some(By::Operator | By::Config))) {
-                book.charged = false;
-                book.excused = true;
-            }
-            // Its stop was to be followed by a start before an operator said no.
-            book.excused |= by == Some(Some(By::Health)) && !book.charged;
-        }
-    }
-
-    /// Nothing in its definition keeps it from being started.
-    fn has_all_it_requires(&self, name: &str) -> bool {
-        let present = |other: &str| self.books.get(other).is_some_and(|book| book.present);
-        let definition = self.books.get(name).and_then(|b| b.definition.as_ref());
-        definition.is_some_and(|d| d.requires.iter().all(|other| present(other)))
+        self.group_asked(command);
     }
 
     // --- looking up
@@ -589,6 +609,11 @@ impl Watcher {
         if self.shutting {
             return By::Operator;
         }
+        // A reload may go back because of that, in the same event.
+        let ruled = matches!(cause, "unhealthy" | "start_timeout" | "watchdog");
+        if ruled && self.goes_back() {
+            return By::Health;
+        }
         if undefined {
             return By::Config;
         }
@@ -597,10 +622,14 @@ impl Watcher {
             return By::Config;
         }
         let asked = self.step.asked.as_ref().filter(|(_, command, _)| {
-            matches!(command, Command::Stop { .. } | Command::Restart { .. })
+            let stops = matches!(
+                command,
+                Command::Stop { .. } | Command::StopForNow { .. } | Command::Restart { .. }
+            );
+            stops
                 && service_of(command)
                     .and_then(|id| self.ids.get(&id))
-                    .is_some_and(|n| n == name)
+                    .is_some_and(|n| n == name || self.members(n).contains(name))
         });
         match asked {
             Some(_) => By::Operator,
@@ -613,15 +642,20 @@ pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
     match command {
         Command::Start { service, .. }
         | Command::Stop { service }
+        | Command::StopForNow { service }
+        | Command::Once { service }
         | Command::Restart { service }
         | Command::Reset { service }
         | Command::Reload { service }
         | Command::Signal { service, .. }
         | Command::Delete { service }
         | Command::ProbeRun { service, .. } => Some(*service),
-        Command::Hold { .. } | Command::Release | Command::Shutdown { .. } | Command::Set(_) => {
-            None
-        }
+        Command::Hold { .. }
+        | Command::Release
+        | Command::Confirm
+        | Command::Revert
+        | Command::Shutdown { .. }
+        | Command::Set(_) => None,
     }
 }
 
@@ -639,6 +673,7 @@ fn words(event: &Event, engine: &Engine) -> String {
         Event::Exited { .. } => "exited",
         Event::OutOfMemory { .. } => "out of memory",
         Event::TreeEnded { .. } => "tree ended",
+        Event::MainSought { .. } => "main process sought",
         Event::HookSpawned { .. } => "command spawned",
         Event::HookEnded { .. } => "command ended",
         Event::ProbeFinished { .. } => "probe finished",

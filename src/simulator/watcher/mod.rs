@@ -9,6 +9,8 @@
 mod book;
 mod effects;
 mod events;
+mod groups;
+mod provisional;
 mod rules;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
@@ -48,6 +50,10 @@ pub struct Watcher {
     /// Checks that were asked for by hand.
     manual: BTreeSet<CheckId>,
     step: Step,
+    /// What comes back when a reload is not confirmed, or came back.
+    kept: Option<provisional::Kept>,
+    /// The power has not gone since the last daemon.
+    same_boot: bool,
     /// As it was before this event, should the daemon die of it.
     before: Option<(BTreeMap<String, Book>, Option<HoldRecord>)>,
     turns: u64,
@@ -73,12 +79,15 @@ struct Step {
     adopted: BTreeMap<String, Pid>,
     timers: bool,
     reload: bool,
+    read: Option<provisional::Read>,
     resumed: bool,
     /// Cause of all stops of all services in it, where it is not health.
     asked: Option<(Ticket, Command, String)>,
     /// Whose snapshots are among its effects; which of them are performed.
     recorded: BTreeSet<String>,
     performed: BTreeSet<String>,
+    /// What is wanted of whom, by the snapshots among its effects.
+    wills: BTreeMap<String, bool>,
     hold_recorded: bool,
     hold_performed: bool,
     decided: BTreeSet<String>,
@@ -152,8 +161,9 @@ impl Watcher {
             | Event::Executed { run }
             | Event::SpawnFailed { run, .. } => of(run).is_none(),
             Event::OutOfMemory { run, .. } | Event::Exited { run, .. } => {
-                of(run).is_none_or(|run| run.exit.is_some())
+                of(run).is_none_or(|run| run.exit.is_some() || run.is_seeking())
             }
+            Event::MainSought { run, .. } => of(run).is_none_or(|run| !run.is_seeking()),
             Event::HookSpawned { .. } | Event::HookEnded { .. } => false,
             Event::TreeEnded { run, .. } => of(run).is_none_or(|run| run.exit.is_none()),
             Event::ProbeFinished { check, .. } => {
@@ -202,6 +212,7 @@ impl Watcher {
 
     /// The power went: nothing runs, and of the operator's will there is what was durable.
     pub fn power_went(&mut self, store: &Store) {
+        self.same_boot = false;
         self.hold = None;
         let written: BTreeMap<&str, &WantedRecord> = store
             .wanted()

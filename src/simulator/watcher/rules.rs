@@ -105,6 +105,7 @@ impl Watcher {
                 wrong.push(format!("{name}: blocked, though nothing is in its way"));
             }
         }
+        wrong.extend(self.reload_stands(now, engine));
         if self.step.timers {
             for (name, book) in &mut self.books {
                 owes(book, now, self.late);
@@ -140,7 +141,11 @@ impl Watcher {
         let state = status.state.as_str();
         let stopping = state == "stopping";
         if let Some(wanted) = book.wanted {
-            let word = if wanted { "start" } else { "stop" };
+            let word = match (wanted, book.once) {
+                (true, true) => "once",
+                (true, false) => "start",
+                (false, _) => "stop",
+            };
             unless(
                 status.wanted == word,
                 format!("wanted {}, but the operator said {word}", status.wanted),
@@ -218,7 +223,8 @@ impl Watcher {
 fn see(book: &mut Book, status: &Status) {
     let state = status.state.as_str();
     if book.wanted.is_none() {
-        book.wanted = Some(status.wanted == "start");
+        book.wanted = Some(status.wanted != "stop");
+        book.once = status.wanted == "once";
     }
     book.satisfied = satisfied(status);
     book.rests(state);

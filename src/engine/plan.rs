@@ -1,0 +1,220 @@
+//! What a reload does, or would do: service by service, with the keys that changed.
+//!
+//! Made before anything is touched, from what is in force and what was read; a dry run ends here.
+//! Invariant: nothing is changed.
+
+use super::*;
+use crate::config::diff::{Change, diff};
+use crate::config::show::{self, KeyChange};
+use crate::graph::Edge;
+use crate::service::state::State;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// What is done to all services, by name.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plan {
+    /// Nothing was touched: this is what would be done.
+    pub dry_run: bool,
+    /// Those that are not touched are left out where there are more than
+    /// [`limits::PLAN_UNTOUCHED`].
+    pub steps: Vec<Step>,
+    /// How many are not touched.
+    pub untouched: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Step {
+    pub service: String,
+    /// `add` `remove` `restart` `live` `none` `broken`.
+    pub action: Action,
+    /// What differs between the definition in force and the new one.
+    pub changes: Vec<KeyChange>,
+    /// What is wrong with its file, for `broken`: the definition before it stays in force.
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Add,
+    Remove,
+    Restart,
+    /// Taken over without touching a process.
+    Live,
+    #[default]
+    None,
+    Broken,
+}
+
+impl Action {
+    const fn word(self) -> &'static str {
+        match self {
+            Action::Add => "add",
+            Action::Remove => "remove",
+            Action::Restart => "restart",
+            Action::Live => "live",
+            Action::None => "none",
+            Action::Broken => "broken",
+        }
+    }
+}
+
+impl Step {
+    /// `exec: ["a"] -> ["b"]; nice: none -> 5`
+    pub fn differs(&self) -> String {
+        let all: Vec<String> = self.changes.iter().map(ToString::to_string).collect();
+        all.join("; ")
+    }
+}
+
+impl Plan {
+    /// The problems of files that cannot be used.
+    pub fn problems(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().filter_map(|step| step.problem.as_deref())
+    }
+
+    pub fn changes_nothing(&self) -> bool {
+        let untouched = |step: &Step| matches!(step.action, Action::None | Action::Broken);
+        self.steps.iter().all(untouched)
+    }
+
+    /// As people read it, a line a service; without those that are broken.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for step in &self.steps {
+            match step.action {
+                Action::None | Action::Broken => {}
+                Action::Add | Action::Remove | Action::Restart | Action::Live => {
+                    let (word, name) = (step.action.word(), &step.service);
+                    let line = format!("{word:<8} {name}  {}", step.differs());
+                    lines.push(line.trim_end().to_owned());
+                }
+            }
+        }
+        match (lines.is_empty(), self.untouched) {
+            (true, _) => lines.push("nothing changed".to_owned()),
+            (false, 0) => {}
+            (false, 1) => lines.push("1 other service is not touched".to_owned()),
+            (false, many) => lines.push(format!("{many} other services are not touched")),
+        }
+        lines
+    }
+}
+
+impl Engine {
+    pub(super) fn plan(&self, files: &[Loaded]) -> Plan {
+        let mut steps = Vec::with_capacity(files.len());
+        let mut named = BTreeSet::new();
+        for loaded in files {
+            named.insert(&*loaded.name);
+            let id = self.find(&loaded.name);
+            let old = id.and_then(|id| self.service(id).definition.as_deref());
+            let mut step = Step {
+                service: loaded.name.to_string(),
+                ..Step::default()
+            };
+            match (id.zip(old), &loaded.definition) {
+                (_, Err(problem)) => {
+                    step.action = Action::Broken;
+                    step.problem = Some(problem.to_string());
+                }
+                (None, Ok(_)) => step.action = Action::Add,
+                (Some((id, old)), Ok(new)) => {
+                    step.changes = show::changes(old, new);
+                    step.action = match diff(old, new) {
+                        Change::None => Action::None,
+                        Change::Live(_) => Action::Live,
+                        Change::Restart(_) if self.is_up(id) => Action::Restart,
+                        Change::Restart(_) => Action::Live,
+                    };
+                }
+            }
+            steps.push(step);
+        }
+        for id in self.ids().filter(|id| self.is_present(*id)) {
+            let name = &*self.service(id).name;
+            if !named.contains(name) {
+                steps.push(Step {
+                    service: name.to_owned(),
+                    action: Action::Remove,
+                    ..Step::default()
+                });
+            }
+        }
+        steps.sort_by(|a, b| a.service.cmp(&b.service));
+        let same = |step: &Step| step.action == Action::None;
+        let untouched = steps.iter().filter(|step| same(step)).count();
+        if untouched > limits::PLAN_UNTOUCHED {
+            steps.retain(|step| !same(step));
+        }
+        Plan {
+            dry_run: false,
+            steps,
+            untouched: untouched as u32,
+        }
+    }
+
+    /// It has a process, or is about to.
+    fn is_up(&self, id: ServiceId) -> bool {
+        matches!(self.service(id).state, State::Starting | State::Running)
+    }
+
+    /// The way round of a cycle that these definitions would make and that is not there yet.
+    pub(super) fn new_cycle(&self, files: &[Loaded]) -> Option<String> {
+        let in_force = |loaded: &Loaded| {
+            let id = self.find(&loaded.name)?;
+            self.service(id).definition.clone()
+        };
+        let all: Vec<(&str, Rc<crate::config::Definition>)> = files
+            .iter()
+            .filter_map(|loaded| {
+                let definition = match &loaded.definition {
+                    Ok(definition) => Some(definition.clone()),
+                    Err(_) => in_force(loaded),
+                };
+                Some((&*loaded.name, definition?))
+            })
+            .collect();
+        let numbers: BTreeMap<&str, ServiceId> = (0..)
+            .map(ServiceId)
+            .zip(&all)
+            .map(|(id, (name, _))| (*name, id))
+            .collect();
+        let mut edges = Vec::new();
+        for (id, (_, definition)) in (0..).map(ServiceId).zip(&all) {
+            for (names, edge) in relations(definition) {
+                let others = names.iter().filter_map(|name| numbers.get(&**name));
+                edges.extend(others.map(|other| (id, *other, edge)));
+            }
+        }
+        let name = |id: &ServiceId| all[id.index()].0;
+        let known: Vec<BTreeSet<&str>> = self
+            .graph
+            .cycles()
+            .iter()
+            .map(|cycle| {
+                let members = cycle.members.iter();
+                members.map(|id| &*self.service(*id).name).collect()
+            })
+            .collect();
+        let cycles = Graph::new(all.len(), edges).cycles();
+        let new = cycles.iter().find(|cycle| {
+            let members: BTreeSet<&str> = cycle.members.iter().map(name).collect();
+            !known.iter().any(|known| members.is_subset(known))
+        })?;
+        let path: Vec<&str> = new.path.iter().map(name).collect();
+        Some(path.join(" -> "))
+    }
+}
+
+/// Whom it names, and how.
+pub(super) fn relations(definition: &crate::config::Definition) -> [(&[Box<str>], Edge); 3] {
+    [
+        (&definition.requires, Edge::Requires),
+        (&definition.wants, Edge::Wants),
+        (&definition.after, Edge::After),
+    ]
+}

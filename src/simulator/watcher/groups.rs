@@ -1,0 +1,130 @@
+//! Who is meant beside whom a verb names: what that needs, and the members of a target.
+//!
+//! Whether a member is stopped depends on who else needs it: that is read from what is recorded;
+//! what follows from it is worked out here.
+
+use super::Watcher;
+use super::book::{By, RunBook};
+use super::events::service_of;
+use crate::config::Kind;
+use crate::engine::Command;
+use crate::exit::Exit;
+use std::collections::BTreeSet;
+
+impl Watcher {
+    /// All that a target requires or wants, through targets within it.
+    pub(super) fn members(&self, name: &str) -> BTreeSet<String> {
+        let mut all = vec![name.to_owned()];
+        let mut at = 0;
+        while let Some(of) = all.get(at) {
+            at += 1;
+            let definition = self.books.get(of).and_then(|book| book.definition.as_ref());
+            let Some(target) = definition.filter(|d| d.kind == Kind::Target) else {
+                continue;
+            };
+            let named = target.requires.iter().chain(&target.wants);
+            let new: Vec<String> = named
+                .filter(|other| all.iter().all(|known| **known != ***other))
+                .map(|other| other.to_string())
+                .collect();
+            all.extend(new);
+        }
+        all.into_iter().skip(1).collect()
+    }
+
+    /// `start X` starts what X requires and wants as well, unless an operator stopped it.
+    pub(super) fn bid_needed(&mut self, name: &str, with_requires: bool) {
+        let mut seen = vec![name.to_owned()];
+        let mut at = 0;
+        while let Some(of) = seen.get(at) {
+            at += 1;
+            let definition = self.books.get(of).and_then(|book| book.definition.clone());
+            let Some(definition) = definition else {
+                continue;
+            };
+            for other in definition.requires.iter().chain(&definition.wants) {
+                if !seen.iter().any(|known| **known == **other) {
+                    seen.push(other.to_string());
+                }
+            }
+        }
+        let members = self.members(name);
+        for other in &seen[1..] {
+            let startable = self.has_all_it_requires(other);
+            let Some(book) = self.books.get_mut(other) else {
+                continue;
+            };
+            let with_it = with_requires || members.contains(other);
+            let unwilling = book.said && book.wanted == Some(false) && !with_it;
+            if unwilling || !book.present {
+                continue;
+            }
+            if book.wanted != Some(true) {
+                book.wanted = None;
+                (book.said, book.passing) = (true, true);
+                book.durable = None;
+            }
+            if startable && book.run.is_none() && book.retry.is_none() && !book.satisfied {
+                book.refund();
+            }
+            // What lives goes on; what was being stopped comes again.
+            let by = book
+                .run
+                .as_ref()
+                .map(|run| run.stop.as_ref().map(|stop| stop.by));
+            if by.is_none_or(|by| matches!(by, Some(By::Operator | By::Config))) {
+                book.charged = false;
+                book.excused = true;
+            }
+            // Its stop was to be followed by a start before an operator said no.
+            book.excused |= by == Some(Some(By::Health)) && !book.charged;
+        }
+    }
+
+    /// Nothing in its definition keeps it from being started.
+    fn has_all_it_requires(&self, name: &str) -> bool {
+        let present = |other: &str| self.books.get(other).is_some_and(|book| book.present);
+        let definition = self.books.get(name).and_then(|b| b.definition.as_ref());
+        definition.is_some_and(|d| d.requires.iter().all(|other| present(other)))
+    }
+
+    /// A verb on a target that was not refused.
+    pub(super) fn group_asked(&mut self, command: &Command) {
+        let name = service_of(command).and_then(|id| self.ids.get(&id).cloned());
+        let Some(name) = name else { return };
+        for member in self.members(&name) {
+            let Some(wanted) = self.step.wills.get(&member).copied() else {
+                continue;
+            };
+            let Some(book) = self.books.get_mut(&member) else {
+                continue;
+            };
+            match command {
+                Command::Stop { .. } | Command::StopForNow { .. } if !wanted => {
+                    book.stopped();
+                    book.durable = None;
+                    book.passing = true;
+                }
+                Command::Restart { .. } if wanted => {
+                    book.said |= book.wanted != Some(true) || book.passing;
+                    (book.wanted, book.once) = (Some(true), false);
+                    book.durable = None;
+                    book.refund();
+                    book.bidden();
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl RunBook {
+    /// Its end is that of the first process of a forking daemon.
+    pub fn forks(&mut self, exit: Exit) -> bool {
+        let well = exit == Exit::Code(0) || exit == Exit::Unknown && self.taken_up.is_some();
+        let forks = self.is_forking() && self.is_judged() && well;
+        self.forked |= forks;
+        self.executed |= forks;
+        forks
+    }
+}

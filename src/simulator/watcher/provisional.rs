@@ -1,0 +1,223 @@
+//! A reload that is to be confirmed, by the model: what was in force before it, until when it may
+//! stand, and that it comes back as it was, or stays when somebody said so.
+
+use super::Watcher;
+use crate::config::{Definition, names};
+use crate::engine::snapshot::{Before, ReloadRecord};
+use crate::engine::{Answer, Boot, Effect, Engine, Left, Loaded, Record, Terms};
+use crate::id::Ticket;
+use crate::time::Time;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A reload that has been read, and is not yet known to be refused.
+pub struct Read {
+    pub ticket: Option<Ticket>,
+    pub files: Vec<Loaded>,
+    pub terms: Terms,
+}
+
+/// What comes back, by name; None: nothing of that name was there.
+#[derive(Clone, Default)]
+pub struct Kept {
+    until: Time,
+    before: BTreeMap<String, Option<Rc<Definition>>>,
+    went_back: bool,
+}
+
+impl Kept {
+    pub fn has_gone_back(&self) -> bool {
+        self.went_back
+    }
+}
+
+impl Watcher {
+    /// The effects tell whether it was done.
+    pub(super) fn read_and_done(&mut self, now: Time, read: &Read, effects: &[Effect]) {
+        let refused = |answer: &Answer| match answer {
+            Ok(_) => false,
+            Err(refusal) => refusal.message.starts_with("refused"),
+        };
+        let refused = effects.iter().any(|effect| {
+            matches!(effect, Effect::Answer { ticket, answer }
+                if Some(*ticket) == read.ticket && refused(answer))
+        });
+        if refused || read.terms.dry_run {
+            return;
+        }
+        let open = self.kept.take().filter(|kept| !kept.went_back);
+        if let Some(length) = read.terms.confirm {
+            let mut kept = open.unwrap_or_default();
+            kept.until = now + length;
+            for (name, book) in &self.books {
+                let file = read.files.iter().find(|file| *file.name == **name);
+                let new = file.and_then(|file| file.definition.as_ref().ok());
+                if new.map(|new| &**new) != book.definition.as_deref() {
+                    let before = kept.before.entry(name.clone());
+                    before.or_insert_with(|| book.definition.clone());
+                }
+            }
+            self.kept = (!kept.before.is_empty()).then_some(kept);
+        } else if open.is_some() {
+            self.breach(
+                now,
+                "a reload that waited was overrun by another".to_owned(),
+            );
+        }
+        self.reloaded(now, &read.files, true);
+    }
+
+    /// What the effects say of it.
+    pub(super) fn told_of_reload(&mut self, now: Time, reload: Option<&ReloadRecord>) {
+        let Some(reload) = reload else {
+            self.kept = None;
+            return;
+        };
+        let known = self.kept.as_ref().is_some_and(|kept| kept.went_back);
+        if reload.went_back.is_none() || known {
+            return;
+        }
+        let Some(kept) = &mut self.kept else {
+            if reload.before.iter().all(|b| b.definition.is_none()) {
+                // Broken files come and go: nothing was in force.
+                return self.back(now, reload);
+            }
+            return self.breach(now, "a reload went back, and none could".to_owned());
+        };
+        kept.went_back = true;
+        let kept = kept.clone();
+        for (name, before) in &kept.before {
+            let put_back = reload.before.iter().find(|b| *b.name == **name);
+            let put_back = put_back.map(|b| b.definition.as_deref());
+            if put_back != Some(before.as_deref()) {
+                let words = format!("{name}: what came back is not what was in force");
+                return self.breach(now, words);
+            }
+        }
+        self.back(now, reload);
+    }
+
+    /// The model as it was.
+    fn back(&mut self, now: Time, reload: &ReloadRecord) {
+        let mut files = Vec::new();
+        for before in &reload.before {
+            let definition = match (&before.definition, &before.problem) {
+                (Some(definition), _) => Ok(definition.clone()),
+                (None, Some(problem)) => Err(problem.clone()),
+                (None, None) => continue,
+            };
+            files.push(Loaded {
+                name: before.name.clone(),
+                source: before.source.clone(),
+                definition,
+            });
+        }
+        let differs = |before: &&Before| {
+            let book = self.books.get(&*before.name);
+            book.is_some_and(|book| book.definition != before.definition)
+        };
+        let changed: Vec<Before> = reload.before.iter().filter(differs).cloned().collect();
+        self.reloaded(now, &files, false);
+        for before in &changed {
+            let Some(book) = self.books.get_mut(&*before.name) else {
+                continue;
+            };
+            if before.definition.is_none() {
+                book.definition = None;
+                book.present = before.problem.is_some();
+            }
+            book.by_file = book.present && !names::is_given(&before.source);
+            if before.definition.is_some() && book.run.is_none() {
+                // It was well before, and is to be so at once.
+                book.bidden();
+            }
+        }
+    }
+
+    /// An operator has said what is to be in force of this name.
+    pub(super) fn given_meanwhile(&mut self, name: &str, given: Option<&Definition>) {
+        let before = self
+            .kept
+            .as_mut()
+            .and_then(|kept| kept.before.get_mut(name));
+        if let Some(before) = before {
+            *before = given.map(|definition| Rc::new(definition.clone()));
+        }
+    }
+
+    /// A reload goes back in this event: what was decided in it before was by other definitions.
+    pub(super) fn goes_back(&self) -> bool {
+        self.step.reload && self.kept.as_ref().is_some_and(Kept::has_gone_back)
+    }
+
+    /// The definitions that a daemon which starts goes by.
+    pub(super) fn in_force_at_boot(&mut self, now: Time, boot: &Boot) -> Vec<Loaded> {
+        let mut files = boot.definitions.clone();
+        let left = boot.left.as_deref();
+        let record = left.and_then(|left| left.record.as_ref());
+        let waited = self.kept.as_ref().is_some_and(|kept| !kept.went_back);
+        if waited && !self.amid && self.same_boot && record.is_none() {
+            self.breach(now, "a reload that waited is forgotten".to_owned());
+        }
+        self.kept = None;
+        let (Some(left), Some(record)) = (left, record) else {
+            return files;
+        };
+        let Left {
+            same_boot,
+            same_files,
+            ..
+        } = left;
+        let waits = *same_boot && record.is_open();
+        if waits || *same_boot || *same_files {
+            let before = record.before.iter();
+            self.kept = Some(Kept {
+                until: record.until,
+                before: before
+                    .map(|b| (b.name.to_string(), b.definition.clone()))
+                    .collect(),
+                went_back: !waits,
+            });
+        }
+        if waits || self.kept.is_none() {
+            return files;
+        }
+        for before in &record.before {
+            files.retain(|file| file.name != before.name);
+            if let Some(definition) = &before.definition {
+                files.push(Loaded {
+                    name: before.name.clone(),
+                    source: before.source.clone(),
+                    definition: Ok(definition.clone()),
+                });
+            }
+        }
+        files
+    }
+
+    /// What must hold of it when an event is over.
+    pub(super) fn reload_stands(&self, now: Time, engine: &Engine) -> Option<String> {
+        let kept = self.kept.as_ref()?;
+        if !kept.went_back {
+            let late = self.step.timers && !self.shutting && now > kept.until;
+            return late.then(|| "a reload was not confirmed, and does not go back".to_owned());
+        }
+        let differs = kept.before.iter().find(|(name, before)| {
+            let in_force = engine.find(name).and_then(|id| engine.definition(id));
+            in_force.map(|d| &**d) != before.as_deref()
+        })?;
+        Some(format!("{}: it does not run by what came back", differs.0))
+    }
+}
+
+/// How long it may be until it is answered.
+pub const ANSWERED: Duration = Duration::from_secs(3);
+
+/// Of an effect: what it says of a reload.
+pub fn of_reload(effect: &Effect) -> Option<Option<&ReloadRecord>> {
+    match effect {
+        Effect::Record(Record::Reload(reload)) => Some(reload.as_deref()),
+        _ => None,
+    }
+}
