@@ -36,6 +36,7 @@ pub use log::{
     FACILITIES, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, RateLimit, SEVERITIES,
     Severity,
 };
+pub use resources::sized;
 pub use service::Relation;
 
 #[cfg(test)]

@@ -52,6 +52,23 @@ fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
+/// `512M`, as definitions have it.
+pub fn sized(bytes: u64) -> String {
+    let units = [
+        (1u64 << 40, 'T'),
+        (1 << 30, 'G'),
+        (1 << 20, 'M'),
+        (1 << 10, 'K'),
+    ];
+    let whole = units
+        .into_iter()
+        .find(|(unit, _)| bytes.is_multiple_of(*unit));
+    match whole.filter(|_| bytes > 0) {
+        Some((unit, letter)) => format!("{}{letter}", bytes / unit),
+        None => bytes.to_string(),
+    }
+}
+
 /// What somebody means by `512 MiB`, `512mb`, `0.5G`: in our form, if it is a whole number.
 fn meant(text: &str) -> Option<String> {
     let upper = text.trim().to_ascii_uppercase();

@@ -377,7 +377,10 @@ impl Run {
             self.definition.process.resources().memory_max,
         ) {
             (Cause::Memory, Some(max)) => {
-                format!("{exit}: out of memory (memory_max = {})", sized(max))
+                format!(
+                    "{exit}: out of memory (memory_max = {})",
+                    crate::config::sized(max)
+                )
             }
             (Cause::Memory, None) => format!("{exit}: out of memory"),
             (_, _) => exit.to_string(),
@@ -467,23 +470,6 @@ impl Run {
     /// come beside it.
     pub fn kills_tree(&self) -> bool {
         self.definition.kill_mode != KillMode::Process || self.is_forking()
-    }
-}
-
-/// `512M`, as definitions have it.
-fn sized(bytes: u64) -> String {
-    let units = [
-        (1u64 << 40, 'T'),
-        (1 << 30, 'G'),
-        (1 << 20, 'M'),
-        (1 << 10, 'K'),
-    ];
-    let whole = units
-        .into_iter()
-        .find(|(unit, _)| bytes.is_multiple_of(*unit));
-    match whole.filter(|_| bytes > 0) {
-        Some((unit, letter)) => format!("{}{letter}", bytes / unit),
-        None => bytes.to_string(),
     }
 }
 
