@@ -183,6 +183,7 @@ impl Engine {
                 exit,
                 tree_gone,
             } => self.exited(run, exit, tree_gone),
+            Event::OutOfMemory { run, kills } => self.out_of_memory(run, kills),
             Event::TreeEnded { run, left } => self.tree_ended(run, left),
             Event::ProbeFinished { check, report } => self.probe_finished(check, report),
             Event::MainSought { run, sought } => self.main_sought(run, sought),

@@ -76,6 +76,8 @@ pub struct RunSnapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excused_since: Option<Time>,
     pub exit: Option<Exit>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub oom_kills: u64,
     /// The first process of a forking daemon has ended well, its main one is not known.
     #[serde(default, skip_serializing_if = "is_false")]
     pub seeking: bool,
@@ -86,6 +88,10 @@ pub struct RunSnapshot {
     pub hooks: Progress,
     #[serde(default)]
     pub probes: Vec<ProbeSnapshot>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What the run has said of itself.

@@ -211,7 +211,10 @@ impl Lot {
             1 => script.exits = Some((self.ms(&[0, 30, 2_000, 15_000, 90_000]), end)),
             2 => script.flaps = Some((self.ms(&[3_000, 20_000]), self.ms(&[1_500, 9_000, 40_000]))),
             // It leaks until the kernel ends it.
-            3 => script.exits = Some((self.ms(&[60_000, 240_000]), Exit::Signal(Signal::KILL))),
+            3 => {
+                script.hungry = true;
+                script.exits = Some((self.ms(&[60_000, 240_000]), Exit::Signal(Signal::KILL)));
+            }
             4 => {
                 script.hangs_after = Some(self.ms(&[5_000, 40_000]));
                 script.exits = Some((self.ms(&[20_000, 100_000]), end));

@@ -276,6 +276,9 @@ impl Script {
                 other => lines.push(format!("# {{}} ends after {after:?}: {other}")),
             }
         }
+        if self.hungry {
+            lines.push("hungry {}".to_owned());
+        }
         if self.bad_runs != u32::MAX {
             lines.push(format!("bad-runs {{}} {}", self.bad_runs));
         }

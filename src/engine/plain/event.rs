@@ -33,6 +33,7 @@ variants! { Event {
     Executed { run }
     SpawnFailed { run error }
     Exited { run exit tree_gone }
+    OutOfMemory { run kills }
     TreeEnded { run left }
     MainSought { run sought }
     Notified { run says }

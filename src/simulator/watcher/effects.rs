@@ -433,6 +433,7 @@ impl Watcher {
             fed_last: None,
             missed: false,
             missed_since: None,
+            starved: false,
             forked: false,
             main: false,
         });

@@ -18,6 +18,7 @@ mod ties;
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event};
 use crate::id::{CheckId, Pid, ServiceId, Ticket};
+use crate::service::state::Cause;
 use crate::simulator::store::Store;
 use crate::time::Time;
 use book::Book;
@@ -96,6 +97,8 @@ struct Step {
     followed: BTreeSet<String>,
     /// Whose budget was found to be spent.
     denied: BTreeSet<String>,
+    /// Who ended by itself, and as what that is to be told.
+    ended: Option<(String, Cause)>,
     /// Automatic stops that want a decision.
     stopped: BTreeSet<String>,
     moved: bool,
@@ -161,7 +164,7 @@ impl Watcher {
             | Event::Notified { run, .. }
             | Event::Executed { run }
             | Event::SpawnFailed { run, .. } => of(run).is_none(),
-            Event::Exited { run, .. } => {
+            Event::OutOfMemory { run, .. } | Event::Exited { run, .. } => {
                 of(run).is_none_or(|run| run.exit.is_some() || run.is_seeking())
             }
             Event::MainSought { run, .. } => of(run).is_none_or(|run| !run.is_seeking()),
