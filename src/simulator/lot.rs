@@ -379,6 +379,11 @@ impl Lot {
     // --- what is done while it runs
 
     fn deeds(&mut self, plan: &mut Plan, names: &[&str]) {
+        // Of its own, so that all else is as it was without.
+        let mut provisional = Lot {
+            dice: Prng::new(plan.seed ^ 0x7e10_ad7e_10ad_7e10),
+            pace: self.pace,
+        };
         let minutes = (plan.length / plan.pace).as_secs().div_ceil(60);
         for fault in Fault::ALL {
             let weight = u64::from(plan.weights.of(fault));
@@ -407,7 +412,23 @@ impl Lot {
                 let at = self.time(plan.length);
                 let mut of = None;
                 let what = match fault {
-                    Fault::Reload => What::Reload(self.files(names, &plan.roles)),
+                    Fault::Reload => {
+                        let confirm = provisional.chance(500);
+                        let length = Duration::from_secs(provisional.of(&[5, 20, 60]) * self.pace);
+                        if confirm {
+                            // Somebody says so, in time or not, or does not.
+                            let words = provisional.of(&["confirm", "revert", "reload", "list"]);
+                            let after = provisional.below(2 * length.as_secs());
+                            plan.deeds.push(Deed {
+                                at: at + Duration::from_secs(after),
+                                fault,
+                                when: When::Now,
+                                what: What::Command(words.to_owned()),
+                                service: None,
+                            });
+                        }
+                        What::Reload(self.files(names, &plan.roles), confirm.then_some(length))
+                    }
                     Fault::Given if self.chance(600) => {
                         let at = self.below(names.len() as u64) as usize;
                         of = Some(names[at]);

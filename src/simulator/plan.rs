@@ -152,8 +152,9 @@ pub enum When {
 pub enum What {
     /// A command of the scenarios' language.
     Command(String),
-    /// These files anew (None: it is gone), and a reload when it is time.
-    Reload(Vec<(String, Option<Shape>)>),
+    /// These files anew (None: it is gone), and a reload when it is time; to be confirmed within so
+    /// long.
+    Reload(Vec<(String, Option<Shape>)>, Option<Duration>),
     /// An operator gives this definition.
     Set(String, Shape),
 }
@@ -200,7 +201,7 @@ impl Plan {
         plan.deeds
             .retain(|deed| deed.service.as_deref() != Some(name));
         for deed in &mut plan.deeds {
-            if let What::Reload(files) = &mut deed.what {
+            if let What::Reload(files, _) = &mut deed.what {
                 files.retain(|(file, _)| file != name);
             }
         }
@@ -307,7 +308,7 @@ impl World {
             What::Command(command) => {
                 self.command_when(deed.when, command);
             }
-            What::Reload(files) => {
+            What::Reload(files, confirm) => {
                 for (name, shape) in files {
                     match shape {
                         Some(shape) => {
@@ -322,7 +323,13 @@ impl World {
                         }
                     }
                 }
-                self.command_when(deed.when, "reload");
+                match confirm {
+                    Some(length) => {
+                        let line = format!("reload --confirm {}s", length.as_secs());
+                        self.command_when(deed.when, &line);
+                    }
+                    None => self.command_when(deed.when, "reload"),
+                }
             }
             What::Set(name, shape) => {
                 let text = shape.text(name, present);
