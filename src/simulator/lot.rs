@@ -383,6 +383,7 @@ impl Lot {
         let mut provisional = Lot {
             dice: Prng::new(plan.seed ^ 0x7e10_ad7e_10ad_7e10),
             pace: self.pace,
+            special: Vec::new(),
         };
         let minutes = (plan.length / plan.pace).as_secs().div_ceil(60);
         for fault in Fault::ALL {
@@ -413,21 +414,8 @@ impl Lot {
                 let mut of = None;
                 let what = match fault {
                     Fault::Reload => {
-                        let confirm = provisional.chance(500);
-                        let length = Duration::from_secs(provisional.of(&[5, 20, 60]) * self.pace);
-                        if confirm {
-                            // Somebody says so, in time or not, or does not.
-                            let words = provisional.of(&["confirm", "revert", "reload", "list"]);
-                            let after = provisional.below(2 * length.as_secs());
-                            plan.deeds.push(Deed {
-                                at: at + Duration::from_secs(after),
-                                fault,
-                                when: When::Now,
-                                what: What::Command(words.to_owned()),
-                                service: None,
-                            });
-                        }
-                        What::Reload(self.files(names, &plan.roles), confirm.then_some(length))
+                        let command = provisional.reload(plan, at);
+                        What::Reload(self.files(names, &plan.roles), command)
                     }
                     Fault::Given if self.chance(600) => {
                         let at = self.below(names.len() as u64) as usize;
@@ -452,6 +440,27 @@ impl Lot {
                 });
             }
         }
+    }
+
+    /// How it is reloaded then; and what is said of it later, in time or not, or never.
+    fn reload(&mut self, plan: &mut Plan, at: Duration) -> String {
+        let strict = if self.chance(150) { " --strict" } else { "" };
+        if self.chance(500) {
+            return format!("reload{strict}");
+        }
+        let length = self.of(&[5, 20, 60]) * self.pace;
+        let again = format!("reload --confirm {}s", 2 * length);
+        for _ in 0..self.below(3) {
+            let words = self.of(&["confirm", "revert", "reload", &again]);
+            plan.deeds.push(Deed {
+                at: at + Duration::from_secs(self.below(2 * length)),
+                fault: Fault::Reload,
+                when: self.when(),
+                what: What::Command(words.to_owned()),
+                service: None,
+            });
+        }
+        format!("reload{strict} --confirm {length}s")
     }
 
     fn when(&mut self) -> When {

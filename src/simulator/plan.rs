@@ -152,9 +152,8 @@ pub enum When {
 pub enum What {
     /// A command of the scenarios' language.
     Command(String),
-    /// These files anew (None: it is gone), and a reload when it is time; to be confirmed within so
-    /// long.
-    Reload(Vec<(String, Option<Shape>)>, Option<Duration>),
+    /// These files anew (None: it is gone), and this reload when it is time.
+    Reload(Vec<(String, Option<Shape>)>, String),
     /// An operator gives this definition.
     Set(String, Shape),
 }
@@ -308,7 +307,7 @@ impl World {
             What::Command(command) => {
                 self.command_when(deed.when, command);
             }
-            What::Reload(files, confirm) => {
+            What::Reload(files, command) => {
                 for (name, shape) in files {
                     match shape {
                         Some(shape) => {
@@ -323,13 +322,7 @@ impl World {
                         }
                     }
                 }
-                match confirm {
-                    Some(length) => {
-                        let line = format!("reload --confirm {}s", length.as_secs());
-                        self.command_when(deed.when, &line);
-                    }
-                    None => self.command_when(deed.when, "reload"),
-                }
+                self.command_when(deed.when, command);
             }
             What::Set(name, shape) => {
                 let text = shape.text(name, present);
