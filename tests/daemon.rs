@@ -8,6 +8,8 @@
 //! with a deadline that only a failure reaches. What needs root says so and is passed over without
 //! it, or fails under VITALD_TEST_REQUIRE=1.
 
+#[path = "daemon/acceptor.rs"]
+mod acceptor;
 #[path = "daemon/actor.rs"]
 mod actor;
 #[path = "daemon/client.rs"]
@@ -34,6 +36,8 @@ mod forking;
 mod health;
 #[path = "daemon/host.rs"]
 mod host;
+#[path = "daemon/hygiene.rs"]
+mod hygiene;
 #[path = "daemon/image.rs"]
 mod image;
 #[path = "daemon/init.rs"]
@@ -68,6 +72,8 @@ mod servers;
 mod shutdown;
 #[path = "daemon/simulate.rs"]
 mod simulate;
+#[path = "daemon/sockets.rs"]
+mod sockets;
 #[path = "daemon/speaker.rs"]
 mod speaker;
 #[path = "daemon/start_up.rs"]
@@ -76,5 +82,7 @@ mod start_up;
 mod stop;
 #[path = "daemon/takeover.rs"]
 mod takeover;
+#[path = "daemon/ties.rs"]
+mod ties;
 #[path = "daemon/upgrade.rs"]
 mod upgrade;

@@ -2,7 +2,9 @@
 //!
 //! Which keys need a restart is said in the key table and nowhere else.
 
-use crate::config::definition::{Definition, Directories, Hooks, Process, Ready, RetryPolicy};
+use crate::config::definition::{
+    Confine, Definition, Directories, Hooks, Process, Ready, RetryPolicy,
+};
 use crate::config::keys::{Key, Reload, log, retry_policy, service};
 use crate::config::log::Log;
 
@@ -28,6 +30,8 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         after,
         requires,
         wants,
+        // By its parts, below.
+        ties: _,
         process,
         stop_signal,
         stop_timeout,
@@ -40,6 +44,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         retry_policy,
         // By its parts, below.
         notify: _,
+        held: _,
         probes,
         log,
     } = old;
@@ -51,6 +56,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.note(&service::AFTER, *after != new.after);
     changed.note(&service::REQUIRES, *requires != new.requires);
     changed.note(&service::WANTS, *wants != new.wants);
+    changed.ties(old, new);
     changed.process(process, &new.process);
     changed.note(&service::STOP_SIGNAL, *stop_signal != new.stop_signal);
     changed.note(&service::STOP_TIMEOUT, *stop_timeout != new.stop_timeout);
@@ -65,6 +71,8 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.hooks(hooks, &new.hooks);
     changed.retry_policy(retry_policy, &new.retry_policy);
     changed.notify(old, new);
+    changed.note(&service::SOCKET, old.sockets() != new.sockets());
+    changed.note(&service::START_ON, old.start_on() != new.start_on());
     changed.note(&service::PROBE, *probes != new.probes);
     let none = Log::default();
     changed.log(
@@ -92,6 +100,15 @@ impl Changed {
         }
     }
 
+    fn ties(&mut self, old: &Definition, new: &Definition) {
+        self.note(&service::BEFORE, old.before() != new.before());
+        self.note(&service::MILESTONE, old.milestone() != new.milestone());
+        self.note(&service::AFTER_EXIT, old.after_exit() != new.after_exit());
+        self.note(&service::CONFLICTS, old.conflicts() != new.conflicts());
+        let (was, is) = (old.on_dependency(), new.on_dependency());
+        self.note(&service::ON_DEPENDENCY, was != is);
+    }
+
     fn process(&mut self, old: &Process, new: &Process) {
         let Process {
             user,
@@ -105,6 +122,7 @@ impl Changed {
             limits,
             nice,
             oom_score_adj,
+            confine,
             directories,
         } = old;
         self.note(&service::USER, *user != new.user);
@@ -118,6 +136,7 @@ impl Changed {
         self.note(&service::LIMITS, *limits != new.limits);
         self.note(&service::NICE, *nice != new.nice);
         self.note(&service::OOM_SCORE_ADJ, *oom_score_adj != new.oom_score_adj);
+        self.confine(confine, &new.confine);
         let Directories {
             runtime,
             mode,
@@ -130,6 +149,23 @@ impl Changed {
             &service::RUNTIME_DIRECTORY_PRESERVE,
             *preserve != new.preserve,
         );
+    }
+
+    fn confine(&mut self, old: &Confine, new: &Confine) {
+        let Confine {
+            no_new_privs,
+            capabilities,
+            read_only,
+            writable,
+            private_tmp,
+            secrets,
+        } = old;
+        self.note(&service::NO_NEW_PRIVS, *no_new_privs != new.no_new_privs);
+        self.note(&service::CAPABILITIES, *capabilities != new.capabilities);
+        self.note(&service::READ_ONLY, *read_only != new.read_only);
+        self.note(&service::WRITABLE, *writable != new.writable);
+        self.note(&service::PRIVATE_TMP, *private_tmp != new.private_tmp);
+        self.note(&service::SECRETS, *secrets != new.secrets);
     }
 
     fn notify(&mut self, old: &Definition, new: &Definition) {
@@ -291,11 +327,16 @@ mod tests {
             "runtime_directory" => "['x']",
             "runtime_directory_mode" => "'700'\nruntime_directory = ['x']",
             "runtime_directory_preserve" => "'yes'",
-            "after" | "requires" | "wants" | "groups" => "['x']",
+            "after" | "requires" | "wants" | "groups" | "before" | "milestone" | "after_exit"
+            | "conflicts" => "['x']",
+            "on_dependency" => "'restart'",
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",
             "env" => "{ A = '1' }",
-            "inherit_env" => "true",
+            "inherit_env" | "no_new_privs" | "read_only" | "private_tmp" => "true",
+            "capabilities" => "['kill']",
+            "writable" => "['/x']\nread_only = true",
+            "secrets" => "{ a = '/x' }",
             "autostart" => "false",
             "limits" => "{ nofile = 7 }",
             "nice" | "oom_score_adj" => "7",
@@ -307,6 +348,8 @@ mod tests {
             "notify_fd" => "7\nready = 'fd'",
             "notify_access" => "'main'",
             "fd_store_max" => "7",
+            "socket" => "[{ listen = 'tcp:1' }]",
+            "start_on" => "'connection'",
             "log_to" => "'syslog'",
             "log_files" => "7",
             "log_time" | "log_prefix" | "log_stderr" | "log_priority" => other_word(name),
@@ -319,9 +362,10 @@ mod tests {
             _ => "7000",
         };
         for key in service::ALL {
+            // What a connection starts has sockets; only a oneshot is undone.
             let old = match key.name {
-                // Only a oneshot has it.
                 "undo" => "exec = 'a'\nkind = 'oneshot'",
+                "start_on" => "exec = 'a'\nsocket = [{ listen = 'tcp:1' }]",
                 _ => "exec = 'a'",
             };
             let new = match key.name {

@@ -6,6 +6,7 @@
 //! `set::join` checks all files against each other. Typed readers are used instead of serde, so
 //! that all errors of a file come at once, each with its line.
 
+pub mod capabilities;
 pub mod definition;
 pub mod diff;
 mod from_json;
@@ -25,7 +26,9 @@ mod service;
 pub mod set;
 pub mod settings;
 pub mod show;
+pub mod socket;
 mod target;
+pub mod ties;
 mod tree;
 mod values;
 mod words;
@@ -35,7 +38,7 @@ pub use log::{
     FACILITIES, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, RateLimit, SEVERITIES,
     Severity,
 };
-pub use service::Relation;
+pub use ties::{OnDependency, Relation, Ties};
 
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,10 @@ impl Engine {
                     free: self.is_free(id),
                 }
             }
+            Some(stop) if stop.final_stop && stop.cause == Cause::Dependency => {
+                self.service_mut(id).trouble = "stopped with what it requires".into();
+                Next::Exited
+            }
             Some(stop) if stop.final_stop => {
                 let used = budget_words(&definition.retry_policy, self.service(id).attempts);
                 self.service_mut(id).trouble = format!("budget {used}").into();
@@ -79,16 +83,29 @@ impl Engine {
         };
         let follows = matches!(next, Next::Start { .. } | Next::Wait);
         let preserve = made.process.directories.preserve;
-        if made.process.directories.are_passing()
-            && (undefined || follows && preserve == Preserve::No)
-        {
+        let runtime = made.process.directories.are_passing()
+            && (undefined || follows && preserve == Preserve::No);
+        if runtime || made.process.confine.has_directories() {
             self.effects.push(Effect::RemoveDirectories {
                 service: id,
+                runtime,
                 definition: made,
             });
         }
         let failed_to_undo = (undone && failed).then(|| detail.clone());
+        let listens = next == Next::Exited && definition.starts_on_connection();
+        let next = match listens {
+            true => Next::Listen,
+            false => next,
+        };
+        if listens {
+            // Through the rest that follows, they stay open.
+            self.service_mut(id).sockets = table::Sockets::Again;
+        }
         self.cue(id, Cue::Gone(next), begin, detail);
+        if listens {
+            self.listen_again(id);
+        }
         if let Some(words) = failed_to_undo.filter(|_| self.service(id).run.is_none()) {
             // Stopped all the same; and that it is not undone is shown.
             self.service_mut(id).trouble = words;

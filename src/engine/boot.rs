@@ -91,6 +91,7 @@ impl Engine {
                 self.want_requirements(id);
             }
         }
+        self.arbitrate();
         for id in self.ids() {
             self.mind_target(id);
             let state = self.service(id).state;
@@ -116,8 +117,10 @@ impl Engine {
     /// What a service that is wanted requires and wants is wanted too, unless an operator said no.
     pub(super) fn want_requirements(&mut self, id: ServiceId) {
         for other in self.graph.started_with(id) {
+            let rival = self.wanted_rival(other);
             let service = self.service_mut(other);
-            if service.wanted == Wanted::Stop && service.wanted_by.is_empty() {
+            let unsaid = service.wanted_by.is_empty() && rival.is_none();
+            if service.wanted == Wanted::Stop && unsaid {
                 service.wanted = Wanted::Start;
             }
         }
@@ -143,6 +146,7 @@ impl Engine {
             wanted_at_ms: 0,
             once: false,
             at_boot: None,
+            pinned: false,
             state: State::Inactive,
             cause: Cause::Boot,
             since: self.now,
@@ -161,6 +165,7 @@ impl Engine {
             unit,
             watchdog_unit: None,
             stored: None,
+            sockets: super::table::Sockets::Closed,
             probe_units: Box::new([]),
             transitions: VecDeque::new(),
             decisions: VecDeque::new(),
@@ -219,6 +224,7 @@ impl Engine {
         service.wanted = wanted;
         service.wanted_by = record.by.clone();
         service.wanted_at_ms = record.at_wall_ms;
+        service.pinned = record.pinned;
     }
 }
 
@@ -232,6 +238,7 @@ pub(super) fn fallback_definition() -> Definition {
         after: Box::new([]),
         requires: Box::new([]),
         wants: Box::new([]),
+        ties: None,
         process: Process::default(),
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),
@@ -252,6 +259,7 @@ pub(super) fn fallback_definition() -> Definition {
             on_exhausted_exec: None,
         },
         notify: None,
+        held: None,
         log: None,
         probes: Box::new([]),
     }

@@ -34,6 +34,8 @@ impl Engine {
 
     /// The definition is gone: the service is stopped, what the operator wanted is remembered.
     pub(super) fn remove(&mut self, id: ServiceId) {
+        // As long as it is known who they are.
+        self.take_down(id);
         // By the definition that it had.
         self.cue_undo(id, Cause::Config, REMOVED);
         let service = self.service_mut(id);
@@ -48,6 +50,7 @@ impl Engine {
     fn leave(&mut self, id: ServiceId) {
         self.leaving.retain(|(who, _)| *who != id);
         self.cue(id, Cue::Stop, Cause::Config, REMOVED.into());
+        self.mind_sockets(id);
         self.mark(id);
     }
 

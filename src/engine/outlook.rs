@@ -25,6 +25,7 @@ impl Engine {
             State::Running if self.phase(id).is_some() => Some("reload timeout"),
             State::Stopping if self.phase(id) == Some(Purpose::StopExec) => Some("stop signal"),
             State::Stopping if self.phase(id) == Some(Purpose::Undo) => Some("undo timeout"),
+            State::Stopping if !self.waited_with(id).is_empty() => Some("stop signal"),
             State::Stopping => Some("SIGKILL"),
             State::Starting if self.phase(id).is_some() => Some("pre_start timeout"),
             State::Starting if service.run.is_none() => Some("next try to spawn"),
@@ -109,6 +110,10 @@ impl Engine {
             State::Stopping if self.phase(id) == Some(Purpose::Undo) => {
                 format!("its end when undo has ended, which is killed in {left}")
             }
+            State::Stopping if !self.waited_with(id).is_empty() => {
+                let names = self.waited_with(id);
+                format!("its stop signal when {names} are gone, in {left} at the latest")
+            }
             State::Stopping if due.is_some() => format!("SIGKILL in {left}, if it lives on"),
             State::Stopping => "its end".to_owned(),
             State::Starting if self.phase(id).is_some() => {
@@ -146,6 +151,11 @@ impl Engine {
                 )
             }
             State::Failed => format!("nothing by itself; `start {name}` tries again"),
+            State::Inactive if self.is_listening(id) => {
+                let definition = service.definition.as_ref();
+                let places = definition.map_or(String::new(), |d| sockets::places(d));
+                format!("a start, when somebody connects to {places}; `start {name}` starts it now")
+            }
             State::Exited | State::Inactive if service.wanted == Wanted::Stop => {
                 format!("nothing by itself: it is wanted stopped until `start {name}`")
             }

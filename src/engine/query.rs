@@ -1,17 +1,17 @@
 //! What is shown: plain data made from the engine's tables. Reads only.
 
 use super::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status, StoryLine, WatchdogStatus,
-    Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, SocketStatus, Status, StoryLine,
+    WatchdogStatus, Why,
 };
-use super::table::Run;
+use super::table::{Run, Sockets};
 use super::*;
 use crate::config::{KillMode, Kind, OnUnhealthy};
 use crate::exit::Exit;
 use crate::probe::Outcome;
 use crate::service::gate::Ruling;
 use crate::service::health::Health;
-use crate::service::state::State;
+use crate::service::state::{Cause, State};
 use crate::time::{Wall, micros, millis, rfc3339_ms};
 
 impl Engine {
@@ -109,6 +109,7 @@ impl Engine {
             at_boot: service.at_boot.map(|wanted| wanted.word().to_owned()),
             wanted_by: said.then(|| service.wanted_by.to_string()),
             wanted_at: said.then(|| rfc3339_ms(service.wanted_at_ms)),
+            pinned: service.pinned,
             state: service.state.word().to_owned(),
             phase: self.phase(id).map(|purpose| purpose.word().to_owned()),
             cause: service.cause.word().to_owned(),
@@ -138,6 +139,8 @@ impl Engine {
                 .map(|told| told.status.to_string()),
             says: live.and_then(Run::says),
             watchdog: live.and_then(|r| self.watchdog_status(id, r, wall.now)),
+            listening: self.is_listening(id),
+            sockets: self.socket_statuses(id),
             stored_fds: service.stored.unwrap_or(0),
             gate: self.gate_status(id, wall.now),
             next,
@@ -154,6 +157,19 @@ impl Engine {
                 .or(self.held_back.get(&id).map(|words| &**words))
                 .map(str::to_owned),
         }
+    }
+
+    fn socket_statuses(&self, id: ServiceId) -> Vec<SocketStatus> {
+        let service = self.service(id);
+        let open = matches!(service.sockets, Sockets::Open | Sockets::Watched);
+        let sockets = service.definition.iter().flat_map(|d| d.sockets().iter());
+        sockets
+            .map(|socket| SocketStatus {
+                name: socket.name.to_string(),
+                listen: socket.listen.to_string(),
+                open,
+            })
+            .collect()
     }
 
     fn shown_health(&self, id: ServiceId) -> Option<String> {
@@ -191,9 +207,12 @@ impl Engine {
                     .or_else(|| run.and_then(|run| no_verdict(run, wall)))
                     .unwrap_or_default()
             }
+            State::Exited if service.cause == Cause::Dependency => service.trouble.to_string(),
             // Stopped, and what it did is not undone.
             State::Inactive if service.trouble.starts_with("undo: ") => service.trouble.to_string(),
-            State::Inactive | State::Blocked | State::Backoff | State::Exited => String::new(),
+            State::Inactive if self.is_listening(id) => service.trouble.to_string(),
+            State::Inactive => self.yields_to(id).unwrap_or_default(),
+            State::Blocked | State::Backoff | State::Exited => String::new(),
         };
         (!words.is_empty()).then_some(words)
     }

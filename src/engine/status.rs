@@ -17,6 +17,8 @@ pub struct Status {
     /// Who said so last, when (RFC 3339); null when nobody did (autostart).
     pub wanted_by: Option<String>,
     pub wanted_at: Option<String>,
+    /// Nothing but a word about it changes that.
+    pub pinned: bool,
     /// `inactive` `blocked` `starting` `running` `stopping` `backoff` `exited` `failed`.
     pub state: String,
     /// The command of it that is under way: `pre_start` `stop_exec` `post_stop` `reload_exec`
@@ -42,6 +44,10 @@ pub struct Status {
     pub says: Option<String>,
     /// Null: it has none.
     pub watchdog: Option<WatchdogStatus>,
+    /// It is inactive, and a connection to one of its sockets starts it.
+    pub listening: bool,
+    /// What is held for it.
+    pub sockets: Vec<SocketStatus>,
     /// Descriptors that are kept for its next run.
     pub stored_fds: u16,
     pub gate: Option<GateStatus>,
@@ -113,6 +119,16 @@ pub struct WatchdogStatus {
     pub due_in_ms: Option<u64>,
     /// How it was missed.
     pub reason: Option<String>,
+}
+
+/// A socket that is held for a service.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SocketStatus {
+    pub name: String,
+    /// `tcp:127.0.0.1:8080`
+    pub listen: String,
+    pub open: bool,
 }
 
 /// The gate's last word on this run, while it stands.
@@ -212,4 +228,44 @@ pub struct ReloadStatus {
     /// When (RFC 3339) and why it went back.
     pub went_back_at: Option<String>,
     pub why: Option<String>,
+}
+
+/// A service and what ties it to others: `service.graph`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tied {
+    pub name: String,
+    pub state: String,
+    pub health: Option<String>,
+    pub pinned: bool,
+    /// What it waits for before it starts; null: nothing.
+    pub waits_for: Option<String>,
+    pub ties: Vec<Tie>,
+    /// Null: it did not start yet.
+    pub started: Option<Started>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tie {
+    /// `requires`, `milestone`, `wants`, `after`, `before` (the other is before it), `after_exit`,
+    /// `conflicts`.
+    pub key: String,
+    pub name: String,
+}
+
+/// How it got started; times count from the first service that was to start.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Started {
+    pub run: u32,
+    pub cause: String,
+    /// RFC 3339.
+    pub at: String,
+    /// When it was to start.
+    pub asked_ms: u64,
+    /// When nothing was in its way any more.
+    pub spawned_ms: u64,
+    /// When it was ready, a oneshot done; null: not yet.
+    pub ready_ms: Option<u64>,
 }

@@ -37,6 +37,8 @@ pub struct Service {
     pub once: bool,
     /// What is wanted now is so until the next boot; what is from then on.
     pub at_boot: Option<Wanted>,
+    /// Only a word about itself changes that.
+    pub pinned: bool,
     /// Written only by `Engine::put`.
     pub state: State,
     pub cause: Cause,
@@ -67,6 +69,7 @@ pub struct Service {
     pub watchdog_unit: Option<Unit>,
     /// Descriptors that are kept for it; None: none.
     pub stored: Option<u16>,
+    pub sockets: Sockets,
     pub probe_units: Box<[Unit]>,
     pub transitions: VecDeque<Transition>,
     pub decisions: VecDeque<Decision>,
@@ -82,6 +85,27 @@ pub enum Exhausted {
     /// It is to be run, or is being started.
     Due,
     Told,
+}
+
+/// How the sockets stand that are held for a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sockets {
+    /// They are closed, or there are none.
+    #[default]
+    Closed,
+    /// For a run that is to begin.
+    Asked,
+    /// To be watched.
+    Wanted,
+    /// The same, after a run that ended well.
+    Again,
+    Open,
+    /// Watched, as they were defined before.
+    Outdated,
+    /// They could not all be opened, or had back.
+    Partly,
+    /// Open, and whoever comes starts it.
+    Watched,
 }
 
 /// An allowed health restart: which decision, and which run it ended. A later run tells whether
@@ -185,13 +209,16 @@ pub struct Told {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stop {
     pub cause: Cause,
-    /// Do not start it again although it is wanted: the budget is spent, and so it was defined.
+    /// Do not start it again although it is wanted: the budget is spent, or what it requires went
+    /// down, and so it was defined.
     pub final_stop: bool,
     /// An operator said stop: a start that follows is no restart.
     pub wanted: bool,
     /// The operator asked for a start meanwhile: at once, whatever ended it.
     pub then_start: bool,
     pub killed: bool,
+    /// It begins when those are gone who go down with it; until then the deadline is that of this.
+    pub waits: bool,
     /// When SIGKILL is due, or was sent.
     pub deadline: Time,
     /// What is left is being ended by a helper.
@@ -237,12 +264,11 @@ impl Service {
                         .as_ref()
                         .is_some_and(|e| e.exit == Exit::Code(0))
             }
-            State::Inactive
-            | State::Blocked
-            | State::Starting
-            | State::Stopping
-            | State::Backoff
-            | State::Failed => false,
+            // Whoever needs it connects to it, and that starts it.
+            State::Inactive => self.sockets == Sockets::Watched,
+            State::Blocked | State::Starting | State::Stopping | State::Backoff | State::Failed => {
+                false
+            }
         }
     }
 
@@ -445,6 +471,7 @@ impl Stop {
             wanted: false,
             then_start: false,
             killed: false,
+            waits: false,
             deadline,
             sweeping: false,
         }

@@ -27,6 +27,7 @@ mod mischief;
 pub mod plan;
 mod script;
 pub mod shrink;
+mod sockets;
 mod store;
 mod transcript;
 mod watcher;
@@ -263,6 +264,7 @@ impl World {
         self.queue
             .retain(|_, happening| !matches!(happening, Happening::Told(_) | Happening::Ghost(_)));
         self.tickets.clear();
+        self.kernel.daemon_let_go(false);
         self.store.daemon_died();
         if let Some(mischief) = &mut self.mischief {
             mischief.daemon_died();
@@ -468,6 +470,7 @@ impl World {
                 }
                 self.handle(event);
                 self.find_hooks(&commanded);
+                self.find_sockets();
             }
             Happening::HookDies {
                 service,
@@ -576,7 +579,12 @@ impl World {
                     self.happens(Duration::from_secs(5), Happening::Boots);
                 }
             }
-            Effect::Forget { .. } | Effect::Unstore { .. } | Effect::RemoveDirectories { .. } => {}
+            Effect::Forget { service } => {
+                if let Some(engine) = &self.engine {
+                    self.kernel.unlisten(engine.name(service));
+                }
+            }
+            Effect::Unstore { .. } | Effect::RemoveDirectories { .. } => {}
             Effect::CheckExpired { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {
@@ -595,6 +603,8 @@ impl World {
             | Effect::KillTree { .. }
             | Effect::FindMain { .. }
             | Effect::TellExhausted { .. }
+            | Effect::Listen { .. }
+            | Effect::Unlisten { .. }
             | Effect::Check { .. }
             | Effect::CheckCancelled { .. } => {
                 let Some(engine) = self.engine.as_ref() else {

@@ -51,10 +51,12 @@ pub enum Fault {
     Given,
     /// A process is in an uninterruptible sleep: it does nothing, nor does it die.
     Stuck,
+    /// People connect to listening sockets, which cannot be opened, or are not served.
+    Connect,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 19] = [
         Fault::Fork,
         Fault::Exec,
         Fault::Late,
@@ -73,6 +75,7 @@ impl Fault {
         Fault::Disk,
         Fault::Given,
         Fault::Stuck,
+        Fault::Connect,
     ];
 }
 
@@ -119,7 +122,7 @@ pub struct Shape {
     pub keys: String,
     /// `[retry_policy]` and `[[probe]]`.
     pub tables: String,
-    /// `requires`, `wants`, `after`, by name.
+    /// `requires`, `wants`, `after` and so on, by name.
     pub relations: Vec<(&'static str, String)>,
     /// It does not parse.
     pub broken: bool,
@@ -171,7 +174,15 @@ impl Shape {
         if self.broken {
             text.push_str("no_such_key = 1\n");
         }
-        for key in ["requires", "wants", "after"] {
+        for key in [
+            "requires",
+            "wants",
+            "after",
+            "before",
+            "milestone",
+            "after_exit",
+            "conflicts",
+        ] {
             let of = self.relations.iter().filter(|(k, _)| *k == key);
             let names: Vec<String> = of
                 .filter(|(_, other)| present.contains(other))
@@ -280,6 +291,9 @@ impl Script {
         }
         if let Some(left) = self.leaves {
             lines.push(format!("leaves {{}} {left}"));
+        }
+        if self.deaf {
+            lines.push("deaf {}".to_owned());
         }
         for other in &self.leans_on {
             lines.push(format!("leans-on {{}} {other}"));

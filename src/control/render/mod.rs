@@ -10,11 +10,13 @@ mod story;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ties;
 
 pub use forecast::{elapsed, forecast, forecast_in_short};
 pub use pages::{daemon, done, page, pong};
 pub use story::{event_line, event_words, story, why};
 pub use table::{overview, table};
+pub use ties::{blame, dot, tree};
 
 use crate::engine::status::Status;
 use crate::time::spoken;
@@ -184,6 +186,7 @@ fn state_words(status: &Status) -> String {
     match &status.phase {
         _ if is_degraded(status) => format!("{} (unhealthy)", status.state),
         Some(phase) => format!("{} ({})", clean(&status.state), clean(phase)),
+        None if status.listening => format!("{} (listening)", clean(&status.state)),
         None => clean(&status.state),
     }
 }

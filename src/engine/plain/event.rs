@@ -37,6 +37,8 @@ variants! { Event {
     MainSought { run sought }
     Notified { run says }
     Stored { service held }
+    Listening { service waits error }
+    Connected { service socket }
     HookSpawned { run hook pid started }
     HookEnded { run hook end }
     ExhaustedTold { service }
@@ -96,6 +98,8 @@ variants! { Command {
     Once { service }
     Restart { service }
     Reset { service }
+    Pin { service }
+    Unpin { service }
     Reload { service }
     Signal { service signal }
     ProbeRun { service probe }
@@ -115,7 +119,7 @@ variants! { put Effect {;
     Keep { seq reload }
     Spawn { run, skips definition }
     FindMain { run, skips definition }
-    RemoveDirectories { service, skips definition }
+    RemoveDirectories { service runtime, skips definition }
     Signal { run pid signal group }
     Hook { run hook main end, skips definition }
     HookSignal { run hook signal }
@@ -126,6 +130,8 @@ variants! { put Effect {;
     CheckCancelled { check }
     Answer { ticket answer }
     TellExhausted { service reason, skips definition }
+    Listen { service watch, skips definition }
+    Unlisten { service }
     Unstore { service }
     Forget { service }
     Exit { code }

@@ -7,7 +7,8 @@ use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
-    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Standing, Stop, Told, Watch,
+    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop, Told,
+    Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
@@ -35,6 +36,7 @@ fields! { Engine {
     names: BTreeMap::new(),
     graph: no_graph(),
     held_back: BTreeMap::new(),
+    conflicts: BTreeMap::new(),
     // Empty between two events.
     dirty: Vec::new(),
     pledge: None,
@@ -50,11 +52,13 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot
+    once at_boot sockets pinned
 } skips {
     definition: None,
     given: None,
 } }
+
+variants! { Sockets { Closed Asked Wanted Again Open Outdated Partly Watched;; } }
 
 variants! { Exhausted { No Due Told;; } }
 
@@ -71,7 +75,7 @@ fields! { Run {
     definition: no_definition(),
 } }
 
-fields! { Stop { cause final_stop wanted then_start killed deadline sweeping } }
+fields! { Stop { cause final_stop wanted then_start killed deadline sweeping } may { waits } }
 
 fields! { Told {
     ready doubt reloading stopping status status_at errno main period streak missed late_mark extended

@@ -3,7 +3,9 @@
 //! Budget and refund, streaks, the stability window and the delay are worked out here from what
 //! went in (events) and from what was done (effects), never from the engine's tables.
 
+use super::sockets::SocketBook;
 use crate::config::{Definition, KillMode, Kind, OnUnhealthy, Probe, Ready, Restart};
+use crate::engine::status::Status;
 use crate::exit::Exit;
 use crate::id::Pid;
 use crate::probe::Outcome;
@@ -22,6 +24,8 @@ pub struct Book {
     pub wanted: Option<bool>,
     /// An operator said so, for good.
     pub said: bool,
+    /// Only a word about itself moves it.
+    pub pinned: bool,
     /// What the last answer promised to be durable.
     pub durable: Option<bool>,
     /// An operator gave this definition; whether a file is what counts.
@@ -55,6 +59,9 @@ pub struct Book {
     pub idle: bool,
     /// Fully known to work when last seen.
     pub satisfied: bool,
+    pub sockets: SocketBook,
+    /// All that was shown then.
+    pub seen: Option<Status>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +110,8 @@ pub struct RunBook {
 pub enum By {
     Operator,
     Config,
+    /// What it requires went down.
+    Dependency,
     /// It ended by itself and left others behind.
     Itself,
     /// Us.
@@ -124,6 +133,8 @@ pub struct StopBook {
     pub owed: Option<Duration>,
     pub killed: bool,
     pub then_start: bool,
+    /// It begins when those are gone who go down with it, or then.
+    pub waits: Option<Time>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -303,7 +314,7 @@ impl RunBook {
             By::Health | By::Exhausted => definition
                 .health_stop_timeout
                 .unwrap_or(definition.stop_timeout),
-            By::Operator | By::Config | By::Itself => definition.stop_timeout,
+            By::Operator | By::Config | By::Dependency | By::Itself => definition.stop_timeout,
         }
     }
 
@@ -404,6 +415,7 @@ impl Book {
         self.present = false;
         self.stopped();
         self.said = false;
+        self.pinned = false;
         self.durable = None;
     }
 
@@ -451,18 +463,31 @@ impl Book {
                     (Restart::OnFailure, _) => !exit.is_clean(),
                     (Restart::Always, _) => true,
                 };
+                let well = match definition.restart {
+                    _ if definition.kind == Kind::Oneshot && exit == Exit::Code(0) => true,
+                    Restart::Never => exit == Exit::Code(0),
+                    Restart::OnFailure | Restart::Always => !due,
+                };
+                self.sockets.ended_well = well && definition.starts_on_connection();
                 self.excused = false;
                 self.charged = may && due && self.has_budget();
                 self.spent += u32::from(self.charged);
             }
             Some((By::Exhausted, _)) => self.charged = false,
             Some((By::Health, _)) => self.charged &= may,
-            Some((By::Operator | By::Config, _)) => {}
+            Some((By::Operator | By::Config | By::Dependency, _)) => {}
         }
         self.not_before = now + least_delay(&definition, self.spent);
         if !self.charged {
             self.not_before = now;
         }
+    }
+
+    /// The delay of the attempt that was spent, from now on.
+    pub fn delay_from(&mut self, now: Time) {
+        let delay = self.definition.as_ref().filter(|_| self.charged);
+        let delay = delay.map(|definition| least_delay(definition, self.spent));
+        self.not_before = now + delay.unwrap_or_default();
     }
 }
 
