@@ -87,7 +87,7 @@ impl Watcher {
         };
         if reload.is_open() {
             self.step.verdict |= reload.verdict.is_some();
-            for kept in &mut self.kept {
+            if let Some(kept) = &mut self.kept {
                 kept.until = reload.until.min(kept.until);
                 kept.watched = watched(reload);
             }
