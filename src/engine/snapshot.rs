@@ -190,6 +190,9 @@ pub struct ReloadRecord {
     pub at_wall_ms: u64,
     /// It goes back then; of this boot.
     pub until: Time,
+    /// Why it goes back before its time was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Box<str>>,
     /// What the operator allowed, in milliseconds.
     pub length_ms: u64,
     /// Tells the files that were read from others.

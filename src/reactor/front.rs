@@ -445,6 +445,10 @@ fn log_own(answer: &Answer) {
 fn reload_line(reload: Option<&ReloadRecord>, wall: Wall) -> StoryLine {
     let (to, at, detail) = match reload.map(|reload| (reload, &reload.went_back)) {
         Some((_, Some(back))) => ("previous", back.at, format!("went back: {}", back.why)),
+        Some((open, None)) if open.verdict.is_some() => {
+            let why = open.verdict.as_deref().unwrap_or_default();
+            ("provisional", wall.now, format!("is to go back: {why}"))
+        }
         Some((open, None)) => {
             let names: Vec<&str> = open.before.iter().map(|before| &*before.name).collect();
             let detail = format!("by {}, to be confirmed: {}", open.by, names.join(", "));

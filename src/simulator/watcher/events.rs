@@ -634,11 +634,6 @@ impl Watcher {
         if self.shutting {
             return By::Operator;
         }
-        // A reload may go back because of that, in the same event.
-        let ruled = matches!(cause, "unhealthy" | "start_timeout" | "watchdog");
-        if ruled && self.goes_back() {
-            return By::Health;
-        }
         if undefined {
             return By::Config;
         }

@@ -122,7 +122,8 @@ impl Watcher {
             wrong.extend(self.check_followers(now, engine));
         }
         wrong.extend(self.reload_stands(now, engine));
-        if self.step.timers {
+        // To go back is all that such an event does; the timers' turn is the next one.
+        if self.step.timers && !self.goes_back() {
             for (name, book) in &mut self.books {
                 owes(book, now, self.late);
                 let overlooked = book
