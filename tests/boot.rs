@@ -6,6 +6,8 @@
 
 #[path = "boot/archive.rs"]
 mod archive;
+#[path = "boot/limits.rs"]
+mod limits;
 #[path = "boot/machine.rs"]
 mod machine;
 

@@ -12,6 +12,8 @@
 mod acceptor;
 #[path = "daemon/actor.rs"]
 mod actor;
+#[path = "daemon/cgroups.rs"]
+mod cgroups;
 #[path = "daemon/client.rs"]
 mod client;
 #[path = "daemon/commands.rs"]

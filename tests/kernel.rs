@@ -4,6 +4,9 @@
 //! A test forks children of its own and waits only for those by number or pidfd; what concerns all
 //! children of a process runs in a child (`alone`).
 
+#[path = "kernel/cgroup.rs"]
+mod cgroup;
+
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, sockopt};
 use std::fs::{self, File, OpenOptions};

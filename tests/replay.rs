@@ -186,7 +186,7 @@ const KEPT: [&str; 5] = [
 ];
 
 /// What the engine once got wrong.
-const BUGS: [&str; 20] = [
+const BUGS: [&str; 21] = [
     "asked_again_after_the_return",
     "broken_file_over_a_death",
     "chain_while_starting",
@@ -196,6 +196,7 @@ const BUGS: [&str; 20] = [
     "overdue_judged_afresh",
     "ready_by_what_it_is_now",
     "recovered_over_a_death",
+    "reload_back_and_delete",
     "reload_before_the_spawn",
     "reload_requires_before_the_spawn",
     "reload_while_stopping",

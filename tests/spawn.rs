@@ -12,6 +12,8 @@ mod errors;
 mod life;
 #[path = "spawn/rig.rs"]
 mod rig;
+#[path = "spawn/rooms.rs"]
+mod rooms;
 #[path = "spawn/trees.rs"]
 mod trees;
 
@@ -92,6 +94,7 @@ fn a_child_has_descriptors_0_to_2_and_the_declared_ones_only() {
             fds: &[a, b, c],
             fd_at: None,
             pid_env: &[],
+            room: None,
             env: &[],
         });
         let spawned = spawned.unwrap();

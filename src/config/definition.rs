@@ -184,6 +184,27 @@ pub struct Process {
     pub oom_score_adj: Option<i16>,
     pub directories: Directories,
     pub confine: Confine,
+    /// None: no limits.
+    pub resources: Option<Box<Resources>>,
+}
+
+impl Process {
+    pub fn resources(&self) -> Resources {
+        self.resources.as_deref().copied().unwrap_or_default()
+    }
+}
+
+/// What all processes of a service together may use; None: no limit. By its cgroup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Resources {
+    /// Bytes.
+    pub memory_max: Option<u64>,
+    pub memory_high: Option<u64>,
+    /// Percent of one processor.
+    pub cpu_max: Option<u32>,
+    /// 1 to 10,000.
+    pub cpu_weight: Option<u16>,
+    pub pids_max: Option<u32>,
 }
 
 impl Confine {

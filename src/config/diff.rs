@@ -3,7 +3,7 @@
 //! Which keys need a restart is said in the key table and nowhere else.
 
 use crate::config::definition::{
-    Confine, Definition, Directories, Hooks, Process, Ready, RetryPolicy,
+    Confine, Definition, Directories, Hooks, Process, Ready, Resources, RetryPolicy,
 };
 use crate::config::keys::{Key, Reload, log, retry_policy, service};
 use crate::config::log::Log;
@@ -123,6 +123,7 @@ impl Changed {
             nice,
             oom_score_adj,
             confine,
+            resources: _,
             directories,
         } = old;
         self.note(&service::USER, *user != new.user);
@@ -137,6 +138,7 @@ impl Changed {
         self.note(&service::NICE, *nice != new.nice);
         self.note(&service::OOM_SCORE_ADJ, *oom_score_adj != new.oom_score_adj);
         self.confine(confine, &new.confine);
+        self.resources(&old.resources(), &new.resources());
         let Directories {
             runtime,
             mode,
@@ -166,6 +168,21 @@ impl Changed {
         self.note(&service::WRITABLE, *writable != new.writable);
         self.note(&service::PRIVATE_TMP, *private_tmp != new.private_tmp);
         self.note(&service::SECRETS, *secrets != new.secrets);
+    }
+
+    fn resources(&mut self, old: &Resources, new: &Resources) {
+        let Resources {
+            memory_max,
+            memory_high,
+            cpu_max,
+            cpu_weight,
+            pids_max,
+        } = old;
+        self.note(&service::MEMORY_MAX, *memory_max != new.memory_max);
+        self.note(&service::MEMORY_HIGH, *memory_high != new.memory_high);
+        self.note(&service::CPU_MAX, *cpu_max != new.cpu_max);
+        self.note(&service::CPU_WEIGHT, *cpu_weight != new.cpu_weight);
+        self.note(&service::PIDS_MAX, *pids_max != new.pids_max);
     }
 
     fn notify(&mut self, old: &Definition, new: &Definition) {
@@ -339,7 +356,9 @@ mod tests {
             "secrets" => "{ a = '/x' }",
             "autostart" => "false",
             "limits" => "{ nofile = 7 }",
-            "nice" | "oom_score_adj" => "7",
+            "nice" | "oom_score_adj" | "cpu_weight" | "pids_max" => "7",
+            "memory_max" | "memory_high" => "'7M'",
+            "cpu_max" => "'7%'",
             "stop_signal" | "reload_signal" => "'INT'",
             "pre_start" | "stop_exec" | "post_stop" | "reload_exec" => "'x'",
             "restart" => "'never'",

@@ -11,6 +11,14 @@ const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
     ("binds_to", "write `requires`, and on_dependency = \"stop\""),
     ("cmd", "the command is `exec`"),
     ("command", "the command is `exec`"),
+    (
+        "cpu_limit",
+        "write `cpu_max`, in percent of one processor: \"150%\"",
+    ),
+    (
+        "cpu_quota",
+        "write `cpu_max`, in percent of one processor: \"150%\"",
+    ),
     ("cwd", "the directory is `working_dir`"),
     (
         "dependencies",
@@ -39,6 +47,7 @@ const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
         "max_restarts",
         "write `max_attempts` in `retry_policy`; for any number \"unlimited\", not 0",
     ),
+    ("memory_limit", "write `memory_max`"),
     ("name", "a service is called by its file's name: remove it"),
     ("oneshot", "write kind = \"oneshot\""),
     (
@@ -60,6 +69,7 @@ const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
         "write `stop_timeout_ms`, in milliseconds",
     ),
     ("signal", "the signal is `stop_signal`"),
+    ("tasks_max", "write `pids_max`"),
     ("test", "write a `probe` of type \"exec\""),
     ("waits_for", "write `wants`"),
     ("working_directory", "the directory is `working_dir`"),

@@ -60,6 +60,12 @@ pub enum Takes {
     },
     /// A number from 0 to 1.
     Fraction,
+    /// Bytes: a number, or one with K, M, G or T in quotes.
+    Size {
+        min: i64,
+    },
+    /// A whole number and a percent sign, in quotes; at least 1.
+    Percent,
     Choice(&'static [&'static str]),
     Signal,
     /// File mode bits in octal, as a string.
@@ -219,6 +225,23 @@ pub mod service {
         /// Resource limits by their name in setrlimit(2), lower case: a number, "unlimited", or
         /// { soft = …, hard = … }.
         LIMITS "limits": Takes::Limits, Words("the daemon's own"), Restart;
+        /// The most memory that all its processes together may use, page cache included: bytes, or
+        /// "512M" (K, M, G, T, each 1024 times the one before). What would need more is killed by
+        /// the kernel, the whole service at once, which is told as cause `memory` and judged like an
+        /// end by itself. This key and the four after it need a cgroup with its controller: where
+        /// there is none the service does not start, and says so.
+        MEMORY_MAX "memory_max": Takes::Size { min: 1 << 20 }, Words("no limit"), Restart;
+        /// From here on its memory is taken back and it is slowed down, before `memory_max` kills it.
+        MEMORY_HIGH "memory_high": Takes::Size { min: 1 << 20 }, Words("no limit"), Restart;
+        /// The most processor time that all its processes together may use, in percent of one
+        /// processor: "150%" is one and a half.
+        CPU_MAX "cpu_max": Takes::Percent, Words("no limit"), Restart;
+        /// Its share of the processors where services compete for them: one with 200 gets twice as
+        /// much as one with 100, which is what all have.
+        CPU_WEIGHT "cpu_weight": Takes::Integer { min: 1, max: 10_000 }, Words("100"), Restart;
+        /// The most processes and threads that it may have at a time. What would be one more fails
+        /// with EAGAIN, in the service.
+        PIDS_MAX "pids_max": Takes::Integer { min: 1, max: 4_194_304 }, Words("no limit"), Restart;
         /// Scheduling priority, -20 (most favoured) to 19.
         NICE "nice": Takes::Integer { min: -20, max: 19 }, Words("the daemon's own"), Restart;
         /// How ready the kernel is to kill it when memory runs out, -1000 (never) to 1000.
@@ -471,6 +494,13 @@ pub mod daemon {
         /// restarts it, all others are stopped and the daemon exits with its exit code, or 128 and
         /// the signal's number. `run --main NAME` says the same.
         MAIN "main": Takes::Text, Words("none"), Live;
+        /// Where services get a cgroup (version 2) each, by which all processes of a service are known,
+        /// ended and limited. `auto`: below the daemon's own, where that is its to use (as root, as
+        /// PID 1, in a container, by systemd's `Delegate=yes`); `off`: nowhere; or the absolute path
+        /// of a cgroup that is made if it is missing, and is used by nobody else. Without cgroups a
+        /// service's processes are found by session, group and environment. Read when the daemon
+        /// starts.
+        CGROUP "cgroup": Takes::Text, Text("auto"), Live;
         /// How long all services together may take to stop at the daemon's end; what is left then is
         /// killed, dependents first.
         SHUTDOWN_TIMEOUT "shutdown_timeout_ms": Takes::Millis { min: 1 },

@@ -22,6 +22,7 @@ pub mod overlay;
 mod probe;
 pub mod problem;
 mod reader;
+mod resources;
 mod service;
 pub mod set;
 pub mod settings;
@@ -39,6 +40,7 @@ pub use log::{
     FACILITIES, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, RateLimit, SEVERITIES,
     Severity,
 };
+pub use resources::sized;
 pub use ties::{OnDependency, Relation, Ties};
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::ties::{self, Named, Relation};
 use crate::config::tree::{Entry, Span, Value};
-use crate::config::{hints, kinds, names, probe, socket};
+use crate::config::{hints, kinds, names, probe, resources, socket};
 use crate::limits;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -189,6 +189,7 @@ fn process(t: &Table<'_>, p: &mut Problems) -> Process {
         nice,
         oom_score_adj: oom,
         confine: confine(t, p),
+        resources: some(resources::read(t, p)),
         directories: kinds::directories(t, p),
     }
 }
@@ -233,6 +234,10 @@ fn secrets(t: &Table<'_>, p: &mut Problems) -> BTreeMap<Box<str>, Box<str>> {
         p.error(t.place(&service::SECRETS), words);
     }
     found
+}
+
+fn some(resources: Resources) -> Option<Box<Resources>> {
+    (resources != Resources::default()).then(|| Box::new(resources))
 }
 
 fn hooks(t: &Table<'_>, p: &mut Problems) -> Hooks {

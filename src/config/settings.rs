@@ -31,6 +31,7 @@ pub struct Settings {
     /// None: it depends on whether we are a host's first process.
     pub shutdown_timeout: Option<Duration>,
     pub early_setup: EarlySetup,
+    pub cgroup: Cgroup,
     /// A program and its arguments; empty: what the host has.
     pub rescue_shell: Box<[Box<str>]>,
 }
@@ -43,6 +44,17 @@ pub enum EarlySetup {
     Auto,
     Always,
     Never,
+}
+
+/// Where services get a cgroup each.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Cgroup {
+    /// Below the daemon's own, where that is its to use.
+    #[default]
+    Auto,
+    Off,
+    /// An absolute path.
+    At(Box<str>),
 }
 
 /// One right on the control socket.
@@ -102,6 +114,7 @@ impl Default for Settings {
             main: None,
             shutdown_timeout: None,
             early_setup: EarlySetup::Auto,
+            cgroup: Cgroup::Auto,
             rescue_shell: Box::default(),
         }
     }
@@ -145,8 +158,32 @@ fn build(t: &Table<'_>, p: &mut Problems) -> Settings {
             EarlySetup::Auto,
             p,
         ),
+        cgroup: cgroup(t, p),
         rescue_shell: t.command(&daemon::RESCUE_SHELL, p).unwrap_or_default(),
     }
+}
+
+fn cgroup(t: &Table<'_>, p: &mut Problems) -> Cgroup {
+    let at = t.place(&daemon::CGROUP);
+    match t.text(&daemon::CGROUP, p) {
+        None | Some("auto") => Cgroup::Auto,
+        Some("off") => Cgroup::Off,
+        Some(path) if is_place(path) => Cgroup::At(path.trim_end_matches('/').into()),
+        Some(other) => {
+            let words = format!(
+                "`cgroup` is \"{}\"; it must be \"auto\", \"off\" or the absolute path of a cgroup, as \
+                 in \"/sys/fs/cgroup/services\"",
+                hints::shorten(other)
+            );
+            p.error(at, words);
+            Cgroup::Auto
+        }
+    }
+}
+
+fn is_place(path: &str) -> bool {
+    let named = path.split('/').any(|part| !part.is_empty());
+    path.starts_with('/') && named && !path.split('/').any(|part| part == "..")
 }
 
 /// Where everybody looks for syslog (syslog(3)).

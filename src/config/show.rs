@@ -235,6 +235,7 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
     let r = &d.retry_policy;
     let h = &d.hooks;
     let text = |value: &Option<Box<str>>| value.as_deref().map(quoted);
+    let size = |bytes: u64| quoted(&super::sized(bytes));
     let signal = |signal: crate::exit::Signal| quoted(&signal.to_string());
     Some(match key {
         "description" => return text(&d.description),
@@ -293,6 +294,11 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
             let secrets = &p.confine.secrets;
             return (!secrets.is_empty()).then(|| format!("{secrets:?}"));
         }
+        "memory_max" => return p.resources().memory_max.map(size),
+        "memory_high" => return p.resources().memory_high.map(size),
+        "cpu_max" => return p.resources().cpu_max.map(|max| quoted(&format!("{max}%"))),
+        "cpu_weight" => return p.resources().cpu_weight.map(|weight| weight.to_string()),
+        "pids_max" => return p.resources().pids_max.map(|pids| pids.to_string()),
         "pid_file" => return text(&d.pid_file),
         "runtime_directory" => return list(&p.directories.runtime),
         "runtime_directory_mode" => {
@@ -528,7 +534,8 @@ mod tests {
              log_to = 'file'\nlog_time = 'iso'\nlog_prefix = 'name'\nlog_file_bytes = 9999999\n\
              log_files = 2\nlog_stderr = 'apart'\nlog_priority = 'info'\nlog_facility = 'daemon'\n\
              log_tag = 'x'\nlog_line_bytes = 1000\nlog_long_lines = 'split'\n\
-             log_rate_limit = { count = 1, per_ms = 1 }\nlogger = 'x'\n",
+             log_rate_limit = { count = 1, per_ms = 1 }\nlogger = 'x'\n\
+             memory_max = '2M'\nmemory_high = '1M'\ncpu_max = '7%'\ncpu_weight = 7\npids_max = 7\n",
         );
         for key in service::ALL
             .iter()

@@ -155,6 +155,11 @@ read_only = true
 writable = ["/srv", "-/var/cache/web"]
 private_tmp = true
 secrets = { key = "/etc/web.key" }
+memory_max = "1G"
+memory_high = 943718400
+cpu_max = "150%"
+cpu_weight = 200
+pids_max = 64
 stop_signal = "SIGINT"
 stop_timeout_ms = 1
 health_stop_timeout_ms = 2
@@ -215,7 +220,8 @@ const FULL_JSON: &str = r#"{
   "kind": "process", "after": ["net"], "requires": ["db", "cache"], "wants": ["metrics"],
   "user": "www-data", "group": "33", "groups": ["adm", "4"], "umask": "0o027",
   "working_dir": "/srv", "env": {"B": "2", "A": "1"}, "env_file": "-/etc/web.env",
-  "inherit_env": true, "nice": -5, "oom_score_adj": 100,
+  "inherit_env": true, "nice": -5, "oom_score_adj": 100, "memory_max": 1073741824,
+  "memory_high": "900M", "cpu_max": "150%", "cpu_weight": 200, "pids_max": 64,
   "no_new_privs": true, "capabilities": ["Kill", "cap_net_bind_service"], "read_only": true,
   "writable": ["/srv", "-/var/cache/web"], "private_tmp": true, "secrets": {"key": "/etc/web.key"},
   "limits": {"nofile": 4096, "core": "unlimited", "nproc": {"hard": "unlimited", "soft": 10}},
@@ -271,6 +277,13 @@ fn every_key_is_read() {
             private_tmp: true,
             secrets: BTreeMap::from([(word("key"), word("/etc/web.key"))]),
         },
+        resources: Some(Box::new(Resources {
+            memory_max: Some(1 << 30),
+            memory_high: Some(900 << 20),
+            cpu_max: Some(150),
+            cpu_weight: Some(200),
+            pids_max: Some(64),
+        })),
     };
     assert_eq!(d.process, expected);
     assert_eq!(
@@ -598,6 +611,17 @@ fn settings_have_defaults_and_keep_them_when_broken() {
              letters, digits, `.`, `_`, `@`, `-`"
         ]
     );
+    let cgroup = |value: &str| {
+        let text = format!("cgroup = '{value}'");
+        let (settings, problems) = settings::read("vitald.toml", text.as_bytes());
+        (settings.cgroup, problems.len())
+    };
+    assert_eq!(cgroup("auto"), (settings::Cgroup::Auto, 0));
+    assert_eq!(cgroup("off"), (settings::Cgroup::Off, 0));
+    assert_eq!(cgroup("/a/b/"), (settings::Cgroup::At("/a/b".into()), 0));
+    for bad in ["/", "on", "a/b", "/a/../b"] {
+        assert_eq!(cgroup(bad), (settings::Cgroup::Auto, 1), "{bad}");
+    }
     let (broken, problems) = settings::read("vitald.toml", b"log_files = 9\n[access]\nwheel = ");
     assert_eq!((broken, problems.len()), (settings::Settings::default(), 1));
 }
@@ -605,7 +629,7 @@ fn settings_have_defaults_and_keep_them_when_broken() {
 #[test]
 fn a_typical_definition_is_small() {
     assert!(
-        size_of::<Definition>() <= 576,
+        size_of::<Definition>() <= 640,
         "{}",
         size_of::<Definition>()
     );

@@ -227,7 +227,7 @@ pub fn status(call: &Call<'_>) -> Result<Act, Fault> {
     if call.values.text("name").is_none() {
         return Ok(Act::Reply(Reply::Overview(call.seen())));
     }
-    let status = call.house.status(call.service()?, call.wall);
+    let status = call.house.page(call.service()?, call.wall);
     Ok(Act::Reply(Reply::Status(Box::new(status))))
 }
 

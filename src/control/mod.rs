@@ -48,6 +48,10 @@ pub trait House {
     /// The probe's place in the service's definition.
     fn find_probe(&self, service: ServiceId, probe: &str) -> Option<u16>;
     fn status(&self, service: ServiceId, wall: &Wall) -> Status;
+    /// The same for one service alone, with what costs more to find out.
+    fn page(&self, service: ServiceId, wall: &Wall) -> Status {
+        self.status(service, wall)
+    }
     fn why(&self, service: ServiceId, wall: &Wall) -> Why;
     /// The newest `limit` transitions and decisions of one service, or of all; oldest first.
     fn history(&self, of: Option<ServiceId>, wall: &Wall, limit: usize) -> Vec<StoryLine>;

@@ -16,7 +16,7 @@ use crate::config::show::KeyChange;
 use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
     DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, ReloadStatus,
-    SocketStatus, Started, Status, StoryLine, Tie, Tied, WatchdogStatus, Why,
+    SocketStatus, Started, Status, StoryLine, Tie, Tied, Usage, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -173,12 +173,18 @@ fn samples() -> Vec<Sample> {
         reason: text(),
         ..WatchdogStatus::default()
     };
+    let usage = Usage {
+        memory_bytes: Some(0),
+        cpu_ms: Some(0),
+        ..Usage::default()
+    };
     let log = LogStatus {
         logger: text(),
         logger_pid: Some(0),
         ..LogStatus::default()
     };
     let status = Status {
+        usage: Some(usage.clone()),
         status_text: text(),
         says: text(),
         watchdog: Some(watchdog.clone()),
@@ -219,6 +225,7 @@ fn samples() -> Vec<Sample> {
     };
     let daemon = DaemonStatus {
         hold: Some(hold.clone()),
+        cgroups: text(),
         reload: Some(reload.clone()),
         ..DaemonStatus::default()
     };
@@ -272,6 +279,7 @@ fn samples() -> Vec<Sample> {
         sample("WatchdogStatus", &watchdog),
         sample("SocketStatus", &SocketStatus::default()),
         sample("GateStatus", &gate),
+        sample("Usage", &usage),
         sample("LogStatus", &log),
         sample("Status", &status),
         sample("StoryLine", &story),

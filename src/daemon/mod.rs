@@ -19,6 +19,7 @@ use crate::exit::Signal;
 use crate::journal::lock::{self, Lock, LockError};
 use crate::journal::runtime::{self, Identity, Runtime};
 use crate::journal::state;
+use crate::reactor::cgroup::Cgroups;
 use crate::reactor::clock::Clock;
 use crate::reactor::identity::Accounts;
 use crate::reactor::init;
@@ -332,6 +333,8 @@ fn build(
         .for_each(|(_, fd)| reexec::claim_open(*fd));
     let log_dir = LogDir::prepare(&places.runtime_dir).map_err(|fault| fault.to_string())?;
     let voice_dir = VoiceDir::prepare(&places.runtime_dir).map_err(|fault| fault.to_string())?;
+    // Before there are children, which are where we are.
+    let cgroups = Cgroups::prepare(&settings.cgroup, &places.runtime_dir);
     let poll = mio::Poll::new().map_err(|error| format!("cannot make an event queue: {error}"))?;
     let socket = places.socket.display().to_string();
     let spawner = Spawner::new(handover.origin, &socket)
@@ -347,6 +350,7 @@ fn build(
         poll,
         engine: Engine::new(now, seed()),
         spawner,
+        cgroups,
         signals,
         runtime,
         scribe_options: scribe::Options {

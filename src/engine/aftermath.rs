@@ -23,7 +23,9 @@ impl Engine {
         let spawn_error = !run.executed && !trouble.is_empty();
         let (failed, hopeless) = (run.hooks.failed.clone(), run.hooks.hopeless);
         let (spawned_at, ready) = (run.spawned_at, run.ready_at.is_some());
-        let cause = stop.as_ref().map_or(Cause::Exit, |s| s.cause);
+        let own = run.own_cause();
+        let own_end = run.own_end();
+        let cause = run.end_cause();
         let undone = run.hooks.undo > 0;
         let made = run.definition.clone();
         let definition = self.definition_of(id);
@@ -38,10 +40,11 @@ impl Engine {
         };
         let (failed, words) = (failed.is_some(), failed);
         let detail: Box<str> = match (words, spawn_error) {
+            (Some(words), _) if own == Cause::Memory => format!("{words}: out of memory").into(),
             (Some(words), _) => words,
             (None, true) => trouble,
             (None, false) if undone => "undone".into(),
-            (None, false) => exit.to_string().into(),
+            (None, false) => own_end.into(),
         };
         let mut begin = cause;
         let undefined = self.service(id).definition.is_none();
@@ -75,7 +78,9 @@ impl Engine {
             Some(Stop {
                 cause: Cause::Exit, ..
             })
-            | None => self.judge_own_end(id, &definition, judged, (spawned_at, ready), &detail),
+            | None => {
+                self.judge_own_end(id, &definition, (own, judged), (spawned_at, ready), &detail)
+            }
             Some(stop) if stop.cause.is_automatic() => self.delay(id, &definition),
             Some(_) => Next::Start {
                 free: self.is_free(id),
@@ -129,7 +134,7 @@ impl Engine {
         &mut self,
         id: ServiceId,
         definition: &Definition,
-        exit: Exit,
+        (cause, exit): (Cause, Exit),
         (spawned_at, ever_ready): (Time, bool),
         detail: &str,
     ) -> Next {
@@ -160,14 +165,7 @@ impl Engine {
                 self.service_mut(id).attempts = attempt;
                 let next = self.delay(id, definition);
                 let due = self.service(id).backoff_until;
-                self.decide(
-                    id,
-                    Cause::Exit,
-                    Verdict::Allowed,
-                    detail.into(),
-                    attempts,
-                    due,
-                );
+                self.decide(id, cause, Verdict::Allowed, detail.into(), attempts, due);
                 next
             }
             EndRuling::Restart(Ruling::Deferred { reason, .. }) => {
@@ -175,7 +173,7 @@ impl Engine {
                 self.service_mut(id).attempts = attempts.saturating_add(1);
                 let next = self.delay(id, definition);
                 let reason = format!("{reason} ({detail})").into();
-                self.decide(id, Cause::Exit, Verdict::Deferred, reason, attempts, None);
+                self.decide(id, cause, Verdict::Deferred, reason, attempts, None);
                 next
             }
             EndRuling::Restart(Ruling::Denied { reason } | Ruling::Absorbed { reason }) => {
@@ -184,7 +182,7 @@ impl Engine {
                     self.service_mut(id).trouble = words.clone();
                     self.tell_exhausted(id, detail);
                 }
-                self.decide(id, Cause::Exit, Verdict::Denied, words, attempts, None);
+                self.decide(id, cause, Verdict::Denied, words, attempts, None);
                 Next::Failed
             }
         }

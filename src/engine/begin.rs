@@ -90,6 +90,7 @@ impl Engine {
             adopted: false,
             overdue: false,
             exit: None,
+            oom_kills: 0,
             hooks: Progress::of(&definition.hooks),
             stop: None,
             late_mark,

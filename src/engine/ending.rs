@@ -143,6 +143,18 @@ impl Engine {
         }
     }
 
+    pub(super) fn out_of_memory(&mut self, run: RunId, kills: u64) {
+        let Some(id) = self.current(run) else { return };
+        let Some(run) = self.service_mut(id).run.as_mut() else {
+            return;
+        };
+        // What is being stopped ends by that.
+        if run.exit.is_none() && run.stop.is_none() {
+            run.oom_kills = run.oom_kills.saturating_add(kills);
+            self.mark(id);
+        }
+    }
+
     pub(super) fn exited(&mut self, run: RunId, exit: Exit, tree_gone: bool) {
         let Some(id) = self.current(run) else { return };
         let Some(run) = self.service_mut(id).run.as_mut() else {
@@ -193,10 +205,11 @@ impl Engine {
             };
             let exit = match (&run.hooks.failed, run.exit) {
                 (Some(words), _) => words.to_string(),
-                (None, exit) => exit.map_or(String::new(), |e| e.to_string()),
+                (None, Some(_)) => run.own_end(),
+                (None, None) => String::new(),
             };
-            let detail = format!("{exit}; {what}");
-            self.enter(id, State::Stopping, Cause::Exit, detail.into());
+            let (detail, cause) = (format!("{exit}; {what}"), run.own_cause());
+            self.enter(id, State::Stopping, cause, detail.into());
         }
         self.clear_up(id);
     }

@@ -31,6 +31,9 @@ pub enum Event {
     Executed { run: RunId },
     /// Nothing runs, or it ended before its program ran. Comes instead of `Executed` and `Exited`.
     SpawnFailed { run: RunId, error: SpawnError },
+    /// The kernel has killed so many of the run's processes for want of memory. Comes before the end
+    /// that it led to.
+    OutOfMemory { run: RunId, kills: u64 },
     /// The main process was reaped. `tree_gone`: nothing else of the run was seen to live.
     Exited {
         run: RunId,

@@ -180,6 +180,7 @@ impl Engine {
         match event {
             Event::Boot(boot) => self.boot(*boot),
             Event::Turn => self.turn(),
+            Event::Timers if self.is_reload_due() => self.reload_due(),
             Event::Timers => self.timers_due(),
             Event::Resumed(slept) => self.resumed(slept),
             Event::Spawned { run, pid, started } => self.spawned(run, pid, started),
@@ -190,6 +191,7 @@ impl Engine {
                 exit,
                 tree_gone,
             } => self.exited(run, exit, tree_gone),
+            Event::OutOfMemory { run, kills } => self.out_of_memory(run, kills),
             Event::TreeEnded { run, left } => self.tree_ended(run, left),
             Event::ProbeFinished { check, report } => self.probe_finished(check, report),
             Event::MainSought { run, sought } => self.main_sought(run, sought),
@@ -222,9 +224,7 @@ impl Engine {
             ),
         }
         self.settle();
-        if self.mind_reload() {
-            self.settle();
-        }
+        self.mind_reload();
         self.flush(effects);
     }
 
@@ -294,7 +294,7 @@ impl Engine {
                 Timer::HoldEnd => self.release(),
                 Timer::DurableWait => self.durable_wait_over(),
                 Timer::Manual => self.manual_due(),
-                // When all that happened is known.
+                // To go back is an event of its own; who is to be well by now is seen after this one.
                 Timer::Reload => {}
             }
             self.settle();

@@ -21,6 +21,7 @@ impl Engine {
         service.once = once;
         service.at_boot = Some(lasting);
         let to = service.wanted_word();
+        self.mind_sockets(id);
         let detail = format!("by {}, until the next boot", actor.name).into();
         match from == to {
             true => self.mark(id),

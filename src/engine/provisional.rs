@@ -15,8 +15,7 @@ use super::operator::{Actor, refuse};
 use super::plan::{Action, Plan};
 use super::status::ReloadStatus;
 use super::*;
-use crate::config::Definition;
-use crate::config::show;
+use crate::config::{Definition, names, show};
 use crate::probe::Outcome;
 use crate::service::gate::{Reason, Ruling};
 use crate::service::state::{Cause, Cue, State, Wanted};
@@ -181,29 +180,45 @@ impl Engine {
 
     // --- the verdict
 
-    /// Goes back when it must; whether it did. When all of an event is known.
-    pub(super) fn mind_reload(&mut self) -> bool {
+    /// Whether the next thing to do is to go back: then that is all this event does.
+    pub(super) fn is_reload_due(&self) -> bool {
+        let open = self.reload.as_ref().filter(|reload| reload.is_open());
+        self.shutdown.is_none() && open.is_some_and(|open| open.until <= self.now)
+    }
+
+    pub(super) fn reload_due(&mut self) {
         let Some(open) = self.open_reload() else {
-            return false;
+            return;
+        };
+        let length = spoken(Duration::from_millis(open.length_ms));
+        let late = || format!("not confirmed within {length}").into();
+        let why = open.verdict.clone().unwrap_or_else(late);
+        self.go_back(&why);
+    }
+
+    /// Whether it must go back; when all of an event is known. It does so in one of its own, the
+    /// next to come: what was decided in this one was by the definitions that are in force.
+    pub(super) fn mind_reload(&mut self) {
+        let Some(open) = self.open_reload().filter(|open| open.verdict.is_none()) else {
+            return;
         };
         if self.shutdown.is_some() {
-            return false;
+            return;
         }
-        if self.now >= open.until {
-            let length = spoken(Duration::from_millis(open.length_ms));
-            self.go_back(&format!("not confirmed within {length}"));
-            return true;
-        }
-        for watched in &open.watched {
-            let Some(id) = self.find(&watched.name) else {
-                continue;
-            };
-            if let Some(words) = self.gone_wrong(id, watched.until) {
-                self.go_back(&format!("{} {words}", watched.name));
-                return true;
-            }
-        }
+        let wrong = open.watched.iter().find_map(|watched| {
+            let words = self.gone_wrong(self.find(&watched.name)?, watched.until)?;
+            Some(format!("{} {words}", watched.name))
+        });
         let now = self.now;
+        if let Some(words) = wrong {
+            self.change_reload(|record| {
+                record.until = now;
+                record.verdict = Some(words.into());
+            });
+            // The next daemon may find it well again.
+            self.records.push(Record::Reload(self.reload.clone()));
+            return self.time_reload();
+        }
         let over = |w: &Watched| w.until.is_some_and(|until| until <= now);
         if open.watched.iter().any(over) {
             // Not written down: the next daemon would find them well, too.
@@ -214,7 +229,6 @@ impl Engine {
             });
             self.time_reload();
         }
-        false
     }
 
     /// Why a service that is watched is not what it was.
@@ -315,6 +329,7 @@ impl Engine {
         };
         self.change_reload(|record| {
             record.went_back = Some(back);
+            record.verdict = None;
             record.watched = Vec::new();
         });
         self.release_reload_timers();
@@ -433,11 +448,15 @@ impl Engine {
             definition: service.definition.clone(),
             problem: service.problem.clone(),
         };
-        if service.given.is_none() {
-            // What a file defines now was given before, and that is deleted.
+        let by_file = self.is_present(id) && service.given.is_none();
+        if by_file {
+            // What was given is deleted, and a file defines it now.
             (now.definition, now.problem) = (None, None);
         }
-        let touched = |reload: &Rc<ReloadRecord>| reload.before.iter().any(|b| b.name == now.name);
+        let touched = |reload: &Rc<ReloadRecord>| {
+            let before = reload.before.iter().find(|b| b.name == now.name);
+            before.is_some_and(|before| !by_file || names::is_given(&before.source))
+        };
         if !self.reload.as_ref().is_some_and(touched) {
             return;
         }

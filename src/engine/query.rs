@@ -61,6 +61,10 @@ impl Engine {
         service.state == State::Starting && service.run.is_some()
     }
 
+    pub fn has_run(&self, id: ServiceId) -> bool {
+        self.service(id).run.is_some()
+    }
+
     /// Present runs, with the process that was spawned for each, for a driver that takes them up again.
     pub fn runs(&self) -> impl Iterator<Item = (RunId, crate::id::Pid, u64)> + '_ {
         let runs = self.services.iter().filter_map(|s| s.run.as_deref());
@@ -147,8 +151,9 @@ impl Engine {
             next_in_ms,
             tree: match definition.map(|d| d.kill_mode) {
                 Some(KillMode::Process) => "process only".to_owned(),
-                Some(KillMode::Tree | KillMode::Mixed) | None => "best effort".to_owned(),
+                Some(KillMode::Tree | KillMode::Mixed) | None => Status::BEST_EFFORT.to_owned(),
             },
+            usage: None,
             source: service.source.to_string(),
             definition: self.standing_definition(id),
             problem: service
@@ -334,7 +339,7 @@ impl Engine {
         self.shutdown.is_some()
     }
 
-    /// The daemon itself; its pid, and how it began, are the caller's to fill in.
+    /// The daemon itself; its pid, its place, and how it began, are the caller's to fill in.
     pub fn daemon(&self, wall: Wall) -> DaemonStatus {
         let listed: Vec<&Service> = self.listed().map(|id| self.service(id)).collect();
         let count = |test: &dyn Fn(&Service) -> bool| {
@@ -346,6 +351,7 @@ impl Engine {
             uptime_ms: millis(wall.now.since(self.booted_at)),
             began: None,
             init: None,
+            cgroups: None,
             reduced: None,
             not_durable: Vec::new(),
             services: listed.len() as u32,

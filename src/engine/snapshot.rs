@@ -76,6 +76,8 @@ pub struct RunSnapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub excused_since: Option<Time>,
     pub exit: Option<Exit>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub oom_kills: u64,
     /// The first process of a forking daemon has ended well, its main one is not known.
     #[serde(default, skip_serializing_if = "is_false")]
     pub seeking: bool,
@@ -86,6 +88,10 @@ pub struct RunSnapshot {
     pub hooks: Progress,
     #[serde(default)]
     pub probes: Vec<ProbeSnapshot>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What the run has said of itself.
@@ -184,6 +190,9 @@ pub struct ReloadRecord {
     pub at_wall_ms: u64,
     /// It goes back then; of this boot.
     pub until: Time,
+    /// Why it goes back before its time was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Box<str>>,
     /// What the operator allowed, in milliseconds.
     pub length_ms: u64,
     /// Tells the files that were read from others.

@@ -241,7 +241,13 @@ impl Engine {
         }
         let definition = self.definition_of(id);
         let never_ran = (self.now, false);
-        let next = self.judge_own_end(id, &definition, Exit::Unknown, never_ran, &words);
+        let next = self.judge_own_end(
+            id,
+            &definition,
+            (Cause::Exit, Exit::Unknown),
+            never_ran,
+            &words,
+        );
         self.cue(id, Cue::Gone(next), Cause::Exit, words);
     }
 
@@ -260,7 +266,13 @@ impl Engine {
         definition.restart = Restart::Always;
         definition.kind = crate::config::Kind::Process;
         let never_ran = (self.now, false);
-        let next = self.judge_own_end(id, &definition, Exit::Unknown, never_ran, words);
+        let next = self.judge_own_end(
+            id,
+            &definition,
+            (Cause::Exit, Exit::Unknown),
+            never_ran,
+            words,
+        );
         self.service_mut(id).restarting = true;
         self.cue(id, Cue::Unserved(next), Cause::Exit, words.into());
     }

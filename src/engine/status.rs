@@ -56,14 +56,34 @@ pub struct Status {
     pub next_in_ms: Option<u64>,
     /// Null: nothing of note becomes of its output.
     pub log: Option<LogStatus>,
-    /// How a whole tree is ended: `best effort` (session, group, VITALD_RUN) or `process only`.
+    /// How a whole tree is ended: `cgroup`, `best effort` (session, group, VITALD_RUN) or `process
+    /// only`.
     pub tree: String,
+    /// Only in the status of one service; null: nothing runs, or nobody counts.
+    pub usage: Option<Usage>,
     /// How the definition in force stands, where it is not simply the file's: provisional until it
     /// is confirmed, or the one before a reload that went back.
     pub definition: Option<String>,
     /// The definition's file, and what is wrong with it.
     pub source: String,
     pub problem: Option<String>,
+}
+
+impl Status {
+    pub const BEST_EFFORT: &'static str = "best effort";
+}
+
+/// What all processes of a run use together, by its cgroup.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Its directory.
+    pub cgroup: String,
+    /// Page cache included; null: not counted on this host.
+    pub memory_bytes: Option<u64>,
+    pub processes: u64,
+    /// Processor time.
+    pub cpu_ms: Option<u64>,
 }
 
 /// What becomes of a service's output, beside the usual.
@@ -186,6 +206,8 @@ pub struct DaemonStatus {
     pub began: Option<String>,
     /// It is PID 1, and of what; null: it is not.
     pub init: Option<String>,
+    /// The directory of services' cgroups; `none: `, and why.
+    pub cgroups: Option<String>,
     /// Why it supervises without probing: it panicked too often; null: it does not.
     pub reduced: Option<String>,
     /// Why what is so, or what operators want, is not written: should the daemon or the host die it

@@ -4,7 +4,7 @@ use crate::config::{Definition, KillMode, Kind, OnUnhealthy, Probe, Ready};
 use crate::engine::snapshot::EndRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::engine::timers::Unit;
-use crate::exit::Exit;
+use crate::exit::{Exit, Signal};
 use crate::id::{Pid, RunId, ServiceId};
 use crate::probe::{Outcome, Trouble};
 use crate::service::gate::{Reason, Ruling};
@@ -146,6 +146,8 @@ pub struct Run {
     pub overdue: bool,
     /// Of the program; where that never ran, of what was run for it.
     pub exit: Option<Exit>,
+    /// As many of its processes were killed by the kernel for want of memory.
+    pub oom_kills: u64,
     /// The commands around it.
     pub hooks: Progress,
     pub stop: Option<Stop>,
@@ -375,6 +377,40 @@ impl Run {
             .probes
             .iter()
             .any(|p| p.on_unhealthy == OnUnhealthy::Restart)
+    }
+
+    /// What ended it, where that was not we: the kernel, for want of memory, or it itself.
+    pub fn own_cause(&self) -> Cause {
+        match self.exit {
+            Some(Exit::Signal(Signal::KILL)) if self.oom_kills > 0 => Cause::Memory,
+            Some(_) | None => Cause::Exit,
+        }
+    }
+
+    /// What it is ended by, or ended by.
+    pub fn end_cause(&self) -> Cause {
+        match &self.stop {
+            Some(stop) if stop.cause != Cause::Exit => stop.cause,
+            Some(_) | None => self.own_cause(),
+        }
+    }
+
+    /// How it ended, in words.
+    pub fn own_end(&self) -> String {
+        let exit = self.exit.unwrap_or(Exit::Unknown);
+        match (
+            self.own_cause(),
+            self.definition.process.resources().memory_max,
+        ) {
+            (Cause::Memory, Some(max)) => {
+                format!(
+                    "{exit}: out of memory (memory_max = {})",
+                    crate::config::sized(max)
+                )
+            }
+            (Cause::Memory, None) => format!("{exit}: out of memory"),
+            (_, _) => exit.to_string(),
+        }
     }
 
     /// Nothing has ended it yet: what its probes say counts.

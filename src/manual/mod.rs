@@ -124,6 +124,10 @@ fn takes(key: &Key) -> String {
         Takes::Millis { min } => format!("milliseconds, at least {min}"),
         Takes::Integer { min, max } => format!("an integer, {min} to {max}"),
         Takes::Fraction => "a number, 0 to 1".to_owned(),
+        Takes::Size { min } => {
+            format!("bytes, at least {min}, or a string of a number and K, M, G or T")
+        }
+        Takes::Percent => "a whole number and a percent sign, in quotes".to_owned(),
         Takes::Choice(words) => {
             let quoted: Vec<String> = words.iter().map(|w| format!("\"{w}\"")).collect();
             quoted.join(" | ")

@@ -117,6 +117,11 @@ fn takes(key: &Key) -> Value {
             json!({ "type": "integer", "minimum": min, "maximum": max })
         }
         Takes::Fraction => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
+        Takes::Size { min } => json!({ "anyOf": [
+            { "type": "integer", "minimum": min },
+            { "type": "string", "pattern": "^[0-9]+[KMGT]?$" },
+        ] }),
+        Takes::Percent => json!({ "type": "string", "pattern": "^[0-9]+%$" }),
         Takes::Choice(words) => json!({ "enum": words }),
         Takes::Signal => json!({ "type": ["string", "integer"] }),
         Takes::Umask => json!({ "type": "string", "pattern": "^(0o)?0?[0-7]{1,3}$" }),

@@ -217,6 +217,7 @@ impl Reactor {
             fds: &[],
             fd_at: None,
             pid_env: &[],
+            room: None,
             env: &[],
         })?;
         drop(writer);

@@ -46,6 +46,7 @@ impl Reactor {
             fds: &[],
             fd_at: None,
             pid_env: &[],
+            room: None,
             env: &[("VITALD_REASON", reason)],
         })?;
         drop(writer);

@@ -44,6 +44,7 @@ impl Reactor {
                 },
                 signal: Signal::TERM,
                 grace: Duration::ZERO,
+                leaf: self.leaves.made(self.name(run.service)),
             },
             known,
         };

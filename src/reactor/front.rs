@@ -45,6 +45,7 @@ struct View<'a> {
     life: &'a Life,
     troubles: Vec<String>,
     logs: pipes::LogsSeen<'a>,
+    leaves: &'a Leaves,
     templates: &'a Templates,
 }
 
@@ -64,15 +65,26 @@ impl House for View<'_> {
         self.engine.find_probe(service, probe)
     }
     fn status(&self, service: ServiceId, wall: &Wall) -> Status {
-        Status {
+        let mut status = Status {
             log: self.logs.status(service),
             ..self.engine.status(service, *wall)
+        };
+        let runs = self.engine.has_run(service);
+        self.leaves.show(service, runs, &mut status);
+        status
+    }
+    fn page(&self, service: ServiceId, wall: &Wall) -> Status {
+        let usage = self.leaves.usage(service);
+        Status {
+            usage: usage.filter(|_| self.engine.has_run(service)),
+            ..self.status(service, wall)
         }
     }
     fn why(&self, service: ServiceId, wall: &Wall) -> Why {
-        let mut why = self.engine.why(service, *wall);
-        why.status.log = self.logs.status(service);
-        why
+        Why {
+            status: self.status(service, wall),
+            ..self.engine.why(service, *wall)
+        }
     }
     fn history(&self, of: Option<ServiceId>, wall: &Wall, limit: usize) -> Vec<StoryLine> {
         self.engine.history(of, *wall, limit)
@@ -87,6 +99,7 @@ impl House for View<'_> {
         DaemonStatus {
             pid: std::process::id() as i32,
             init: init::role().words().map(str::to_owned),
+            cgroups: Some(self.leaves.words()),
             began: self.life.began.clone(),
             reduced: self.life.reduced.clone(),
             not_durable: self.troubles.clone(),
@@ -210,6 +223,7 @@ impl Reactor {
                 life: &self.life,
                 troubles,
                 logs: pipes::LogsSeen(&self.logs, &self.loggers),
+                leaves: &self.leaves,
                 templates: self.templates.in_force(),
             };
             let desk = Desk {
@@ -445,6 +459,10 @@ fn log_own(answer: &Answer) {
 fn reload_line(reload: Option<&ReloadRecord>, wall: Wall) -> StoryLine {
     let (to, at, detail) = match reload.map(|reload| (reload, &reload.went_back)) {
         Some((_, Some(back))) => ("previous", back.at, format!("went back: {}", back.why)),
+        Some((open, None)) if open.verdict.is_some() => {
+            let why = open.verdict.as_deref().unwrap_or_default();
+            ("provisional", wall.now, format!("is to go back: {why}"))
+        }
         Some((open, None)) => {
             let names: Vec<&str> = open.before.iter().map(|before| &*before.name).collect();
             let detail = format!("by {}, to be confirmed: {}", open.by, names.join(", "));

@@ -29,7 +29,7 @@ pub struct LeftHook {
 pub(super) struct HookProcess {
     run: RunId,
     hook: Hook,
-    pid: Pid,
+    pub pid: Pid,
     started: u64,
     pidfd: OwnedFd,
     token: Token,
@@ -94,6 +94,10 @@ impl Reactor {
         };
         let words = words(hook, main, end);
         let env: Vec<(&str, &str)> = words.iter().map(|(key, word)| (*key, &**word)).collect();
+        let room = match hook.purpose {
+            Purpose::PreStart => self.room(run, &name, definition)?,
+            _ => self.room_beside(run, &name, definition)?,
+        };
         let spawned = self.spawner.spawn(&SpawnPlan {
             service: &name,
             run: Some(run.number),
@@ -106,6 +110,7 @@ impl Reactor {
             fd_at: None,
             env: &env,
             pid_env: &[],
+            room: room.as_ref(),
         })?;
         let token = self.sources.insert(Source::Hook(id));
         if let Err(error) = self.register(&spawned.pidfd, token) {
@@ -190,6 +195,7 @@ impl Reactor {
             said_before: 0,
         };
         self.hooks.insert(id, process);
+        self.find_place(run, &name, pid);
         if !known {
             self.caused.push_back(Event::HookSpawned {
                 run,
@@ -239,10 +245,16 @@ impl Reactor {
             (None, _) => self.last_said(id, process.said_before),
         };
         self.reap_orphans();
-        let childless = self
-            .newest_stranger()
-            .is_none_or(|newest| newest < process.started);
-        let tree_gone = process.own && childless && child::group_is_empty(process.pid);
+        let tree_gone = match self.leaves.of(process.run) {
+            // Whose the others are is asked when the program has ended.
+            Some(placed) => !alone || placed.leaf.is_empty_but(&[]),
+            None => {
+                let newest = self.newest_stranger();
+                let childless = newest.is_none_or(|newest| newest < process.started);
+                process.own && childless && child::group_is_empty(process.pid)
+            }
+        };
+        self.tell_oom(process.run);
         let end = HookEnd {
             exit,
             error,

@@ -188,6 +188,7 @@ impl Reactor {
             fd_at: None,
             env: &[("VITALD_LOGGER", name)],
             pid_env: &[],
+            room: None,
         })?;
         self.note_logger(name, spawned.pid, spawned.started, &argv);
         let setup = Some(spawned.exec_pipe);

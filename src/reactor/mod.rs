@@ -12,6 +12,7 @@
 //! deregistered by closing it, or before that where a child may hold a copy; whatever runs long
 //! runs in a child that is seen through its pidfd.
 
+pub mod cgroup;
 mod checks;
 pub mod child;
 mod child_setup;
@@ -31,6 +32,7 @@ pub mod identity;
 pub mod init;
 mod jobs;
 pub mod known;
+mod leaves;
 mod listen;
 pub mod listener;
 mod loggers;
@@ -80,6 +82,7 @@ use front::Front;
 use hooks::HookProcess;
 pub use hooks::LeftHook;
 use jobs::Job;
+use leaves::Leaves;
 use logs::LogDir;
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
 pub use parts::{Before, Life, Locks, Parts};
@@ -143,6 +146,8 @@ pub struct Reactor {
     follows: BTreeMap<ServiceId, ring::Cursor>,
     /// By service: the processes of present runs.
     processes: Vec<Option<Box<Process>>>,
+    /// The cgroups of services.
+    leaves: Leaves,
     /// The commands around runs that are under way.
     hooks: BTreeMap<ServiceId, HookProcess>,
     /// Every child of ours that has a pidfd, by pid.
@@ -236,6 +241,7 @@ impl Reactor {
             log_scratch: Box::new([]),
             follows: BTreeMap::new(),
             processes: Vec::new(),
+            leaves: Leaves::new(parts.cgroups),
             hooks: BTreeMap::new(),
             children: BTreeMap::new(),
             kin: procfs::Children::default(),
@@ -302,6 +308,7 @@ impl Reactor {
         for command in commands {
             self.take_up_hook(command);
         }
+        self.clear_leaves();
         self.take_in_log_pipes();
         self.take_up_shell(self.life.shell);
         for effect in effects {
@@ -339,6 +346,7 @@ impl Reactor {
 
     /// The last bytes and records to the scribe, for a bounded while.
     pub fn finish(mut self) {
+        self.leaves.give_up();
         self.end_loggers();
         if !self.scribe.finish(Duration::from_secs(2)) {
             log::warn!("the scribe did not write everything within 2 s");

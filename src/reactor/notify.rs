@@ -399,8 +399,12 @@ impl Reactor {
         }
     }
 
-    /// Of the run: in its session, or a descendant of its main process.
+    /// Of the run: in its cgroup; where it has none, in its session, or a descendant of its main
+    /// process.
     fn is_of(&self, process: &Process, pid: Pid) -> bool {
+        if self.leaves.of(process.run).is_some() {
+            return self.leaves.holds(self.name(process.run.service), pid);
+        }
         let own = Pid(std::process::id() as i32);
         let begun = self.engine.started(process.run).unwrap_or(u64::MAX);
         let mut at = pid;

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::id::ServiceId;
 use crate::journal::lock::Lock;
 use crate::journal::runtime::{Identity, Runtime};
+use crate::reactor::cgroup::Cgroups;
 use crate::reactor::dial::Dial;
 use crate::reactor::logs::LogDir;
 use crate::reactor::signals::Signals;
@@ -58,6 +59,7 @@ pub struct Parts {
     pub poll: Poll,
     pub engine: Engine,
     pub spawner: Spawner,
+    pub cgroups: Cgroups,
     pub signals: Signals,
     pub runtime: Runtime,
     pub scribe_options: scribe::Options,

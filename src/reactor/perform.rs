@@ -110,6 +110,7 @@ impl Reactor {
     fn forget(&mut self, id: ServiceId) {
         self.forget_voice(id);
         self.unlisten(id);
+        self.leaves.forget(id, self.engine.name(id));
         self.forget_log(id);
     }
 }

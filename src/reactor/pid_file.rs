@@ -351,6 +351,7 @@ pub mod tests {
                 },
                 signal: Signal::TERM,
                 grace: Duration::ZERO,
+                leaf: None,
             },
             known: Vec::new(),
         }

@@ -129,6 +129,7 @@ impl Reactor {
         self.make_directories(run.service, &definition.process)?;
         let output = self.log_end(id, &name, definition)?;
         let fifo = self.open_voice(id, &name, definition)?;
+        let room = self.room(run, &name, definition)?;
         let told = Told::of(definition, &self.voice_dir.socket(&name));
         let voice = self.voices.get(id.index()).and_then(Option::as_deref);
         let stored = voice.map_or(&[][..], |voice| &voice.stored);
@@ -155,6 +156,7 @@ impl Reactor {
             fd_at,
             env: &env,
             pid_env: &pid_env,
+            room: room.as_ref(),
         };
         let spawned = self.spawner.spawn_without(&plan, stale)?;
         let token = self.sources.insert(Source::Process(id));
@@ -223,6 +225,7 @@ impl Reactor {
             spawn_error: None,
         };
         *Self::slot(&mut self.processes, id) = Some(Box::new(process));
+        self.find_place(run, &name, pid);
         if own {
             self.children.insert(pid, Child::Service);
         }
@@ -357,12 +360,25 @@ impl Reactor {
         let ended = std::mem::take(&mut self.ended);
         // One look at our children for all of them; orphans that are zombies do not count.
         self.reap_orphans();
-        let newest = self.newest_stranger();
+        let unplaced = |(run, _, _, _): &(RunId, Pid, Exit, bool)| self.leaves.of(*run).is_none();
+        let newest = match ended.iter().any(unplaced) {
+            true => self.newest_stranger(),
+            false => None,
+        };
         for (run, pid, exit, own) in ended {
-            // Who was there before the run began is no offspring of its.
-            let begun = self.engine.started(run).unwrap_or(0);
-            let childless = newest.is_none_or(|newest| newest < begun);
-            let tree_gone = own && childless && child::group_is_empty(pid);
+            let tree_gone = match self.leaves.of(run) {
+                Some(placed) => {
+                    let command = self.hooks.get(&run.service).map(|hook| hook.pid);
+                    placed.leaf.is_empty_but(command.as_slice())
+                }
+                None => {
+                    // Who was there before the run began is no offspring of its.
+                    let begun = self.engine.started(run).unwrap_or(0);
+                    let childless = newest.is_none_or(|newest| newest < begun);
+                    own && childless && child::group_is_empty(pid)
+                }
+            };
+            self.tell_oom(run);
             self.handle(Event::Exited {
                 run,
                 exit,
@@ -397,6 +413,11 @@ impl Reactor {
         let Some(process) = self.process(run.service).filter(|p| p.run == run) else {
             return;
         };
+        if signal == Signal::CONT
+            && let Some(placed) = self.leaves.of(run)
+        {
+            placed.leaf.thaw();
+        }
         if let Err(error) = child::signal(process.pidfd.as_fd(), process.pid, signal, group) {
             let name = self.name(run.service);
             log::debug!("{name}: {signal} to {}: {error}", process.pid);
@@ -415,6 +436,7 @@ impl Reactor {
             },
             signal,
             grace,
+            leaf: self.leaves.made(self.name(run.service)),
         };
         self.start_tree_job(run, job);
     }

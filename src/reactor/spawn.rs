@@ -17,6 +17,7 @@
 use crate::config::Process;
 use crate::engine::event::SpawnError;
 use crate::id::Pid;
+use crate::reactor::cgroup::Room;
 use crate::reactor::child_setup::{
     self, ChildSetup, Env, EnvFile, IdentitySetting, LimitSetting, MAX_REPORT,
 };
@@ -77,6 +78,8 @@ pub struct SpawnPlan<'a> {
     pub env: &'a [(&'a str, &'a str)],
     /// Variables whose value is the new process's id.
     pub pid_env: &'a [&'a str],
+    /// The cgroup that it is born in; None: ours.
+    pub room: Option<&'a Room>,
 }
 
 /// A process that exists, and may still be setting itself up.
@@ -152,11 +155,7 @@ impl Spawner {
         setup.pids = strings.0.places(plan.pid_env);
         let before = procfs::boot_ticks();
         // SAFETY: the child goes straight to `child_setup`, which keeps to what is asked of it.
-        let cloned = match unsafe { sys::clone_process() } {
-            Ok(cloned) => cloned,
-            Err(e) => return Err(sys::failed("fork", &e)),
-        };
-        let Some((pid, pidfd)) = cloned else {
+        let Some((pid, pidfd)) = (unsafe { clone(plan.room, &mut setup) })? else {
             // SAFETY: this is that child.
             unsafe { child_setup::run(&mut setup) }
         };
@@ -217,6 +216,7 @@ impl Spawner {
             outlives: plan.run.is_some() || plan.stdin.is_some(),
             altered: self.altered,
             report: -1,
+            door: None,
             stdin: plan.stdin.unwrap_or(self.stdin.as_fd()).as_raw_fd(),
             stdout: plan.stdout.as_raw_fd(),
             stderr: plan.stderr.as_raw_fd(),
@@ -340,6 +340,43 @@ impl Spawner {
             ))
         })?;
         Ok((strings, fixed))
+    }
+}
+
+/// A child, in the cgroup that it is to be in, or about to go there.
+///
+/// # Safety
+/// As `sys::clone_process`.
+unsafe fn clone(
+    room: Option<&Room>,
+    setup: &mut ChildSetup,
+) -> Result<Option<(Pid, OwnedFd)>, SpawnError> {
+    let fork = |error: io::Error| sys::failed("fork", &error);
+    let Some(room) = room else {
+        // SAFETY: as the caller promises.
+        return unsafe { sys::clone_process() }.map_err(fork);
+    };
+    let shown = room.leaf.0.display();
+    // SAFETY: as above.
+    match unsafe { sys::clone_into(room.dir()) } {
+        Ok(cloned) => Ok(cloned),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            let door = room.door();
+            let door = door.map_err(|e| sys::failed(format!("cgroup {shown}"), &e))?;
+            // The setup's, for whatever is of this function the child drops as well.
+            setup.door = Some(door);
+            // SAFETY: as above.
+            unsafe { sys::clone_process() }.map_err(fork)
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && room.leaf.is_full() => {
+            Err(bad(&format!(
+                "pids_max: as many processes as it may have are in {shown} already"
+            )))
+        }
+        Err(error) => match error.raw_os_error().is_some_and(sys::is_ours) {
+            true => Err(fork(error)),
+            false => Err(sys::failed(format!("cgroup {shown}"), &error)),
+        },
     }
 }
 

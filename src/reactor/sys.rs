@@ -5,7 +5,7 @@
 //!
 //! Lowest kernel: Linux 5.4 (`waitid(P_PIDFD)`; `pidfd_send_signal` is 5.1, `CLONE_PIDFD` 5.2,
 //! `pidfd_open` 5.3). Newer calls have a way round them: `clone3` with `CLONE_CLEAR_SIGHAND` (5.5;
-//! old container filters answer EPERM), `close_range` (5.9; `CLOSE_RANGE_CLOEXEC` 5.11),
+//! old container filters answer EPERM), `CLONE_INTO_CGROUP` (5.7), `close_range` (5.9; `CLOSE_RANGE_CLOEXEC` 5.11),
 //! `PIDFD_GET_INFO` with the exit status (6.15).
 
 use crate::engine::event::SpawnError;
@@ -48,7 +48,10 @@ fn checked(answer: libc::c_long) -> io::Result<libc::c_long> {
 /// `CLONE_CLEAR_SIGHAND` (clone(2)), 64 bits wide; the libc crate's is cut to an int.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
-/// `struct clone_args` as of Linux 5.3 (clone(2)).
+/// `CLONE_INTO_CGROUP`, 64 bits wide as well.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// `struct clone_args` as of Linux 5.7 (clone(2)).
 #[repr(C)]
 #[derive(Default)]
 struct CloneArgs {
@@ -60,7 +63,16 @@ struct CloneArgs {
     stack: u64,
     stack_size: u64,
     tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
 }
+
+/// What of it Linux 5.3 has.
+const CLONE_ARGS_5_3: usize = 64;
+
+/// `CLONE_INTO_CGROUP` was refused once: the kernel is older than 5.7, or as for [`NO_CLONE3`].
+static NO_CLONE_INTO: AtomicBool = AtomicBool::new(false);
 
 /// clone3 was refused once: the kernel is older than 5.5, or a filter forbids it.
 static NO_CLONE3: AtomicBool = AtomicBool::new(false);
@@ -77,15 +89,9 @@ pub unsafe fn clone_process() -> io::Result<Option<(Pid, OwnedFd)>> {
         // SAFETY: as the caller promises.
         unsafe { clone_old(&mut pidfd) }?
     } else {
-        let mut args = CloneArgs {
-            flags: libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
-            pidfd: &raw mut pidfd as usize as u64,
-            exit_signal: libc::SIGCHLD as u64,
-            ..CloneArgs::default()
-        };
-        let size = size_of::<CloneArgs>();
-        // SAFETY: the kernel reads the whole of `args` and writes one descriptor to `pidfd`.
-        match checked(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size) }) {
+        let mut args = CloneArgs::default();
+        // SAFETY: as the caller promises.
+        match unsafe { clone3(&mut args, &mut pidfd, CLONE_ARGS_5_3) } {
             Ok(pid) => pid,
             Err(e) if refused(&e) => {
                 NO_CLONE3.store(true, Ordering::Relaxed);
@@ -95,6 +101,47 @@ pub unsafe fn clone_process() -> io::Result<Option<(Pid, OwnedFd)>> {
             Err(e) => return Err(e),
         }
     };
+    parted(pid, pidfd)
+}
+
+/// The same, born in the cgroup of this directory. An error of the kind Unsupported: that cannot
+/// be done, but the child can be put there.
+///
+/// # Safety
+/// As [`clone_process`].
+pub unsafe fn clone_into(cgroup: BorrowedFd) -> io::Result<Option<(Pid, OwnedFd)>> {
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: CLONE_INTO_CGROUP,
+        cgroup: cgroup.as_raw_fd() as u64,
+        ..CloneArgs::default()
+    };
+    if NO_CLONE3.load(Ordering::Relaxed) || NO_CLONE_INTO.load(Ordering::Relaxed) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // SAFETY: as the caller promises.
+    match unsafe { clone3(&mut args, &mut pidfd, size_of::<CloneArgs>()) } {
+        Ok(pid) => parted(pid, pidfd),
+        Err(e) if refused(&e) || e.raw_os_error() == Some(libc::E2BIG) => {
+            NO_CLONE_INTO.store(true, Ordering::Relaxed);
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        Err(e) => Err(e),
+    }
+}
+
+unsafe fn clone3(args: &mut CloneArgs, pidfd: &mut RawFd, size: usize) -> io::Result<libc::c_long> {
+    args.flags |= libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND;
+    args.pidfd = &raw mut *pidfd as usize as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    let args = &raw mut *args;
+    // SAFETY: the kernel reads `size` of `args`, all there is at most, and writes one descriptor to
+    // `pidfd`; for the child the caller has promised.
+    checked(unsafe { libc::syscall(libc::SYS_clone3, args, size) })
+}
+
+/// What a clone has answered: nothing to the child.
+fn parted(pid: libc::c_long, pidfd: RawFd) -> io::Result<Option<(Pid, OwnedFd)>> {
     if pid == 0 {
         return Ok(None);
     }

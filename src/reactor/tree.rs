@@ -1,7 +1,8 @@
-//! Ending what a run left behind, by a search of /proc. Best effort: where there is a cgroup, that
-//! is the better way.
+//! Ending what a run left behind: all in its cgroup, and what a search of /proc finds, which is best
+//! effort where there is no cgroup.
 //!
 //! Blocking, so in a helper. To a run belongs
+//! - what is in its service's cgroup;
 //! - what is in its session or process group, whose number is the main process's (as long as any
 //!   member lives the kernel gives that number to nobody else; a process that has the number and
 //!   another start time proves that no member lives);
@@ -16,6 +17,7 @@
 
 use crate::exit::{Exit, Signal};
 use crate::id::Pid;
+use crate::reactor::cgroup::Leaf;
 use crate::reactor::child::{self, Ended};
 use crate::reactor::helper;
 use crate::reactor::procfs::{self, ProcStat};
@@ -30,6 +32,8 @@ use std::time::{Duration, Instant};
 /// How long processes may take to go after SIGKILL before they count as left. What can go goes
 /// within microseconds; the rest is in an uninterruptible wait (state D).
 const KILL_WAIT: Duration = Duration::from_secs(2);
+/// Before a cgroup is looked into again in which nobody can be named.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// What is read of a process's environment: what a spawn of ours put there stands first.
 const ENVIRON_BYTES: u64 = 256 * 1024;
 
@@ -46,6 +50,8 @@ pub struct TreeJob {
     pub signal: Signal,
     /// From the first signal to SIGKILL. Zero: SIGKILL at once.
     pub grace: Duration,
+    /// The service's cgroup: all in it belongs to the run.
+    pub leaf: Option<Leaf>,
 }
 
 /// How a run's processes are marked in their environment.
@@ -124,6 +130,16 @@ impl Search {
             }
         }
         let mut members: Vec<ProcStat> = Vec::new();
+        // Whatever its session, its parent, its environment.
+        let inside = job.leaf.as_ref().map(Leaf::processes).unwrap_or_default();
+        for pid in inside {
+            if let Ok(stat) = procfs::proc_stat(pid)
+                && !untouchable.contains(&(pid.0 as u32))
+            {
+                all.retain(|(known, _)| known.pid != pid);
+                members.push(stat);
+            }
+        }
         loop {
             let before = members.len();
             all.retain(|(stat, says)| {
@@ -193,6 +209,9 @@ pub fn end_tree(job: &TreeJob) -> u32 {
     let hard = soft + KILL_WAIT;
     let mut search = Search { buffer: Vec::new() };
     let mut targets: Vec<Target> = Vec::new();
+    if let Some(leaf) = &job.leaf {
+        leaf.thaw();
+    }
     loop {
         let now = Instant::now();
         let (signal, until) = if now >= soft {
@@ -202,7 +221,20 @@ pub fn end_tree(job: &TreeJob) -> u32 {
         };
         add_new(&mut targets, search.members(job));
         targets.retain(|target| !sys::has_ended(target.pidfd.as_fd()));
-        if targets.is_empty() || now >= hard {
+        if let Some(leaf) = job.leaf.as_ref().filter(|_| signal == Signal::KILL) {
+            // At once, so that nobody forks away from it.
+            leaf.kill();
+        }
+        if targets.is_empty() {
+            // Who cannot be named: of another pid namespace, or just forked.
+            match job.leaf.as_ref().filter(|leaf| !leaf.is_empty_but(&[])) {
+                None => return 0,
+                Some(_) if now >= hard => return 1,
+                Some(leaf) => drop(leaf.wait_empty(until.min(now + LOOK_AGAIN))),
+            }
+            continue;
+        }
+        if now >= hard {
             return targets.len() as u32;
         }
         for target in &mut targets {

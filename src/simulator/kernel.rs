@@ -83,6 +83,8 @@ pub struct Script {
     pub unkillable: bool,
     /// It says nothing of itself.
     pub silent: bool,
+    /// Whatever ends it by SIGKILL is the kernel, for want of memory.
+    pub hungry: bool,
     /// A forking daemon's first process ends after this.
     pub forks_after: Duration,
     /// What its pid file is like.
@@ -114,6 +116,7 @@ impl Default for Script {
             works: None,
             unkillable: false,
             silent: false,
+            hungry: false,
             forks_after: Duration::from_millis(10),
             pid_file: PidFile::Good,
             spawn_error: None,
@@ -261,6 +264,12 @@ impl Kernel {
         process.exit = Some(exit);
         process.leftovers = leaves;
         Some(leaves)
+    }
+
+    /// This end is for want of memory.
+    pub fn is_hungry(&self, service: &str, exit: Exit) -> bool {
+        let script = self.scripts.get(service);
+        exit == Exit::Signal(Signal::KILL) && script.is_some_and(|script| script.hungry)
     }
 
     /// A run left others behind, and they live.

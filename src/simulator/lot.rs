@@ -211,7 +211,10 @@ impl Lot {
             1 => script.exits = Some((self.ms(&[0, 30, 2_000, 15_000, 90_000]), end)),
             2 => script.flaps = Some((self.ms(&[3_000, 20_000]), self.ms(&[1_500, 9_000, 40_000]))),
             // It leaks until the kernel ends it.
-            3 => script.exits = Some((self.ms(&[60_000, 240_000]), Exit::Signal(Signal::KILL))),
+            3 => {
+                script.hungry = true;
+                script.exits = Some((self.ms(&[60_000, 240_000]), Exit::Signal(Signal::KILL)));
+            }
             4 => {
                 script.hangs_after = Some(self.ms(&[5_000, 40_000]));
                 script.exits = Some((self.ms(&[20_000, 100_000]), end));
@@ -456,6 +459,12 @@ impl Lot {
     // --- what is done while it runs
 
     fn deeds(&mut self, plan: &mut Plan, names: &[&str]) {
+        // Of its own, so that all else is as it was without.
+        let mut provisional = Lot {
+            dice: Prng::new(plan.seed ^ 0x7e10_ad7e_10ad_7e10),
+            pace: self.pace,
+            special: Vec::new(),
+        };
         let minutes = (plan.length / plan.pace).as_secs().div_ceil(60);
         for fault in Fault::ALL {
             let weight = u64::from(plan.weights.of(fault));
@@ -485,7 +494,10 @@ impl Lot {
                 let at = self.time(plan.length);
                 let mut of = None;
                 let what = match fault {
-                    Fault::Reload => What::Reload(self.files(names, &plan.roles)),
+                    Fault::Reload => {
+                        let command = provisional.reload(plan, at);
+                        What::Reload(self.files(names, &plan.roles), command)
+                    }
                     Fault::Given if self.chance(600) => {
                         let at = self.below(names.len() as u64) as usize;
                         of = Some(names[at]);
@@ -510,6 +522,27 @@ impl Lot {
                 });
             }
         }
+    }
+
+    /// How it is reloaded then; and what is said of it later, in time or not, or never.
+    fn reload(&mut self, plan: &mut Plan, at: Duration) -> String {
+        let strict = if self.chance(150) { " --strict" } else { "" };
+        if self.chance(500) {
+            return format!("reload{strict}");
+        }
+        let length = self.of(&[5, 20, 60]) * self.pace;
+        let again = format!("reload --confirm {}s", 2 * length);
+        for _ in 0..self.below(3) {
+            let words = self.of(&["confirm", "revert", "reload", &again]);
+            plan.deeds.push(Deed {
+                at: at + Duration::from_secs(self.below(2 * length)),
+                fault: Fault::Reload,
+                when: self.when(),
+                what: What::Command(words.to_owned()),
+                service: None,
+            });
+        }
+        format!("reload{strict} --confirm {length}s")
     }
 
     /// Some never come to a service that listens, some worlds are full of them.

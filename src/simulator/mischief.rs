@@ -144,6 +144,7 @@ pub fn run_of(event: &Event) -> Option<RunId> {
         | Event::HookSpawned { run, .. }
         | Event::HookEnded { run, .. }
         | Event::TreeEnded { run, .. }
+        | Event::OutOfMemory { run, .. }
         | Event::MainSought { run, .. }
         | Event::Notified { run, .. } => Some(*run),
         Event::ProbeFinished { check, .. } => Some(check.run),

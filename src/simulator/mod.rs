@@ -539,15 +539,20 @@ impl World {
                     return;
                 }
                 let known = self.engine.as_ref().and_then(|e| e.find(&service));
+                let hungry = self.kernel.is_hungry(&service, exit);
                 if let Some(service) = known {
-                    let event = Event::Exited {
-                        run: RunId { service, number },
+                    let run = RunId { service, number };
+                    let oom = hungry.then_some(Event::OutOfMemory { run, kills: 1 });
+                    let end = Event::Exited {
+                        run,
                         exit,
                         tree_gone: !leaves,
                     };
-                    match self.mischief.is_some() {
-                        true => self.answers(vec![(Duration::ZERO, Happening::Told(event))]),
-                        false => self.handle(event),
+                    for event in oom.into_iter().chain([end]) {
+                        match self.mischief.is_some() {
+                            true => self.answers(vec![(Duration::ZERO, Happening::Told(event))]),
+                            false => self.handle(event),
+                        }
                     }
                 }
             }

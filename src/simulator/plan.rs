@@ -155,8 +155,8 @@ pub enum When {
 pub enum What {
     /// A command of the scenarios' language.
     Command(String),
-    /// These files anew (None: it is gone), and a reload when it is time.
-    Reload(Vec<(String, Option<Shape>)>),
+    /// These files anew (None: it is gone), and this reload when it is time.
+    Reload(Vec<(String, Option<Shape>)>, String),
     /// An operator gives this definition.
     Set(String, Shape),
 }
@@ -211,7 +211,7 @@ impl Plan {
         plan.deeds
             .retain(|deed| deed.service.as_deref() != Some(name));
         for deed in &mut plan.deeds {
-            if let What::Reload(files) = &mut deed.what {
+            if let What::Reload(files, _) = &mut deed.what {
                 files.retain(|(file, _)| file != name);
             }
         }
@@ -276,6 +276,9 @@ impl Script {
                 other => lines.push(format!("# {{}} ends after {after:?}: {other}")),
             }
         }
+        if self.hungry {
+            lines.push("hungry {}".to_owned());
+        }
         if self.bad_runs != u32::MAX {
             lines.push(format!("bad-runs {{}} {}", self.bad_runs));
         }
@@ -321,7 +324,7 @@ impl World {
             What::Command(command) => {
                 self.command_when(deed.when, command);
             }
-            What::Reload(files) => {
+            What::Reload(files, command) => {
                 for (name, shape) in files {
                     match shape {
                         Some(shape) => {
@@ -336,7 +339,7 @@ impl World {
                         }
                     }
                 }
-                self.command_when(deed.when, "reload");
+                self.command_when(deed.when, command);
             }
             What::Set(name, shape) => {
                 let text = shape.text(name, present);

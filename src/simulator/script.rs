@@ -309,6 +309,7 @@ impl World {
                 let until = self.now + duration(rest[0])?;
                 self.kernel.stick(service, until);
             }
+            "hungry" => self.kernel.script(service).hungry = true,
             "forks-after" => self.kernel.script(service).forks_after = duration(rest[0])?,
             "pid-file" => {
                 self.kernel.script(service).pid_file = match rest {

@@ -66,6 +66,9 @@ impl World {
                     went_back: Some(back),
                     ..
                 }) => format!("reload went back: {}", back.why),
+                Some(ReloadRecord {
+                    verdict: Some(why), ..
+                }) => format!("reload is to go back: {why}"),
                 Some(open) => {
                     let names: Vec<&str> = open.before.iter().map(|b| &*b.name).collect();
                     let until = stamp(open.until);

@@ -222,7 +222,7 @@ fn every_verb_works_in_every_way() {
     for verb in VERBS {
         let arguments: &[&str] = match verb.words {
             "list" | "status" | "history" | "info" | "ping" | "discover" => &[],
-            "release" | "reload" => &[],
+            "release" | "reload" | "graph" => &[],
             "why" | "logs" | "probe run" => &["web"],
             "start" | "stop" | "once" | "restart" => &["db", "--wait"],
             "reset" => &["db"],

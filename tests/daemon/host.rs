@@ -15,6 +15,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use vitald::engine::status::{DaemonStatus, Status, StoryLine, Why};
+use vitald::reactor::cgroup::{self, Leaf};
 
 /// Between two looks at something that gives no event.
 const LOOK: Duration = Duration::from_millis(5);
@@ -169,6 +170,33 @@ impl Host {
     pub fn define(&self, name: &str, text: &str) {
         let path = self.dir.join(format!("config/services/{name}.toml"));
         fs::write(path, text).expect("write a definition");
+    }
+
+    /// Writes `vitald.toml`.
+    pub fn settings(&self, text: &str) {
+        fs::write(self.dir.join("config/vitald.toml"), text).expect("write settings");
+    }
+
+    /// Where its services' cgroups are; None: it has none here, and the test is passed over.
+    pub fn cgroups(&self) -> Option<PathBuf> {
+        let dir = cgroup::dir_for(&self.dir.join("run"));
+        let made = dir.and_then(|dir| {
+            let made = fs::create_dir(&dir);
+            let exists = |e: &std::io::Error| e.kind() == std::io::ErrorKind::AlreadyExists;
+            match made {
+                Err(error) if !exists(&error) => Err(format!("{}: {error}", dir.display())),
+                Ok(()) | Err(_) => Ok(dir),
+            }
+        });
+        match made {
+            Ok(dir) => Some(dir),
+            Err(why) => {
+                let required = std::env::var("VITALD_TEST_REQUIRE").is_ok_and(|v| v == "1");
+                assert!(!required, "no cgroups: {why}, and VITALD_TEST_REQUIRE=1");
+                eprintln!("skipped: no cgroups: {why}");
+                None
+            }
+        }
     }
 
     pub fn undefine(&self, name: &str) {
@@ -476,6 +504,14 @@ impl Drop for Host {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             std::thread::sleep(LOOK);
+        }
+        // Whoever hid his environment is there still.
+        if let Ok(dir) = cgroup::dir_for(&self.dir.join("run")) {
+            let all = Leaf(dir);
+            while all.exists() && all.remove().is_err() && Instant::now() < end {
+                all.kill();
+                std::thread::sleep(LOOK);
+            }
         }
         if std::thread::panicking() {
             eprintln!("the daemon said:\n{}", self.said());

@@ -97,7 +97,18 @@ fn define_family(host: &Host) {
 /// grandchild, double fork; on a stop. Conformance 27.
 #[test]
 fn nothing_is_left_of_a_family_after_a_stop() {
-    let mut host = Host::new("family");
+    family_after_a_stop("family", "auto");
+}
+
+/// By session, group, environment and what came to us as orphans.
+#[test]
+fn nothing_is_left_of_a_family_after_a_stop_without_cgroups() {
+    family_after_a_stop("family-off", "off");
+}
+
+fn family_after_a_stop(test: &str, cgroup: &str) {
+    let mut host = Host::new(test);
+    host.settings(&format!("cgroup = '{cgroup}'\n"));
     define_family(&host);
     host.start();
     let family = pids(&host, "family.1", 4);
@@ -111,7 +122,17 @@ fn nothing_is_left_of_a_family_after_a_stop() {
 /// The same on a crash: a new run never starts before the old tree is gone.
 #[test]
 fn nothing_is_left_of_a_family_when_the_next_run_starts() {
-    let mut host = Host::new("crash");
+    family_after_a_crash("crash", "auto");
+}
+
+#[test]
+fn nothing_is_left_of_a_family_when_the_next_run_starts_without_cgroups() {
+    family_after_a_crash("crash-off", "off");
+}
+
+fn family_after_a_crash(test: &str, cgroup: &str) {
+    let mut host = Host::new(test);
+    host.settings(&format!("cgroup = '{cgroup}'\n"));
     define_family(&host);
     host.start();
     let before = pids(&host, "family.1", 4);

@@ -194,6 +194,7 @@ fn our_own_want_of_descriptors_or_processes_is_told_apart() {
             fds: &[],
             fd_at: None,
             pid_env: &[],
+            room: None,
             env: &[],
         };
         let before = sys::nofile().unwrap();

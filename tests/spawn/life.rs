@@ -102,6 +102,7 @@ fn a_service_outlives_us() {
         mark,
         signal: Signal::TERM,
         grace: SOON,
+        leaf: None,
     };
     assert_eq!(tree::end_tree(&job), 0);
     assert!(child::wait_ended(&pidfd, SOON));

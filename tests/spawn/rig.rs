@@ -82,6 +82,7 @@ pub fn start(
         fds: &[],
         fd_at: None,
         pid_env: &[],
+        room: None,
         env: &[],
     })?;
     Ok((spawned, reader.into()))

@@ -88,6 +88,7 @@ fn end(spawned: &Spawned, test: &str, signal: Signal, grace: Duration) {
         },
         signal,
         grace,
+        leaf: None,
     };
     let helper = helper::start(c"tree", &Origin::default(), &[], 16, |output| {
         let left = tree::end_tree(&job);
@@ -182,6 +183,7 @@ fn other_services_and_other_daemons_are_left_alone() {
                 fds: &[],
                 fd_at: None,
                 pid_env: &[],
+                room: None,
                 env: &[],
             })
             .unwrap();
@@ -229,6 +231,7 @@ fn a_recycled_number_protects_its_new_owner() {
         },
         signal: Signal::KILL,
         grace: Duration::ZERO,
+        leaf: None,
     };
     assert_eq!(tree::end_tree(&job), 0);
     assert!(alive(spawned.pid));

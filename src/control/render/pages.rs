@@ -105,12 +105,40 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
     }
     if which == Facts::All {
         put("kind", clean(&status.kind));
+        put("uses", uses(status));
         if status.kind != "target" {
-            put("tree", clean(&status.tree));
+            put("tree", tree(status));
         }
         put("source", clean(&status.source));
     }
     grid
+}
+
+/// `12.0 MB of memory, 3 processes, 1.2 s of processor time`
+fn uses(status: &Status) -> String {
+    let Some(usage) = &status.usage else {
+        return String::new();
+    };
+    let mut parts = Vec::new();
+    if let Some(bytes) = usage.memory_bytes {
+        parts.push(format!("{:.1} MB of memory", bytes as f64 / 1_048_576.0));
+    }
+    parts.push(match usage.processes {
+        1 => "1 process".to_owned(),
+        number => format!("{number} processes"),
+    });
+    if let Some(ms) = usage.cpu_ms {
+        parts.push(format!("{} of processor time", duration(ms)));
+    }
+    parts.join(", ")
+}
+
+/// `cgroup /sys/fs/cgroup/vitald/web`
+fn tree(status: &Status) -> String {
+    match &status.usage {
+        Some(usage) if status.tree == "cgroup" => format!("cgroup {}", clean(&usage.cgroup)),
+        Some(_) | None => clean(&status.tree),
+    }
 }
 
 /// `serving 3 clients (reloading)`
@@ -259,6 +287,7 @@ fn last_end(end: &LastEnd, style: &Style) -> String {
         "unhealthy" => "stopped, it was unhealthy".to_owned(),
         "start_timeout" => "stopped, it was not ready in time".to_owned(),
         "config" => "stopped, its definition changed".to_owned(),
+        "memory" => "killed by the kernel, out of memory".to_owned(),
         other => format!("stopped, {}", clean(other)),
     };
     let (how, ago) = (end_words(end), style.ago(&end.at));
@@ -412,6 +441,9 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
     }
     if let Some(init) = &daemon.init {
         put("init", clean(init));
+    }
+    if let Some(cgroups) = &daemon.cgroups {
+        put("cgroups", clean(cgroups));
     }
     if let Some(began) = &daemon.began {
         put("began", clean(began));

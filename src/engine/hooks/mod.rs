@@ -73,12 +73,12 @@ impl Engine {
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;
         };
+        let cause = run.end_cause();
         let Some(live) = run.hooks.live.as_mut() else {
             return;
         };
         (live.pid, live.retry) = (None, false);
         let until = live.until;
-        let cause = run.stop.as_ref().map_or(Cause::Exit, |stop| stop.cause);
         let effect = Effect::Hook {
             run: run.id,
             hook: live.hook,

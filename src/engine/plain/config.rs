@@ -4,8 +4,8 @@ use super::*;
 use crate::config::{
     Address, Ask, Backoff, Confine, Definition, Directories, Held, Hooks, Http, KillMode, Kind,
     Limit, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess,
-    OnDependency, OnExhausted, OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Restart,
-    RetryPolicy, Severity, Socket, StartOn, Ties,
+    OnDependency, OnExhausted, OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Resources,
+    Restart, RetryPolicy, Severity, Socket, StartOn, Ties,
 };
 use std::ops::RangeInclusive;
 
@@ -32,12 +32,14 @@ fields! { Hooks {
 fields! { Process {
     user group groups umask working_dir env env_file inherit_env limits nice oom_score_adj
 } may {
-    directories confine
+    directories confine resources
 } }
 
 fields! { Directories { runtime mode preserve } }
 variants! { Preserve { No Restart Yes;; } }
 fields! { Confine { no_new_privs capabilities read_only writable private_tmp secrets } }
+
+fields! { Resources { memory_max memory_high cpu_max cpu_weight pids_max } }
 
 fields! { Limit { soft hard } }
 

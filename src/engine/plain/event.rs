@@ -33,6 +33,7 @@ variants! { Event {
     Executed { run }
     SpawnFailed { run error }
     Exited { run exit tree_gone }
+    OutOfMemory { run kills }
     TreeEnded { run left }
     MainSought { run sought }
     Notified { run says }
@@ -65,7 +66,9 @@ fields! { Left { record same_boot same_files } }
 
 fields! { Terms { dry_run strict confirm by wall_ms digest } }
 
-fields! { ReloadRecord { by at_wall_ms until length_ms digest went_back before watched } }
+fields! { ReloadRecord { by at_wall_ms until length_ms digest went_back before watched } may {
+    verdict
+} }
 
 fields! { Before { name source definition problem } }
 

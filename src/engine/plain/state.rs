@@ -70,7 +70,7 @@ fields! { Run {
     id pid started spawned_at executed ready_at begun_by restarted adopted overdue exit stop
     late_mark extended start_until excused excused_since excused_until probes told health
 } may {
-    hooks seek
+    hooks seek oom_kills
 } skips {
     definition: no_definition(),
 } }

@@ -23,7 +23,7 @@ pub(super) use secrets::{Secret, SecretFiles};
 
 use crate::reactor::env_file;
 use std::ffi::{CStr, CString, c_char};
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 /// All that the child needs, ready made.
@@ -36,6 +36,8 @@ pub(super) struct ChildSetup {
     pub altered: u64,
     /// Where a failure is reported; close-on-exec.
     pub report: RawFd,
+    /// `cgroup.procs` of the cgroup to go to, close-on-exec; None: it is where it is to be.
+    pub door: Option<OwnedFd>,
     pub stdin: RawFd,
     pub stdout: RawFd,
     pub stderr: RawFd,
@@ -185,6 +187,11 @@ unsafe fn set_up<'a>(setup: &'a mut ChildSetup, report: &mut RawFd) -> Result<()
     // SAFETY: system calls on numbers and on strings that `setup` owns, and functions of this file.
     unsafe {
         die_with_the_daemon(setup.parent);
+        if let Some(door) = &setup.door
+            && libc::write(door.as_raw_fd(), c"0".as_ptr().cast(), 1) < 0
+        {
+            return Err(Failure::now("cgroup", b""));
+        }
         if libc::setsid() < 0 {
             return Err(Failure::now("session", b""));
         }

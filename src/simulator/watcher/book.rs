@@ -83,6 +83,8 @@ pub struct RunBook {
     pub ready: Option<Time>,
     pub refunded: bool,
     pub exit: Option<Exit>,
+    /// Some of it was killed for want of memory, and not while it was being stopped.
+    pub starved: bool,
     pub stop: Option<StopBook>,
     pub probes: Vec<ProbeBook>,
     /// The loop's lateness when it began, or was taken up by another daemon; when that was.

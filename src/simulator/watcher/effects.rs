@@ -269,7 +269,6 @@ impl Watcher {
     /// We stop a run that nobody asked us to stop: all that must hold for that.
     fn automatic_stop(&mut self, now: Time, name: &str, last: bool) {
         let held = self.is_held(now);
-        let goes_back = self.goes_back();
         let late = self.late;
         let Some(book) = self.books.get_mut(name) else {
             return;
@@ -300,7 +299,7 @@ impl Watcher {
         }
         let due = run.start_due(late);
         let overdue = run.ready.is_none() && (run.overdue || now >= due);
-        if !run.is_down() && !run.missed && !overdue && !goes_back {
+        if !run.is_down() && !run.missed && !overdue {
             wrong.push("no probe is down, and its start is not overdue".to_owned());
         }
         let failing = run.down_since();
@@ -382,10 +381,8 @@ impl Watcher {
         if automatic && held {
             wrong.push("automatic restarts are held".to_owned());
         }
-        if !self.goes_back() {
-            wrong.extend(self.in_the_way(now, &name, restarted, engine, kernel));
-        }
-        if !self.step.boot && !self.goes_back() {
+        wrong.extend(self.in_the_way(now, &name, restarted, engine, kernel));
+        if !self.step.boot {
             let unmet = |other: &str| {
                 let known = self.books.get(other).is_some_and(|book| !book.satisfied);
                 known && !super::rules::is_satisfied(engine, other, now)
@@ -433,6 +430,7 @@ impl Watcher {
             fed_last: None,
             missed: false,
             missed_since: None,
+            starved: false,
             forked: false,
             main: false,
         });

@@ -7,10 +7,12 @@ use crate::config::diff::{Change, diff};
 use crate::config::names;
 use crate::config::{OnDependency, Ready};
 use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Loaded, Sought};
+use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, RunId, Ticket};
 use crate::limits;
 use crate::probe::Report;
 use crate::service::notify::Notice;
+use crate::service::state::Cause;
 use crate::simulator::store::Store;
 use crate::time::{Time, Wall};
 use std::rc::Rc;
@@ -136,21 +138,34 @@ impl Watcher {
                     book.gone(now, may);
                 }
             }
+            Event::OutOfMemory { run, .. } => {
+                if let Some(run) = self.run(*run) {
+                    run.starved |= run.stop.is_none();
+                }
+            }
             Event::Exited {
                 run,
                 exit,
                 tree_gone,
             } => {
                 let may = self.may(run);
+                let name = self.ids.get(&run.service).cloned();
                 let Some(book) = self.book(*run) else { return };
                 let Some(known) = &mut book.run else { return };
                 if known.forks(*exit) {
                     return;
                 }
                 known.exit = Some(*exit);
+                let killed = *exit == Exit::Signal(Signal::KILL);
+                let cause = match known.starved && killed {
+                    true => Cause::Memory,
+                    false => Cause::Exit,
+                };
+                let itself = known.stop.is_none();
                 if *tree_gone || !known.kills_tree() {
                     book.gone(now, may);
                 }
+                self.step.ended = name.filter(|_| itself).zip(Some(cause));
             }
             Event::MainSought { run, sought } => {
                 let late = self.late;
@@ -623,11 +638,6 @@ impl Watcher {
         if self.shutting {
             return By::Operator;
         }
-        // A reload may go back because of that, in the same event.
-        let ruled = matches!(cause, "unhealthy" | "start_timeout" | "watchdog");
-        if ruled && self.goes_back() {
-            return By::Health;
-        }
         if undefined {
             return By::Config;
         }
@@ -664,6 +674,7 @@ fn words(event: &Event, engine: &Engine) -> String {
         Event::Executed { .. } => "executed",
         Event::SpawnFailed { .. } => "spawn failed",
         Event::Exited { .. } => "exited",
+        Event::OutOfMemory { .. } => "out of memory",
         Event::TreeEnded { .. } => "tree ended",
         Event::MainSought { .. } => "main process sought",
         Event::HookSpawned { .. } => "command spawned",

@@ -18,6 +18,7 @@ mod ties;
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event};
 use crate::id::{CheckId, Pid, ServiceId, Ticket};
+use crate::service::state::Cause;
 use crate::simulator::store::Store;
 use crate::time::Time;
 use book::Book;
@@ -81,6 +82,8 @@ struct Step {
     timers: bool,
     reload: bool,
     read: Option<provisional::Read>,
+    /// It was found that a reload must go back, by an event of its own.
+    verdict: bool,
     resumed: bool,
     /// Cause of all stops of all services in it, where it is not health.
     asked: Option<(Ticket, Command, String)>,
@@ -96,6 +99,8 @@ struct Step {
     followed: BTreeSet<String>,
     /// Whose budget was found to be spent.
     denied: BTreeSet<String>,
+    /// Who ended by itself, and as what that is to be told.
+    ended: Option<(String, Cause)>,
     /// Automatic stops that want a decision.
     stopped: BTreeSet<String>,
     moved: bool,
@@ -161,7 +166,7 @@ impl Watcher {
             | Event::Notified { run, .. }
             | Event::Executed { run }
             | Event::SpawnFailed { run, .. } => of(run).is_none(),
-            Event::Exited { run, .. } => {
+            Event::OutOfMemory { run, .. } | Event::Exited { run, .. } => {
                 of(run).is_none_or(|run| run.exit.is_some() || run.is_seeking())
             }
             Event::MainSought { run, .. } => of(run).is_none_or(|run| !run.is_seeking()),
@@ -249,7 +254,8 @@ impl Watcher {
 
     /// The loop has nothing more to do now; the next timer is due at `due`.
     pub fn turn_ended(&mut self, now: Time, due: Time) {
-        if due <= now {
+        let reload = self.step.verdict || self.goes_back();
+        if due <= now && !reload {
             self.breach(now, "a timer that is due was not fired".to_owned());
         }
         self.turns += 1;

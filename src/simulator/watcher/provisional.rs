@@ -7,7 +7,7 @@ use crate::engine::snapshot::{Before, ReloadRecord};
 use crate::engine::{Answer, Boot, Effect, Engine, Left, Loaded, Record, Terms};
 use crate::id::Ticket;
 use crate::time::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,8 +22,16 @@ pub struct Read {
 #[derive(Clone, Default)]
 pub struct Kept {
     until: Time,
-    before: BTreeMap<String, Option<Rc<Definition>>>,
+    before: BTreeMap<String, Was>,
+    /// Who was well before, or is new.
+    watched: BTreeSet<Box<str>>,
     went_back: bool,
+}
+
+#[derive(Clone)]
+struct Was {
+    definition: Option<Rc<Definition>>,
+    by_file: bool,
 }
 
 impl Kept {
@@ -55,7 +63,10 @@ impl Watcher {
                 let new = file.and_then(|file| file.definition.as_ref().ok());
                 if new.map(|new| &**new) != book.definition.as_deref() {
                     let before = kept.before.entry(name.clone());
-                    before.or_insert_with(|| book.definition.clone());
+                    before.or_insert_with(|| Was {
+                        definition: book.definition.clone(),
+                        by_file: book.by_file,
+                    });
                 }
             }
             self.kept = (!kept.before.is_empty()).then_some(kept);
@@ -74,6 +85,13 @@ impl Watcher {
             self.kept = None;
             return;
         };
+        if reload.is_open() {
+            self.step.verdict |= reload.verdict.is_some();
+            if let Some(kept) = &mut self.kept {
+                kept.until = reload.until.min(kept.until);
+                kept.watched = watched(reload);
+            }
+        }
         let known = self.kept.as_ref().is_some_and(|kept| kept.went_back);
         if reload.went_back.is_none() || known {
             return;
@@ -90,7 +108,7 @@ impl Watcher {
         for (name, before) in &kept.before {
             let put_back = reload.before.iter().find(|b| *b.name == **name);
             let put_back = put_back.map(|b| b.definition.as_deref());
-            if put_back != Some(before.as_deref()) {
+            if put_back != Some(before.definition.as_deref()) {
                 let words = format!("{name}: what came back is not what was in force");
                 return self.breach(now, words);
             }
@@ -100,6 +118,8 @@ impl Watcher {
 
     /// The model as it was.
     fn back(&mut self, now: Time, reload: &ReloadRecord) {
+        let kept = self.kept.as_ref();
+        let well = kept.map_or_else(BTreeSet::new, |kept| kept.watched.clone());
         let mut files = Vec::new();
         for before in &reload.before {
             let definition = match (&before.definition, &before.problem) {
@@ -128,7 +148,7 @@ impl Watcher {
                 book.present = before.problem.is_some();
             }
             book.by_file = book.present && !names::is_given(&before.source);
-            if before.definition.is_some() && book.run.is_none() {
+            if before.definition.is_some() && book.run.is_none() && well.contains(&before.name) {
                 // It was well before, and is to be so at once.
                 book.bidden();
             }
@@ -141,8 +161,14 @@ impl Watcher {
             .kept
             .as_mut()
             .and_then(|kept| kept.before.get_mut(name));
+        let file = self.books.get(name).is_some_and(|book| book.by_file);
         if let Some(before) = before {
-            *before = given.map(|definition| Rc::new(definition.clone()));
+            if given.is_none() && file && before.by_file {
+                // What was given is forgotten, and was not in force.
+                return;
+            }
+            before.definition = given.map(|definition| Rc::new(definition.clone()));
+            before.by_file = false;
         }
     }
 
@@ -175,8 +201,15 @@ impl Watcher {
             self.kept = Some(Kept {
                 until: record.until,
                 before: before
-                    .map(|b| (b.name.to_string(), b.definition.clone()))
+                    .map(|b| {
+                        let was = Was {
+                            definition: b.definition.clone(),
+                            by_file: !names::is_given(&b.source),
+                        };
+                        (b.name.to_string(), was)
+                    })
                     .collect(),
+                watched: watched(record),
                 went_back: !waits,
             });
         }
@@ -205,7 +238,7 @@ impl Watcher {
         }
         let differs = kept.before.iter().find(|(name, before)| {
             let in_force = engine.find(name).and_then(|id| engine.definition(id));
-            in_force.map(|d| &**d) != before.as_deref()
+            in_force.map(|d| &**d) != before.definition.as_deref()
         })?;
         Some(format!("{}: it does not run by what came back", differs.0))
     }
@@ -213,6 +246,11 @@ impl Watcher {
 
 /// How long it may be until it is answered.
 pub const ANSWERED: Duration = Duration::from_secs(3);
+
+fn watched(reload: &ReloadRecord) -> BTreeSet<Box<str>> {
+    let watched = reload.watched.iter();
+    watched.map(|watched| watched.name.clone()).collect()
+}
 
 /// Of an effect: what it says of a reload.
 pub fn of_reload(effect: &Effect) -> Option<Option<&ReloadRecord>> {

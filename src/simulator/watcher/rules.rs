@@ -90,6 +90,17 @@ impl Watcher {
                 book.excused &= !(self.step.reload && book.charged);
             }
         }
+        if let Some((name, cause)) = self.step.ended.take() {
+            let status = states.iter().find(|(of, _)| *of == name);
+            let end = status.and_then(|(_, status)| status.last_end.as_ref());
+            // One that something follows, as `post_stop`, is not over yet.
+            let end = end.filter(|end| end.at == wall.rfc3339(now));
+            if end.is_some_and(|end| end.cause != cause.word()) {
+                wrong.push(format!(
+                    "{name}: it ended by {cause}, and is told otherwise"
+                ));
+            }
+        }
         let booted = self.step.boot;
         for (name, status) in &states {
             let shown = self.shown(name, status);
@@ -111,7 +122,8 @@ impl Watcher {
             wrong.extend(self.check_followers(now, engine));
         }
         wrong.extend(self.reload_stands(now, engine));
-        if self.step.timers {
+        // To go back is all that such an event does; the timers' turn is the next one.
+        if self.step.timers && !self.goes_back() {
             for (name, book) in &mut self.books {
                 owes(book, now, self.late);
                 let overlooked = book
