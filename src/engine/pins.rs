@@ -31,8 +31,7 @@ impl Engine {
             return "was not pinned".to_owned();
         }
         self.service_mut(id).pinned = false;
-        let wanted = self.service(id).wanted.word();
-        self.remember(id, wanted);
+        self.remember_will(id);
         self.tell_pin(id, actor);
         // What it requires may be down.
         self.unsettled.push(id);

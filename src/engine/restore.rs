@@ -212,6 +212,8 @@ impl Engine {
         let prepared = run.hooks.waits || run.hooks.again || run.hooks.last.is_some();
         let live = run.hooks.live.is_some();
         service.run = Some(Box::new(run));
+        // What was held for it, by whatever definition, may have been had back.
+        service.sockets = super::table::Sockets::Open;
         if let (true, Some(due)) = (live, deadline) {
             let key = self.service_key(id, Key::lifecycle);
             self.timers.set(key, due);

@@ -241,13 +241,15 @@ impl Engine {
         }
         let definition = self.definition_of(id);
         let never_ran = (self.now, false);
-        let next = self.judge_own_end(
-            id,
-            &definition,
-            (Cause::Exit, Exit::Unknown),
-            never_ran,
-            &words,
-        );
+        let own = (Cause::Exit, Exit::Unknown);
+        let next = match self.judge_own_end(id, &definition, own, never_ran, &words) {
+            // No process takes its time here: without a delay this turn would never end.
+            Next::Start { .. } => {
+                self.service_mut(id).backoff_until = Some(self.now + limits::RESPAWN_OURS);
+                Next::Wait
+            }
+            next => next,
+        };
         self.cue(id, Cue::Gone(next), Cause::Exit, words);
     }
 

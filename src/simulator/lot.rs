@@ -26,21 +26,45 @@ struct Lot {
     pace: u64,
     /// By service, for good: what it is beside a process or a oneshot.
     special: Vec<Special>,
+    theme: Theme,
+}
+
+/// What a world has beside processes and oneshots, and what comes with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Theme {
+    /// Nothing.
+    Plain,
+    /// Targets; what is wanted for now. (Not yet: forking daemons, oneshots that are undone.)
+    Kinds,
+    /// Sockets that are held.
+    Sockets,
+    /// Ties of every sort, and pins.
+    Ties,
+}
+
+/// Of its own generator, as below.
+fn theme(seed: u64) -> Theme {
+    match Prng::new(seed ^ 0x7e3e_7e3e_7e3e_7e3e).below(4) {
+        0 => Theme::Plain,
+        1 => Theme::Kinds,
+        2 => Theme::Sockets,
+        _ => Theme::Ties,
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Special {
     No,
-    Forking,
     Target,
 }
 
 /// Of its own generator, so that all else is drawn as it was.
 fn special(seed: u64) -> Vec<Special> {
     let mut dice = Prng::new(seed ^ 0x6b69_6e64_7321_0001);
+    let kinds = theme(seed) == Theme::Kinds;
     let mut draw = |_| match dice.below(10) {
-        0 | 1 => Special::Forking,
-        2 => Special::Target,
+        _ if !kinds => Special::No,
+        0..3 => Special::Target,
         _ => Special::No,
     };
     (0..NAMES.len()).map(&mut draw).collect()
@@ -93,6 +117,7 @@ impl Plan {
             dice: Prng::new(seed),
             pace,
             special: special(seed),
+            theme: theme(seed),
         };
         let length = lot.of(&[60, 120, 300, 900]);
         let length = Duration::from_secs(length * pace);
@@ -121,7 +146,7 @@ impl Plan {
         lot.deeds(&mut plan, &names);
         lot.dice = Prng::new(seed ^ 0xc011_ec70_c011_ec70);
         lot.connections(&mut plan, &names);
-        if plan.weights.of(Fault::Verbs) > 0 {
+        if plan.weights.of(Fault::Verbs) > 0 && lot.theme == Theme::Ties {
             lot.dice = Prng::new(seed ^ 0x9159_9159_9159_9159);
             lot.pins(&mut plan, &names);
         }
@@ -276,19 +301,20 @@ impl Lot {
             dice: Prng::new(fnv1a((keys.clone() + &tables).as_bytes())),
             pace: self.pace,
             special: Vec::new(),
+            theme: self.theme,
         };
         let special = match oneshot {
             true => Special::No,
             false => self.special.get(at).copied().unwrap_or(Special::No),
         };
         match special {
-            Special::Forking => own.forking(&mut keys),
-            _ if oneshot => own.undo(&mut keys),
+            _ if oneshot => {}
             _ if own.chance(350) => own.notify(&mut keys),
             _ => {}
         }
         // Descriptor 3 is one of them.
-        if own.chance(300) && !keys.contains("\"fd\"") {
+        let sockets = self.theme == Theme::Sockets && own.chance(600);
+        if sockets && !keys.contains("\"fd\"") {
             keys.push_str("socket = [{ listen = \"tcp:80\" }]\n");
             if own.chance(700) {
                 keys.push_str("start_on = \"connection\"\n");
@@ -303,7 +329,7 @@ impl Lot {
             }
         }
         let mut own = own.sibling();
-        if own.chance(400) {
+        if self.theme == Theme::Ties && own.chance(700) {
             own.ties(&mut keys, &mut relations, names, at, roles);
         }
         Shape {
@@ -321,6 +347,7 @@ impl Lot {
             dice: Prng::new(self.below(u64::MAX)),
             pace: self.pace,
             special: Vec::new(),
+            theme: self.theme,
         }
     }
 
@@ -401,19 +428,6 @@ impl Lot {
         }
     }
 
-    fn forking(&mut self, keys: &mut String) {
-        keys.push_str("kind = \"forking\"\n");
-        if self.chance(700) {
-            keys.push_str("pid_file = \"/run/its.pid\"\n");
-        }
-    }
-
-    fn undo(&mut self, keys: &mut String) {
-        if self.chance(500) {
-            keys.push_str("undo = [[\"undo\"], [\"undo\", \"more\"]]\n");
-        }
-    }
-
     fn notify(&mut self, keys: &mut String) {
         let both = self.below(3);
         if both != 0 {
@@ -464,6 +478,7 @@ impl Lot {
             dice: Prng::new(plan.seed ^ 0x7e10_ad7e_10ad_7e10),
             pace: self.pace,
             special: Vec::new(),
+            theme: self.theme,
         };
         let minutes = (plan.length / plan.pace).as_secs().div_ceil(60);
         for fault in Fault::ALL {
@@ -661,9 +676,11 @@ impl Lot {
                 let wait = if self.chance(200) { " --wait" } else { "" };
                 match kind {
                     7..=9 => format!("stop {name}{wait}"),
-                    10 => format!("stop {name} --until-boot{wait}"),
+                    10 if self.theme == Theme::Kinds => format!("stop {name} --until-boot{wait}"),
+                    10 => format!("stop {name}{wait}"),
                     11..=13 => format!("start {name}{wait}"),
-                    14 => format!("once {name}{wait}"),
+                    14 if self.theme == Theme::Kinds => format!("once {name}{wait}"),
+                    14 => format!("start {name}{wait}"),
                     15 => format!("start {name} --with-requires{wait}"),
                     16..=18 => format!("restart {name}{wait}"),
                     19 | 20 => format!("reset {name}"),

@@ -550,6 +550,7 @@ impl Watcher {
             }
             (Command::Pin { .. }, Some(book), Some(_)) if !book.pinned => {
                 book.pinned = true;
+                (book.once, book.passing) = (false, false);
                 book.said = true;
                 book.durable = None;
             }
