@@ -35,6 +35,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         start_timeout,
         restart,
         autostart,
+        critical,
         kill_mode,
         hooks,
         retry_policy,
@@ -61,6 +62,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.note(&service::START_TIMEOUT, *start_timeout != new.start_timeout);
     changed.note(&service::RESTART, *restart != new.restart);
     changed.note(&service::AUTOSTART, *autostart != new.autostart);
+    changed.note(&service::CRITICAL, *critical != new.critical);
     changed.note(&service::KILL_MODE, *kill_mode != new.kill_mode);
     changed.hooks(hooks, &new.hooks);
     changed.retry_policy(retry_policy, &new.retry_policy);
@@ -295,7 +297,7 @@ mod tests {
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",
             "env" => "{ A = '1' }",
-            "inherit_env" => "true",
+            "inherit_env" | "critical" => "true",
             "autostart" => "false",
             "limits" => "{ nofile = 7 }",
             "nice" | "oom_score_adj" => "7",

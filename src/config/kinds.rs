@@ -16,6 +16,7 @@ const OF_A_TARGET: &[&str] = &[
     "description",
     "kind",
     "autostart",
+    "critical",
     "after",
     "before",
     "requires",

@@ -116,6 +116,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         start_timeout,
         restart,
         autostart: t.boolean(&service::AUTOSTART, p),
+        critical: t.boolean(&service::CRITICAL, p),
         kill_mode: t.choice(
             &service::KILL_MODE,
             &[KillMode::Tree, KillMode::Mixed, KillMode::Process],

@@ -4,7 +4,7 @@
 //! the daemon runs on; for `access` that is "nobody else", so a mistake never opens a door.
 
 use crate::config::hints;
-use crate::config::keys::{ACCESS_WORDS, daemon};
+use crate::config::keys::{ACCESS_WORDS, daemon, watchdog};
 use crate::config::load;
 use crate::config::log::{self, Log};
 use crate::config::names;
@@ -33,6 +33,15 @@ pub struct Settings {
     pub early_setup: EarlySetup,
     /// A program and its arguments; empty: what the host has.
     pub rescue_shell: Box<[Box<str>]>,
+    /// The host's.
+    pub watchdog: Option<Watchdog>,
+}
+
+/// A device that resets the host when it is not fed for so long.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watchdog {
+    pub device: Box<str>,
+    pub timeout: Duration,
 }
 
 /// Whether PID 1 mounts what is missing.
@@ -103,6 +112,7 @@ impl Default for Settings {
             shutdown_timeout: None,
             early_setup: EarlySetup::Auto,
             rescue_shell: Box::default(),
+            watchdog: None,
         }
     }
 }
@@ -146,6 +156,7 @@ fn build(t: &Table<'_>, p: &mut Problems) -> Settings {
             p,
         ),
         rescue_shell: t.command(&daemon::RESCUE_SHELL, p).unwrap_or_default(),
+        watchdog: watchdog(t, p),
     }
 }
 
@@ -163,6 +174,26 @@ fn syslog_socket(t: &Table<'_>, p: &mut Problems) -> Box<str> {
             SYSLOG_SOCKET.into()
         }
     }
+}
+
+fn watchdog(t: &Table<'_>, p: &mut Problems) -> Option<Watchdog> {
+    let entry = t.entry(&daemon::WATCHDOG)?;
+    let Value::Table(members) = &entry.value.value else {
+        return wrong(entry, "a table: [watchdog]", &entry.value.value, p);
+    };
+    let t = Table::open(entry.value.at, members, watchdog::ALL, p);
+    let device = t.text(&watchdog::DEVICE, p).unwrap_or("/dev/watchdog");
+    if !device.starts_with('/') {
+        let shown = hints::shorten(device);
+        let words = format!("`device` is `{shown}`; it must be absolute, as /dev/watchdog");
+        p.error(t.place(&watchdog::DEVICE), words);
+        return None;
+    }
+    let millis = u64::try_from(t.number(&watchdog::TIMEOUT, p)).unwrap_or(0);
+    Some(Watchdog {
+        device: device.into(),
+        timeout: Duration::from_millis(millis),
+    })
 }
 
 fn main(t: &Table<'_>, p: &mut Problems) -> Option<Box<str>> {

@@ -32,6 +32,7 @@ use crate::reactor::spawn::Spawner;
 use crate::reactor::sys::Origin;
 use crate::reactor::tree::{Lost, find_runs_within};
 use crate::reactor::voice::VoiceDir;
+use crate::reactor::watchdog;
 use crate::reactor::{
     Adopted, Before, LeftHook, Life, Locks, Parts, Reactor, child, definitions, scribe,
 };
@@ -91,6 +92,7 @@ pub fn run(options: &Options) -> ExitCode {
     match try_run(options, &settings) {
         Ok((_, ending)) if role == Role::Host => init::end_machine(ending),
         Ok((code, _)) => {
+            watchdog::disarm();
             init::end_leftovers(LEFTOVERS);
             ExitCode::from(code)
         }
@@ -172,6 +174,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
     }
     let reduced = handover.reduced().is_some();
     let origin = handover.origin;
+    let watchdog_before = handover.watchdog;
     let in_place = handover.cause != reexec::Cause::Unknown;
     let deaf = handover.is_none();
     let runtime_dir = absolute(&options.runtime_dir)?;
@@ -249,6 +252,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         main,
         shutdown_timeout: settings.shutdown_timeout.or(host),
         left,
+        watchdogs: reactor.open_watchdogs(settings.watchdog.as_ref(), watchdog_before),
     };
     parent::ready(&format!("{number}{taken_up}"));
     let code = reactor

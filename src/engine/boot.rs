@@ -25,12 +25,14 @@ impl Engine {
             main,
             shutdown_timeout,
             left,
+            watchdogs,
             wall_ms: _,
         } = boot;
         if let Some(left) = left {
             self.take_up_reload(*left, &mut definitions);
         }
         self.shutdown_timeout = shutdown_timeout;
+        self.watch_host(watchdogs);
         for loaded in definitions {
             let id = self.add(&loaded.name);
             self.define(id, loaded);
@@ -111,6 +113,7 @@ impl Engine {
                 self.cue(id, crate::service::state::Cue::Stop, Cause::Config, gone);
             }
         }
+        self.greet_host();
     }
 
     /// What a service that is wanted requires and wants is wanted too, unless an operator said no.
@@ -239,6 +242,7 @@ pub(super) fn fallback_definition() -> Definition {
         start_timeout: None,
         restart: Restart::Never,
         autostart: false,
+        critical: false,
         kill_mode: KillMode::Tree,
         hooks: Box::default(),
         retry_policy: RetryPolicy {

@@ -115,6 +115,10 @@ pub enum Effect {
     Forget {
         service: ServiceId,
     },
+    /// The host's watchdog waits for so long once more.
+    FeedWatchdog,
+    /// Who started us is told that we live.
+    TellAlive,
     /// All is done: leave the loop.
     Exit {
         code: u8,

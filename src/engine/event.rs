@@ -2,6 +2,7 @@
 
 use crate::config::Definition;
 use crate::engine::Sought;
+use crate::engine::Watchdogs;
 use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
@@ -118,6 +119,8 @@ pub struct Boot {
     pub shutdown_timeout: Option<Duration>,
     /// A reload that a daemon before this one did not finish.
     pub left: Option<Box<Left>>,
+    /// Who is to hear regularly that all is well.
+    pub watchdogs: Watchdogs,
 }
 
 /// A reload that waits to be confirmed, or went back, as it was left.

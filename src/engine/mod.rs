@@ -15,7 +15,7 @@
 //! and its deferrals; `settle` dependencies; `operator` requests, `answers` and `manual` what they
 //! wait for, `passing` what is wanted for now; `boot` the first event, `restore` what the daemon
 //! before left; `reload` new definitions, `plan` what comes of them, `provisional` until they are
-//! confirmed, `leaving` whose are gone; `shutdown`; `query` what is shown; `plain` all of it,
+//! confirmed, `leaving` whose are gone; `shutdown`; `host` whether the host's watchdog is fed; `query` what is shown; `plain` all of it,
 //! written down and read back.
 
 mod aftermath;
@@ -30,6 +30,7 @@ pub mod event;
 mod forking;
 mod given;
 pub mod hooks;
+pub mod host;
 mod judgement;
 mod leaving;
 mod lifecycle;
@@ -57,6 +58,7 @@ pub use effect::{Accepted, Answer, Effect, Record, Refusal};
 pub use event::{Boot, Command, Event, Found, Given, Left, Loaded, Request, SpawnError, Terms};
 pub use forking::Sought;
 pub use hooks::HookEnd;
+pub use host::Watchdogs;
 
 use crate::graph::Graph;
 use crate::id::{RunId, ServiceId, Ticket};
@@ -104,6 +106,7 @@ pub struct Engine {
     reload_unit: Option<timers::Unit>,
     /// Whose definitions are gone, and who is to be gone before they are stopped.
     leaving: Vec<(ServiceId, Vec<ServiceId>)>,
+    host: host::Host,
     /// Stands before all other records of this event.
     pledge: Option<Record>,
     /// Services whose change may free or hold others.
@@ -149,6 +152,7 @@ impl Engine {
             reload: None,
             reload_unit: None,
             leaving: Vec::new(),
+            host: host::Host::default(),
             pledge: None,
             unsettled: Queue::default(),
             dirty: Vec::new(),
@@ -160,6 +164,7 @@ impl Engine {
     /// The door. `now` never goes backwards.
     pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
         self.now = now.max(self.now);
+        let idle = matches!(event, Event::Turn);
         match event {
             Event::Boot(boot) => self.boot(*boot),
             Event::Turn => self.turn(),
@@ -201,6 +206,9 @@ impl Engine {
         self.settle();
         if self.mind_reload() {
             self.settle();
+        }
+        if !idle {
+            self.mind_watchdog();
         }
         self.flush(effects);
     }
@@ -271,6 +279,7 @@ impl Engine {
                 Timer::HoldEnd => self.release(),
                 Timer::DurableWait => self.durable_wait_over(),
                 Timer::Manual => self.manual_due(),
+                Timer::Feed => self.feed_due(),
                 // When all that happened is known.
                 Timer::Reload => {}
             }

@@ -344,6 +344,7 @@ impl Engine {
                 .reload
                 .as_deref()
                 .map(|reload| self.reload_status(reload, wall)),
+            watchdog: self.host_watchdog(),
             stale_events: self.stale,
             late_turns: self.lateness.turns,
             max_lateness_us: micros(self.lateness.longest),

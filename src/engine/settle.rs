@@ -68,7 +68,7 @@ impl Engine {
         self.first_obstacle(id).is_none() && !self.held_back.contains_key(&id)
     }
 
-    fn first_obstacle(&self, id: ServiceId) -> Option<(ServiceId, Edge)> {
+    pub(super) fn first_obstacle(&self, id: ServiceId) -> Option<(ServiceId, Edge)> {
         self.graph.needs(id).iter().copied().find(|&(other, edge)| {
             let service = self.service(other);
             if service.is_satisfied() {

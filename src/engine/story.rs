@@ -46,6 +46,8 @@ const WORDS: &[&str] = &[
     "in force",
     "provisional",
     "previous",
+    "fed",
+    "unfed",
 ];
 
 impl Word {
@@ -105,6 +107,8 @@ pub enum TransitionKind {
     Probe,
     /// Which definition is in force, where a reload can go back.
     Definition,
+    /// Whether the host's watchdog is fed in spite of it.
+    Host,
 }
 
 impl TransitionKind {
@@ -115,6 +119,7 @@ impl TransitionKind {
             TransitionKind::Wanted => "wanted",
             TransitionKind::Probe => "probe",
             TransitionKind::Definition => "definition",
+            TransitionKind::Host => "host",
         }
     }
 }

@@ -27,6 +27,8 @@ pub enum Timer {
     Manual,
     /// A reload was not confirmed in time, or somebody is to be well by now.
     Reload,
+    /// The host's watchdog, and who started us, are to hear of us.
+    Feed,
 }
 
 /// Three keys of the wheel with one owner.
@@ -40,6 +42,7 @@ pub(super) enum Owner {
     Probe(ServiceId, u16),
     Watchdog(ServiceId),
     Reload,
+    Host,
     Nobody,
 }
 
@@ -74,6 +77,10 @@ impl Timers {
 
     pub fn reload_unit(&mut self) -> Unit {
         self.allocate(Owner::Reload)
+    }
+
+    pub fn host_unit(&mut self) -> Unit {
+        self.allocate(Owner::Host)
     }
 
     fn allocate(&mut self, owner: Owner) -> Unit {
@@ -127,6 +134,7 @@ impl Timers {
                 (Owner::Probe(id, probe), _) => Timer::CheckTimeout(id, probe),
                 (Owner::Watchdog(id), _) => Timer::Watchdog(id),
                 (Owner::Reload, _) => Timer::Reload,
+                (Owner::Host, _) => Timer::Feed,
                 (Owner::Nobody, _) => continue,
             };
             return Some(timer);
@@ -157,6 +165,9 @@ impl Key {
     }
     pub const fn limit(reload: Unit) -> Key {
         Key(reload.0 * PER_UNIT + 1)
+    }
+    pub const fn feed(host: Unit) -> Key {
+        Key(host.0 * PER_UNIT)
     }
     pub const fn watchdog(watchdog: Unit) -> Key {
         Key(watchdog.0 * PER_UNIT)

@@ -43,6 +43,7 @@ struct View<'a> {
     engine: &'a Engine,
     life: &'a Life,
     troubles: Vec<String>,
+    watchdog: &'a watchdog::Watchdog,
     logs: pipes::LogsSeen<'a>,
 }
 
@@ -76,13 +77,15 @@ impl House for View<'_> {
         self.engine.history(of, *wall, limit)
     }
     fn daemon(&self, wall: &Wall) -> DaemonStatus {
+        let known = self.engine.daemon(*wall);
         DaemonStatus {
+            watchdog: self.watchdog.status(known.watchdog.clone()),
             pid: std::process::id() as i32,
             init: init::role().words().map(str::to_owned),
             began: self.life.began.clone(),
             reduced: self.life.reduced.clone(),
             not_durable: self.troubles.clone(),
-            ..self.engine.daemon(*wall)
+            ..known
         }
     }
 }
@@ -201,6 +204,7 @@ impl Reactor {
                 engine: &self.engine,
                 life: &self.life,
                 troubles,
+                watchdog: &self.watchdog,
                 logs: pipes::LogsSeen(&self.logs, &self.loggers),
             };
             let desk = Desk {

@@ -61,6 +61,7 @@ pub mod tail;
 pub mod tree;
 mod upgrade;
 pub mod voice;
+pub mod watchdog;
 
 use crate::control::power::Ending;
 use crate::engine::{Boot, Command, Effect, Engine, Event, Request, Terms};
@@ -179,6 +180,7 @@ pub struct Reactor {
     exit: Option<u8>,
     /// What comes after the exit.
     ending: Ending,
+    watchdog: watchdog::Watchdog,
     shell: Option<init::Shell>,
     shell_token: Token,
     shell_due: Time,
@@ -253,6 +255,7 @@ impl Reactor {
             barriers: Vec::new(),
             recheck: Vec::new(),
             ending: parts.life.ending,
+            watchdog: watchdog::Watchdog::default(),
             shell: None,
             shell_token,
             shell_due: now,

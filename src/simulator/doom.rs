@@ -81,6 +81,8 @@ impl Moment {
             | Effect::RemoveDirectories { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
+            | Effect::FeedWatchdog
+            | Effect::TellAlive
             | Effect::Exit { .. } => false,
         }
     }

@@ -403,6 +403,8 @@ impl Kernel {
             | Effect::Unstore { .. }
             | Effect::RemoveDirectories { .. }
             | Effect::Forget { .. }
+            | Effect::FeedWatchdog
+            | Effect::TellAlive
             | Effect::Exit { .. } => Vec::new(),
         }
     }

@@ -34,6 +34,7 @@ mod watcher;
 pub use script::{play, play_in};
 
 use crate::config::names;
+use crate::engine::Watchdogs;
 use crate::engine::snapshot::{ServiceSnapshot, WantedRecord};
 use crate::engine::{
     Boot, Command, Effect, Engine, Event, Found, Given, Left, Loaded, Request, Terms,
@@ -72,6 +73,8 @@ pub struct World {
     /// What `vitald.toml` says of the daemon's end.
     pub main: Option<Box<str>>,
     pub shutdown_timeout: Option<Duration>,
+    /// Who is to hear regularly that all is well.
+    pub watchdogs: Watchdogs,
     /// The wall clock runs this far ahead of the monotonic one.
     wall_ahead_ms: u64,
     mischief: Option<Mischief>,
@@ -108,6 +111,7 @@ impl World {
             store: Store::default(),
             main: None,
             shutdown_timeout: None,
+            watchdogs: Watchdogs::default(),
             wall_ahead_ms: 0,
             mischief: None,
             watcher: None,
@@ -186,6 +190,7 @@ impl World {
             main: self.main.clone(),
             shutdown_timeout: self.shutdown_timeout,
             left: left.map(Box::new),
+            watchdogs: self.watchdogs.clone(),
         }))
     }
 
@@ -576,7 +581,11 @@ impl World {
                     self.happens(Duration::from_secs(5), Happening::Boots);
                 }
             }
-            Effect::Forget { .. } | Effect::Unstore { .. } | Effect::RemoveDirectories { .. } => {}
+            Effect::Forget { .. }
+            | Effect::Unstore { .. }
+            | Effect::RemoveDirectories { .. }
+            | Effect::FeedWatchdog
+            | Effect::TellAlive => {}
             Effect::CheckExpired { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {

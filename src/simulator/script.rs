@@ -131,6 +131,8 @@ impl World {
                 self.run_for(Duration::ZERO);
             }
             "main" => self.main = Some(service.into()),
+            "host-watchdog" => self.watchdogs.device = Some(duration(service)?),
+            "parent-watchdog" => self.watchdogs.parent = Some(duration(service)?),
             "shutdown-timeout" => self.shutdown_timeout = Some(duration(service)?),
             "boot" => self.boot(),
             "daemon-dies" => self.daemon_dies(),

@@ -8,7 +8,7 @@ use crate::engine::snapshot::{
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
     Accepted, Boot, Command, Effect, Event, Found, Given, HookEnd, Left, Loaded, Record, Refusal,
-    Request, Sought, SpawnError, Terms,
+    Request, Sought, SpawnError, Terms, Watchdogs,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -56,8 +56,10 @@ fields! { HookEnd { exit error tree_gone output } }
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
 } may {
-    left
+    left watchdogs
 } }
+
+fields! { Watchdogs { device parent } }
 
 fields! { Left { record same_boot same_files } }
 
@@ -107,7 +109,8 @@ fields! { Given { name source definition text } }
 fields! { Report { outcome latency output } }
 
 // Definitions in effects are those of events: a fingerprint is enough, and whoever writes adds it.
-variants! { put Effect {;
+variants! { put Effect {
+    FeedWatchdog TellAlive;
     Record;
     Remember { seq wanted }
     Keep { seq reload }

@@ -104,6 +104,8 @@ impl Watcher {
             | Effect::Keep { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
+            | Effect::FeedWatchdog
+            | Effect::TellAlive
             | Effect::Exit { .. } => {}
         }
     }
@@ -522,6 +524,8 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::RemoveDirectories { .. }
         | Effect::Unstore { .. }
         | Effect::Forget { .. }
+        | Effect::FeedWatchdog
+        | Effect::TellAlive
         | Effect::Exit { .. } => None,
     }
 }
