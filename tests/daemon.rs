@@ -34,6 +34,8 @@ mod forking;
 mod health;
 #[path = "daemon/host.rs"]
 mod host;
+#[path = "daemon/host_watchdog.rs"]
+mod host_watchdog;
 #[path = "daemon/image.rs"]
 mod image;
 #[path = "daemon/init.rs"]
