@@ -10,6 +10,8 @@
 
 #[path = "daemon/actor.rs"]
 mod actor;
+#[path = "daemon/boot_guard.rs"]
+mod boot_guard;
 #[path = "daemon/client.rs"]
 mod client;
 #[path = "daemon/commands.rs"]

@@ -36,6 +36,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         restart,
         autostart,
         critical,
+        safe,
         kill_mode,
         hooks,
         retry_policy,
@@ -63,6 +64,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.note(&service::RESTART, *restart != new.restart);
     changed.note(&service::AUTOSTART, *autostart != new.autostart);
     changed.note(&service::CRITICAL, *critical != new.critical);
+    changed.note(&service::SAFE, *safe != new.safe);
     changed.note(&service::KILL_MODE, *kill_mode != new.kill_mode);
     changed.hooks(hooks, &new.hooks);
     changed.retry_policy(retry_policy, &new.retry_policy);
@@ -297,7 +299,7 @@ mod tests {
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",
             "env" => "{ A = '1' }",
-            "inherit_env" | "critical" => "true",
+            "inherit_env" | "critical" | "safe" => "true",
             "autostart" => "false",
             "limits" => "{ nofile = 7 }",
             "nice" | "oom_score_adj" => "7",

@@ -236,6 +236,9 @@ pub mod service {
         /// while this service is well, starts, or is being restarted within its budget. Not while
         /// it is stopped by an operator, nor under `hold`.
         CRITICAL "critical": Takes::Bool, Bool(false), Live;
+        /// After `boot_attempts` boots that failed (see vitald.toml) only services with this, and
+        /// what they require, are started: what an operator needs to get in and mend the rest.
+        SAFE "safe": Takes::Bool, Bool(false), Live;
         /// Whom a stop reaches: `tree`, all processes of the service; `mixed`, the main process by
         /// the stop signal and all by SIGKILL; `process`, the main process only.
         KILL_MODE "kill_mode": Takes::Choice(&["tree", "mixed", "process"]), Text("tree"), Live;
@@ -397,6 +400,15 @@ pub mod daemon {
         /// What PID 1 of a host runs on the console when it cannot start, or when nothing runs and
         /// nothing will.
         RESCUE_SHELL "rescue_shell": Takes::Command, Words("/sbin/sulogin, else /bin/sh"), Live;
+        /// Whether PID 1 counts boots that fail: those that were never well for `boot_ok_after_ms` and
+        /// did not end in order, by `reboot` or `poweroff`. `auto`, on a host; not in a container.
+        /// The count is in the state directory, which must be writable when PID 1 starts.
+        BOOT_GUARD "boot_guard": Takes::Choice(&["auto", "always", "never"]), Text("auto"), Live;
+        /// After so many failed boots in a row only services with `safe = true` start, until a
+        /// `reboot`.
+        BOOT_ATTEMPTS "boot_attempts": Takes::Integer { min: 1, max: 1000 }, Integer(3), Live;
+        /// A boot is well when all that is wanted was, for so long.
+        BOOT_OK_AFTER "boot_ok_after_ms": Takes::Millis { min: 1 }, Integer(60_000), Live;
         /// The host's watchdog: it resets the host when the daemon hangs, or when a service that is
         /// `critical` is lost. It is fed at a third of its timeout, also by the execution after an
         /// `upgrade`; an orderly end of the daemon disarms it, its death does not. Read when the

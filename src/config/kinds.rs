@@ -17,6 +17,7 @@ const OF_A_TARGET: &[&str] = &[
     "kind",
     "autostart",
     "critical",
+    "safe",
     "after",
     "before",
     "requires",

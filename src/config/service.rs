@@ -117,6 +117,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         restart,
         autostart: t.boolean(&service::AUTOSTART, p),
         critical: t.boolean(&service::CRITICAL, p),
+        safe: t.boolean(&service::SAFE, p),
         kill_mode: t.choice(
             &service::KILL_MODE,
             &[KillMode::Tree, KillMode::Mixed, KillMode::Process],

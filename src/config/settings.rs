@@ -33,6 +33,10 @@ pub struct Settings {
     pub early_setup: EarlySetup,
     /// A program and its arguments; empty: what the host has.
     pub rescue_shell: Box<[Box<str>]>,
+    /// Whether PID 1 counts boots that fail: the same words.
+    pub boot_guard: EarlySetup,
+    pub boot_attempts: u32,
+    pub boot_ok_after: Duration,
     /// The host's.
     pub watchdog: Option<Watchdog>,
 }
@@ -44,7 +48,7 @@ pub struct Watchdog {
     pub timeout: Duration,
 }
 
-/// Whether PID 1 mounts what is missing.
+/// Whether PID 1 does what is its own on a host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum EarlySetup {
     /// On a host, not in a container.
@@ -112,6 +116,9 @@ impl Default for Settings {
             shutdown_timeout: None,
             early_setup: EarlySetup::Auto,
             rescue_shell: Box::default(),
+            boot_guard: EarlySetup::Auto,
+            boot_attempts: 3,
+            boot_ok_after: Duration::from_secs(60),
             watchdog: None,
         }
     }
@@ -156,6 +163,14 @@ fn build(t: &Table<'_>, p: &mut Problems) -> Settings {
             p,
         ),
         rescue_shell: t.command(&daemon::RESCUE_SHELL, p).unwrap_or_default(),
+        boot_guard: t.choice(
+            &daemon::BOOT_GUARD,
+            &[EarlySetup::Auto, EarlySetup::Always, EarlySetup::Never],
+            EarlySetup::Auto,
+            p,
+        ),
+        boot_attempts: u32::try_from(t.number(&daemon::BOOT_ATTEMPTS, p)).unwrap_or(u32::MAX),
+        boot_ok_after: t.millis(&daemon::BOOT_OK_AFTER, p),
         watchdog: watchdog(t, p),
     }
 }

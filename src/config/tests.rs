@@ -46,6 +46,7 @@ fn all_defaults() {
         restart: Restart::Always,
         autostart: true,
         critical: false,
+        safe: false,
         kill_mode: KillMode::Tree,
         retry_policy: RetryPolicy {
             max_attempts: Some(10),

@@ -26,13 +26,14 @@ impl Engine {
             shutdown_timeout,
             left,
             watchdogs,
+            guard,
             wall_ms: _,
         } = boot;
         if let Some(left) = left {
             self.take_up_reload(*left, &mut definitions);
         }
         self.shutdown_timeout = shutdown_timeout;
-        self.watch_host(watchdogs);
+        self.watch_host(watchdogs, guard);
         for loaded in definitions {
             let id = self.add(&loaded.name);
             self.define(id, loaded);
@@ -94,6 +95,9 @@ impl Engine {
             }
         }
         for id in self.ids() {
+            if self.is_left_out(id) {
+                continue;
+            }
             self.mind_target(id);
             let state = self.service(id).state;
             let fresh = !known[id.index()] || state == State::Inactive;
@@ -243,6 +247,7 @@ pub(super) fn fallback_definition() -> Definition {
         restart: Restart::Never,
         autostart: false,
         critical: false,
+        safe: false,
         kill_mode: KillMode::Tree,
         hooks: Box::default(),
         retry_policy: RetryPolicy {

@@ -119,6 +119,8 @@ pub enum Effect {
     FeedWatchdog,
     /// Who started us is told that we live.
     TellAlive,
+    /// This boot, and those before it, count no more as failed.
+    BootWell,
     /// All is done: leave the loop.
     Exit {
         code: u8,

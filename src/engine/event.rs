@@ -2,10 +2,10 @@
 
 use crate::config::Definition;
 use crate::engine::Sought;
-use crate::engine::Watchdogs;
 use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
+use crate::engine::{BootGuard, Watchdogs};
 use crate::exit::{Exit, Signal, errno_words};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
 use crate::probe::Report;
@@ -121,6 +121,8 @@ pub struct Boot {
     pub left: Option<Box<Left>>,
     /// Who is to hear regularly that all is well.
     pub watchdogs: Watchdogs,
+    /// None: boots are not counted, or this one is known to be well.
+    pub guard: Option<BootGuard>,
 }
 
 /// A reload that waits to be confirmed, or went back, as it was left.

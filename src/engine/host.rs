@@ -1,4 +1,5 @@
-//! The host's own health: whether its watchdog is fed, or the host is let go.
+//! The host's own health: whether its watchdog is fed, or the host is let go; whether its boot is
+//! well, and who starts when too many were not.
 //!
 //! A watchdog (/dev/watchdog) resets a host that does not feed it in time. It is fed as long as all
 //! that the operator called critical is well, is starting, or is being healed within its budget.
@@ -9,7 +10,8 @@
 //!
 //! Not here: the device, and who is told otherwise that the daemon lives (the reactor).
 //!
-//! Invariant: without a watchdog there is no timer, and nothing is looked at.
+//! Invariant: without a watchdog, and when the boot is well, there is no timer, and nothing is
+//! looked at.
 
 use super::*;
 use crate::graph::Edge;
@@ -28,8 +30,39 @@ pub struct Watchdogs {
     pub parent: Option<Duration>,
 }
 
+/// How boots went lately: one that was never well, and did not end in order, has failed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BootGuard {
+    /// In a row, before this one.
+    pub failed: u32,
+    /// After so many only the safe set starts.
+    pub attempts: u32,
+    /// How long all must be well.
+    pub ok_after: Duration,
+}
+
+impl BootGuard {
+    pub fn is_safe_mode(&self) -> bool {
+        self.failed >= self.attempts
+    }
+
+    /// In words, for `info`, `status` and the console.
+    pub fn words(&self) -> String {
+        let failed = match self.failed {
+            1 => "the last boot failed".to_owned(),
+            number => format!("the last {number} boots failed"),
+        };
+        format!(
+            "{failed}: only services with safe = true, and what they require, were started; mend \
+             the others, `vitald start` them, and end this by `vitald reboot`"
+        )
+    }
+}
+
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(super) struct Host {
+    /// None: nobody counts, or this boot is known to be well.
+    pub(super) guard: Option<BootGuard>,
     pub(super) watchdogs: Watchdogs,
     pub(super) unit: Option<Unit>,
     pub(super) fed_at: Time,
@@ -52,11 +85,12 @@ impl Host {
 }
 
 impl Engine {
-    pub(super) fn watch_host(&mut self, watchdogs: Watchdogs) {
+    pub(super) fn watch_host(&mut self, watchdogs: Watchdogs, guard: Option<BootGuard>) {
+        self.host.guard = guard;
         self.host.watchdogs = watchdogs;
         // The device was opened just now, or fed by the daemon before us.
         self.host.fed_at = self.now;
-        if self.host.period().is_some() {
+        if self.host.period().is_some() || self.host.guard.is_some() {
             self.host.unit = Some(self.timers.host_unit());
         }
     }
@@ -120,7 +154,8 @@ impl Engine {
 
     /// The first of those that are critical for whom nothing is done any more.
     fn lost(&self) -> Option<Starved> {
-        if self.hold.is_some() || self.shutdown.is_some() {
+        // In safe mode it is the operator's turn.
+        if self.hold.is_some() || self.shutdown.is_some() || self.is_safe_mode() {
             return None;
         }
         self.ids().find_map(|service| {
@@ -187,6 +222,79 @@ impl Engine {
             }
         }
         None
+    }
+
+    // --- the boot-loop guard
+
+    pub(super) fn is_safe_mode(&self) -> bool {
+        let guard = self.host.guard.as_ref();
+        guard.is_some_and(BootGuard::is_safe_mode)
+    }
+
+    /// Who starts at this boot; None: all.
+    fn safe_set(&self) -> Option<Vec<bool>> {
+        if !self.is_safe_mode() {
+            return None;
+        }
+        let is_safe = |id: &ServiceId| {
+            let definition = self.service(*id).definition.as_ref();
+            definition.is_some_and(|d| d.safe)
+        };
+        let mut safe = vec![false; self.services.len()];
+        let mut rest: Vec<ServiceId> = self.ids().filter(is_safe).collect();
+        while let Some(id) = rest.pop() {
+            if !std::mem::replace(&mut safe[id.index()], true) {
+                let needs = self.graph.needs(id).iter();
+                let required = needs.filter(|(_, edge)| *edge == Edge::Requires);
+                rest.extend(required.map(|(other, _)| *other));
+            }
+        }
+        Some(safe)
+    }
+
+    /// It is not started at this boot but by an operator: nobody waits for it.
+    pub(super) fn is_left_out(&self, id: ServiceId) -> bool {
+        let safe = self.safe_set();
+        safe.is_some_and(|safe| !safe[id.index()]) && self.service(id).state == State::Inactive
+    }
+
+    /// The boot is well when all that is wanted is, for a while.
+    pub(super) fn mind_boot(&mut self) {
+        let (Some(guard), Some(unit)) = (&self.host.guard, self.host.unit) else {
+            return;
+        };
+        // An end in order is told by who ends the host.
+        if guard.is_safe_mode() || self.shutdown.is_some() {
+            return;
+        }
+        let due = self.now + guard.ok_after;
+        let is_well = |id: ServiceId| {
+            let service = self.service(id);
+            self.will(id) == Wanted::Stop
+                || service.state == State::Exited
+                || service.is_satisfied()
+        };
+        let well = self.ids().all(is_well);
+        let key = Key::boot_well(unit);
+        match (well, self.timers.deadline(key)) {
+            (true, None) => self.timers.set(key, due),
+            (false, Some(_)) => self.timers.cancel(key),
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    pub(super) fn boot_is_well(&mut self) {
+        self.host.guard = None;
+        self.effects.push(Effect::BootWell);
+    }
+
+    pub(super) fn safe_mode_words(&self) -> Option<String> {
+        let guard = self
+            .host
+            .guard
+            .as_ref()
+            .filter(|guard| guard.is_safe_mode());
+        guard.map(BootGuard::words)
     }
 
     pub(super) fn host_watchdog(&self) -> Option<HostWatchdog> {

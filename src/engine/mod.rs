@@ -58,7 +58,7 @@ pub use effect::{Accepted, Answer, Effect, Record, Refusal};
 pub use event::{Boot, Command, Event, Found, Given, Left, Loaded, Request, SpawnError, Terms};
 pub use forking::Sought;
 pub use hooks::HookEnd;
-pub use host::Watchdogs;
+pub use host::{BootGuard, Watchdogs};
 
 use crate::graph::Graph;
 use crate::id::{RunId, ServiceId, Ticket};
@@ -209,6 +209,7 @@ impl Engine {
         }
         if !idle {
             self.mind_watchdog();
+            self.mind_boot();
         }
         self.flush(effects);
     }
@@ -280,6 +281,7 @@ impl Engine {
                 Timer::DurableWait => self.durable_wait_over(),
                 Timer::Manual => self.manual_due(),
                 Timer::Feed => self.feed_due(),
+                Timer::BootWell => self.boot_is_well(),
                 // When all that happened is known.
                 Timer::Reload => {}
             }

@@ -76,10 +76,12 @@ impl Engine {
             }
             match edge {
                 Edge::Requires => true,
-                Edge::After | Edge::Wants => !matches!(
-                    (service.state, self.will(other)),
-                    (State::Failed | State::Exited, _) | (_, Wanted::Stop)
-                ),
+                Edge::After | Edge::Wants => {
+                    !matches!(
+                        (service.state, self.will(other)),
+                        (State::Failed | State::Exited, _) | (_, Wanted::Stop)
+                    ) && !self.is_left_out(other)
+                }
             }
         })
     }

@@ -184,6 +184,8 @@ pub struct DaemonStatus {
     pub reload: Option<ReloadStatus>,
     /// The host's watchdog; null: there is none, or it is not ours to feed.
     pub watchdog: Option<HostWatchdog>,
+    /// Only the safe set was started, because boots failed; in words; null: all that is wanted was.
+    pub safe_mode: Option<String>,
     /// Answers and exits of old runs that were dropped.
     pub stale_events: u64,
     /// Turns that were late, and the longest lateness.

@@ -29,6 +29,8 @@ pub enum Timer {
     Reload,
     /// The host's watchdog, and who started us, are to hear of us.
     Feed,
+    /// All that is wanted was well for long enough.
+    BootWell,
 }
 
 /// Three keys of the wheel with one owner.
@@ -134,7 +136,8 @@ impl Timers {
                 (Owner::Probe(id, probe), _) => Timer::CheckTimeout(id, probe),
                 (Owner::Watchdog(id), _) => Timer::Watchdog(id),
                 (Owner::Reload, _) => Timer::Reload,
-                (Owner::Host, _) => Timer::Feed,
+                (Owner::Host, 0) => Timer::Feed,
+                (Owner::Host, _) => Timer::BootWell,
                 (Owner::Nobody, _) => continue,
             };
             return Some(timer);
@@ -168,6 +171,9 @@ impl Key {
     }
     pub const fn feed(host: Unit) -> Key {
         Key(host.0 * PER_UNIT)
+    }
+    pub const fn boot_well(host: Unit) -> Key {
+        Key(host.0 * PER_UNIT + 1)
     }
     pub const fn watchdog(watchdog: Unit) -> Key {
         Key(watchdog.0 * PER_UNIT)

@@ -12,6 +12,7 @@
 //! deregistered by closing it, or before that where a child may hold a copy; whatever runs long
 //! runs in a child that is seen through its pidfd.
 
+pub mod boots;
 mod checks;
 pub mod child;
 mod child_setup;

@@ -103,6 +103,7 @@ impl Reactor {
             Effect::Unstore { service } => self.unstore(service),
             Effect::Forget { service } => self.forget(service),
             Effect::FeedWatchdog => self.feed_watchdog(),
+            Effect::BootWell => self.clear_boots(),
             Effect::TellAlive => parent::alive(),
             Effect::Exit { code } => self.exit = Some(code),
         }

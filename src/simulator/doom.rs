@@ -83,6 +83,7 @@ impl Moment {
             | Effect::Forget { .. }
             | Effect::FeedWatchdog
             | Effect::TellAlive
+            | Effect::BootWell
             | Effect::Exit { .. } => false,
         }
     }

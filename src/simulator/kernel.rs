@@ -405,6 +405,7 @@ impl Kernel {
             | Effect::Forget { .. }
             | Effect::FeedWatchdog
             | Effect::TellAlive
+            | Effect::BootWell
             | Effect::Exit { .. } => Vec::new(),
         }
     }

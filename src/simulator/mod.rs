@@ -34,11 +34,11 @@ mod watcher;
 pub use script::{play, play_in};
 
 use crate::config::names;
-use crate::engine::Watchdogs;
 use crate::engine::snapshot::{ServiceSnapshot, WantedRecord};
 use crate::engine::{
     Boot, Command, Effect, Engine, Event, Found, Given, Left, Loaded, Request, Terms,
 };
+use crate::engine::{BootGuard, Watchdogs};
 use crate::exit::Exit;
 use crate::id::{Pid, RunId, ServiceId, Ticket};
 use crate::journal::record::Recorder;
@@ -75,6 +75,7 @@ pub struct World {
     pub shutdown_timeout: Option<Duration>,
     /// Who is to hear regularly that all is well.
     pub watchdogs: Watchdogs,
+    pub guard: Option<BootGuard>,
     /// The wall clock runs this far ahead of the monotonic one.
     wall_ahead_ms: u64,
     mischief: Option<Mischief>,
@@ -112,6 +113,7 @@ impl World {
             main: None,
             shutdown_timeout: None,
             watchdogs: Watchdogs::default(),
+            guard: None,
             wall_ahead_ms: 0,
             mischief: None,
             watcher: None,
@@ -191,6 +193,7 @@ impl World {
             shutdown_timeout: self.shutdown_timeout,
             left: left.map(Box::new),
             watchdogs: self.watchdogs.clone(),
+            guard: self.guard.clone(),
         }))
     }
 
@@ -585,7 +588,8 @@ impl World {
             | Effect::Unstore { .. }
             | Effect::RemoveDirectories { .. }
             | Effect::FeedWatchdog
-            | Effect::TellAlive => {}
+            | Effect::TellAlive
+            | Effect::BootWell => {}
             Effect::CheckExpired { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {

@@ -396,6 +396,9 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
     if let Some(init) = &daemon.init {
         put("init", clean(init));
     }
+    if let Some(words) = &daemon.safe_mode {
+        put("safe mode", style.paint(Colour::Bad, &clean(words)));
+    }
     if let Some(watchdog) = &daemon.watchdog {
         let words = match watchdog_trouble(daemon) {
             Some(trouble) => style.paint(Colour::Bad, &trouble),

@@ -7,8 +7,8 @@ use crate::engine::snapshot::{
 };
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
-    Accepted, Boot, Command, Effect, Event, Found, Given, HookEnd, Left, Loaded, Record, Refusal,
-    Request, Sought, SpawnError, Terms, Watchdogs,
+    Accepted, Boot, BootGuard, Command, Effect, Event, Found, Given, HookEnd, Left, Loaded, Record,
+    Refusal, Request, Sought, SpawnError, Terms, Watchdogs,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -56,8 +56,10 @@ fields! { HookEnd { exit error tree_gone output } }
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
 } may {
-    left watchdogs
+    left watchdogs guard
 } }
+
+fields! { BootGuard { failed attempts ok_after } }
 
 fields! { Watchdogs { device parent } }
 
@@ -110,7 +112,7 @@ fields! { Report { outcome latency output } }
 
 // Definitions in effects are those of events: a fingerprint is enough, and whoever writes adds it.
 variants! { put Effect {
-    FeedWatchdog TellAlive;
+    FeedWatchdog TellAlive BootWell;
     Record;
     Remember { seq wanted }
     Keep { seq reload }

@@ -43,7 +43,7 @@ fields! { Engine {
     effects: Vec::new(),
 } }
 
-fields! { Host { watchdogs unit fed_at starved } }
+fields! { Host { guard watchdogs unit fed_at starved } }
 
 fields! { Starved { service why } }
 

@@ -77,11 +77,12 @@ fn all_gone(until: Instant) -> bool {
 }
 
 /// Ends the machine. The services have stopped, or nothing is supervised.
-pub fn end_machine(ending: Ending) -> ! {
+/// `last`: what is still to be written.
+pub fn end_machine(ending: Ending, last: &dyn Fn()) -> ! {
     debug_assert_eq!(role(), Role::Host);
     watchdog::outlast();
     end_leftovers(GRACE);
-    quiet_disks();
+    quiet_disks(last);
     // There is nobody to whom a host's first process could exit.
     let (command, words) = match ending {
         Ending::Reboot => (libc::LINUX_REBOOT_CMD_RESTART, ending.words()),
@@ -122,10 +123,11 @@ fn unsent() -> libc::c_int {
 }
 
 /// Writes all that waits to be written, and unmounts. In a child: a disk may never answer.
-fn quiet_disks() {
+fn quiet_disks(last: &dyn Fn()) {
     // SAFETY: this process has one thread.
     match unsafe { libc::fork() } {
         0 => {
+            last();
             unmount_all();
             // SAFETY: nothing of ours is to be run at this child's end.
             unsafe { libc::_exit(0) }

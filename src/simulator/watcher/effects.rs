@@ -106,6 +106,7 @@ impl Watcher {
             | Effect::Forget { .. }
             | Effect::FeedWatchdog
             | Effect::TellAlive
+            | Effect::BootWell
             | Effect::Exit { .. } => {}
         }
     }
@@ -526,6 +527,7 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::Forget { .. }
         | Effect::FeedWatchdog
         | Effect::TellAlive
+        | Effect::BootWell
         | Effect::Exit { .. } => None,
     }
 }
