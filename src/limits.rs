@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const MAX_SERVICES: usize = 16_384;
 /// Probes one service may have.
 pub const MAX_PROBES: usize = 32;
+/// Sockets that may be held for one service.
+pub const MAX_SOCKETS: usize = 32;
 /// Headers of its own an http probe may send.
 pub const MAX_HEADERS: usize = 64;
 /// A service's name, in bytes; it appears in paths and in `VITALD_RUN`.
@@ -18,6 +20,9 @@ pub const MAX_GIVEN_BYTES: usize = 16 * 1024;
 pub const MAX_PROBLEMS: usize = 100;
 /// Names in one of `after`, `requires`, `wants`.
 pub const MAX_DEPENDENCIES: usize = 256;
+/// Files in `secrets`, and how large each may be.
+pub const MAX_SECRETS: usize = 64;
+pub const MAX_SECRET: usize = 1 << 20;
 /// Commands in one of `pre_start`, `stop_exec`, `post_stop`, `reload_exec`.
 pub const MAX_COMMANDS: usize = 16;
 /// How soon a forking daemon's main process is looked for again, doubling up to the second.

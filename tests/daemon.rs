@@ -8,6 +8,8 @@
 //! with a deadline that only a failure reaches. What needs root says so and is passed over without
 //! it, or fails under VITALD_TEST_REQUIRE=1.
 
+#[path = "daemon/acceptor.rs"]
+mod acceptor;
 #[path = "daemon/actor.rs"]
 mod actor;
 #[path = "daemon/boot_guard.rs"]
@@ -38,6 +40,8 @@ mod health;
 mod host;
 #[path = "daemon/host_watchdog.rs"]
 mod host_watchdog;
+#[path = "daemon/hygiene.rs"]
+mod hygiene;
 #[path = "daemon/image.rs"]
 mod image;
 #[path = "daemon/init.rs"]
@@ -72,6 +76,8 @@ mod servers;
 mod shutdown;
 #[path = "daemon/simulate.rs"]
 mod simulate;
+#[path = "daemon/sockets.rs"]
+mod sockets;
 #[path = "daemon/speaker.rs"]
 mod speaker;
 #[path = "daemon/start_up.rs"]

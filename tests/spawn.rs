@@ -4,6 +4,8 @@
 //! Tests that look at all children or all descriptors of a process run in a process of their own
 //! (`alone`), because the tests of this file are threads of one.
 
+#[path = "spawn/confine.rs"]
+mod confine;
 #[path = "spawn/errors.rs"]
 mod errors;
 #[path = "spawn/life.rs"]

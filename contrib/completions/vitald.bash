@@ -59,7 +59,8 @@ _vitald() {
         simulate) _vitald_words "--say --set --against --plot --all --seed --config-dir" ;;
         history) _vitald_words "--limit" ;;
         start) _vitald_words "--with-requires --wait" ;;
-        stop) _vitald_words "--wait" ;;
+        stop) _vitald_words "--until-boot --wait" ;;
+        once) _vitald_words "--wait" ;;
         restart) _vitald_words "--wait" ;;
         set) _vitald_words "--wait" ;;
         delete) _vitald_words "--wait" ;;
@@ -81,13 +82,14 @@ _vitald() {
     replay:*) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     simulate:0) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     simulate:1) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
-    help:0) _vitald_words "run check replay demo simulate help version completions man list status why history start stop restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover" ;;
+    help:0) _vitald_words "run check replay demo simulate help version completions man list status why history start stop once restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover" ;;
     completions:0) _vitald_words "bash zsh fish" ;;
     status:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     why:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     history:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     start:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     stop:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
+    once:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     restart:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     signal:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     signal:1) _vitald_words "HUP INT QUIT USR1 USR2 TERM KILL STOP CONT" ;;
@@ -101,6 +103,6 @@ _vitald() {
     policy\ simulate:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     upgrade:0) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
   esac
-  if [ -z "$verb" ]; then _vitald_words "run check replay demo simulate help version completions man list status why history start stop restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover"; fi
+  if [ -z "$verb" ]; then _vitald_words "run check replay demo simulate help version completions man list status why history start stop once restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover"; fi
 }
 complete -F _vitald vitald

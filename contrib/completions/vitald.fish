@@ -32,7 +32,7 @@ complete -c vitald -n '__fish_seen_subcommand_from simulate' -l all
 complete -c vitald -n '__fish_seen_subcommand_from simulate' -l seed -x
 complete -c vitald -n '__fish_seen_subcommand_from simulate' -l config-dir -r -F
 complete -c vitald -n __fish_use_subcommand -a help -d 'this, or more about one verb'
-complete -c vitald -n '__fish_seen_subcommand_from help' -a 'run check replay demo simulate help version completions man list status why history start stop restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover'
+complete -c vitald -n '__fish_seen_subcommand_from help' -a 'run check replay demo simulate help version completions man list status why history start stop once restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover'
 complete -c vitald -n __fish_use_subcommand -a version -d 'the version of this program'
 complete -c vitald -n __fish_use_subcommand -a completions -d 'completions for a shell'
 complete -c vitald -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'
@@ -51,7 +51,11 @@ complete -c vitald -n '__fish_seen_subcommand_from start' -l with-requires
 complete -c vitald -n '__fish_seen_subcommand_from start' -l wait -s w
 complete -c vitald -n __fish_use_subcommand -a stop -d 'stop a service, and want it stopped from now on'
 complete -c vitald -n '__fish_seen_subcommand_from stop' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
+complete -c vitald -n '__fish_seen_subcommand_from stop' -l until-boot
 complete -c vitald -n '__fish_seen_subcommand_from stop' -l wait -s w
+complete -c vitald -n __fish_use_subcommand -a once -d 'run a service now, one time: when it has ended it is not started again'
+complete -c vitald -n '__fish_seen_subcommand_from once' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
+complete -c vitald -n '__fish_seen_subcommand_from once' -l wait -s w
 complete -c vitald -n __fish_use_subcommand -a restart -d 'stop a service and start it again'
 complete -c vitald -n '__fish_seen_subcommand_from restart' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n '__fish_seen_subcommand_from restart' -l wait -s w

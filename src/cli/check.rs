@@ -2,6 +2,7 @@
 
 use super::arguments::{CheckWhat, Globals};
 use super::client::cause;
+use super::dangers;
 use super::dirs::{self, Env};
 use super::exits::Exit;
 use super::host;
@@ -86,6 +87,11 @@ fn whole(dir: &Path) -> Result<Found, String> {
     for service in &loaded {
         if let Ok(definition) = &service.definition {
             problems.extend(host::missing(&service.source, definition));
+            problems.extend(dangers::of(&service.source, definition));
+            problems.extend(dangers::of_file(
+                &service.source,
+                &dir.join(&*service.source),
+            ));
         }
     }
     Ok((checked, problems))
@@ -118,6 +124,8 @@ fn files(what: &CheckWhat) -> Found {
                 problems.extend(outcome.problems);
                 let definition = outcome.definition;
                 problems.extend(definition.iter().flat_map(|d| host::missing(&shown, d)));
+                problems.extend(definition.iter().flat_map(|d| dangers::of(&shown, d)));
+                problems.extend(dangers::of_file(&shown, path));
             }
             (FileKind::Service(_), Err(error)) => problems.push(unreadable(&shown, &error)),
             _ => {

@@ -4,7 +4,7 @@
 //! error of the definition's. The daemon asks anew at every start.
 
 use crate::config::problem::Problem;
-use crate::config::{Ask, Definition};
+use crate::config::{Ask, Definition, Listen};
 use crate::reactor::identity::Accounts;
 use crate::reactor::spawn::DEFAULT_PATH;
 use std::os::unix::fs::PermissionsExt;
@@ -38,6 +38,21 @@ pub fn missing(file: &str, definition: &Definition) -> Vec<Problem> {
         if let Ask::Exec { argv } = &probe.ask {
             let why = not_executable(argv, path, here);
             words.extend(why.map(|why| format!("probe {}: {why}", probe.name)));
+        }
+    }
+    for socket in definition.sockets() {
+        let (user, group) = (socket.user.as_deref(), socket.group.as_deref());
+        if let Err(error) = Accounts::default().resolve(user, group, None) {
+            words.push(format!("socket {}: {error}", socket.listen));
+        }
+        let address = socket.address();
+        let path = address.as_ref().and_then(Listen::path).map(Path::new);
+        if let Some(dir) = path.and_then(Path::parent).filter(|dir| !dir.is_dir()) {
+            let listen = &socket.listen;
+            words.push(format!(
+                "socket {listen}: {} is no directory",
+                dir.display()
+            ));
         }
     }
     words
@@ -99,6 +114,14 @@ mod tests {
             [
                 "web.toml: warning: `env_file` /no/env does not exist",
                 "web.toml: warning: `exec`: no sh in /no:/x",
+            ]
+        );
+        assert_eq!(
+            said("exec = 'sh'\n[[socket]]\nlisten = 'unix:/no/a'\nuser = 'no-such-user'"),
+            [
+                "web.toml: warning: socket unix:/no/a: user no-such-user: not in /etc/passwd; add \
+                 it there or write its number",
+                "web.toml: warning: socket unix:/no/a: /no is no directory",
             ]
         );
         assert_eq!(

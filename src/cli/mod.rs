@@ -12,6 +12,7 @@ mod arguments;
 mod check;
 mod client;
 mod completions;
+mod dangers;
 mod demo;
 mod dirs;
 mod exits;

@@ -3,6 +3,7 @@
 use crate::config::log::Log;
 use crate::exit::Signal;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ pub struct Definition {
     pub retry_policy: RetryPolicy,
     /// None: it tells us nothing by itself.
     pub notify: Option<Box<Notify>>,
+    /// None: no sockets are held for it.
+    pub held: Option<Box<Held>>,
     pub probes: Box<[Probe]>,
     /// None: what becomes of its output is what vitald.toml says.
     pub log: Option<Box<Log>>,
@@ -58,6 +61,20 @@ impl Definition {
 
     pub fn fd_store_max(&self) -> u16 {
         self.notify.as_ref().map_or(0, |n| n.fd_store_max)
+    }
+
+    /// Held for it, in this order.
+    pub fn sockets(&self) -> &[Socket] {
+        self.held.as_ref().map_or(&[], |held| &held.sockets)
+    }
+
+    pub fn start_on(&self) -> StartOn {
+        let held = self.held.as_ref();
+        held.map_or(StartOn::Boot, |held| held.start_on)
+    }
+
+    pub fn starts_on_connection(&self) -> bool {
+        self.start_on() == StartOn::Connection
     }
 }
 
@@ -167,6 +184,30 @@ pub struct Process {
     pub nice: Option<i8>,
     pub oom_score_adj: Option<i16>,
     pub directories: Directories,
+    pub confine: Confine,
+}
+
+impl Confine {
+    /// Directories of the daemon's stand behind it, for each run anew.
+    pub fn has_directories(&self) -> bool {
+        self.private_tmp || !self.secrets.is_empty()
+    }
+}
+
+/// What it may not do, whoever it runs as.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Confine {
+    pub no_new_privs: bool,
+    /// All capabilities it may ever have, bit n for capability n; None: as the daemon.
+    pub capabilities: Option<u64>,
+    /// The whole file system but the kernel's own and `writable`.
+    pub read_only: bool,
+    /// A leading `-` means that it may be missing.
+    pub writable: Box<[Box<str>]>,
+    /// `/tmp` and `/var/tmp` of its own.
+    pub private_tmp: bool,
+    /// By name: the file that is handed to it under that name.
+    pub secrets: BTreeMap<Box<str>, Box<str>>,
 }
 
 /// A resource limit; None is "unlimited".
@@ -250,6 +291,69 @@ pub enum NotifyAccess {
     Main,
     /// Any process of the run.
     Tree,
+}
+
+/// The sockets that are held for a service, never none, and what they are for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Held {
+    pub sockets: Box<[Socket]>,
+    pub start_on: StartOn,
+}
+
+/// What starts it, where it is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum StartOn {
+    #[default]
+    Boot,
+    /// The first connection to one of its sockets, or datagram.
+    Connection,
+}
+
+/// A socket that is held for a service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Socket {
+    /// What it is called in LISTEN_FDNAMES.
+    pub name: Box<str>,
+    /// As it is written: `tcp:127.0.0.1:8080`.
+    pub listen: Box<str>,
+    pub backlog: u32,
+    /// Of a Unix socket's file, as its owner and group.
+    pub mode: u32,
+    pub user: Option<Box<str>>,
+    pub group: Option<Box<str>>,
+    pub reuse_port: bool,
+}
+
+/// Where a socket listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Listen {
+    Tcp(SocketAddr),
+    Udp(SocketAddr),
+    /// Stream.
+    Unix(Box<str>),
+    Datagram(Box<str>),
+}
+
+impl Socket {
+    /// Its address, parsed; what is no address was refused when it was read.
+    pub fn address(&self) -> Option<Listen> {
+        super::socket::address(&self.listen).ok()
+    }
+}
+
+impl Listen {
+    /// The path of a Unix socket.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Listen::Tcp(_) | Listen::Udp(_) => None,
+            Listen::Unix(path) | Listen::Datagram(path) => Some(path),
+        }
+    }
+
+    /// It is connected to; else datagrams are sent to it.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Listen::Tcp(_) | Listen::Unix(_))
+    }
 }
 
 #[derive(Clone, PartialEq, Debug)]

@@ -2,7 +2,9 @@
 //!
 //! Which keys need a restart is said in the key table and nowhere else.
 
-use crate::config::definition::{Definition, Directories, Hooks, Process, Ready, RetryPolicy};
+use crate::config::definition::{
+    Confine, Definition, Directories, Hooks, Process, Ready, RetryPolicy,
+};
 use crate::config::keys::{Key, Reload, log, retry_policy, service};
 use crate::config::log::Log;
 
@@ -42,6 +44,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         retry_policy,
         // By its parts, below.
         notify: _,
+        held: _,
         probes,
         log,
     } = old;
@@ -69,6 +72,8 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.hooks(hooks, &new.hooks);
     changed.retry_policy(retry_policy, &new.retry_policy);
     changed.notify(old, new);
+    changed.note(&service::SOCKET, old.sockets() != new.sockets());
+    changed.note(&service::START_ON, old.start_on() != new.start_on());
     changed.note(&service::PROBE, *probes != new.probes);
     let none = Log::default();
     changed.log(
@@ -109,6 +114,7 @@ impl Changed {
             limits,
             nice,
             oom_score_adj,
+            confine,
             directories,
         } = old;
         self.note(&service::USER, *user != new.user);
@@ -122,6 +128,7 @@ impl Changed {
         self.note(&service::LIMITS, *limits != new.limits);
         self.note(&service::NICE, *nice != new.nice);
         self.note(&service::OOM_SCORE_ADJ, *oom_score_adj != new.oom_score_adj);
+        self.confine(confine, &new.confine);
         let Directories {
             runtime,
             mode,
@@ -134,6 +141,23 @@ impl Changed {
             &service::RUNTIME_DIRECTORY_PRESERVE,
             *preserve != new.preserve,
         );
+    }
+
+    fn confine(&mut self, old: &Confine, new: &Confine) {
+        let Confine {
+            no_new_privs,
+            capabilities,
+            read_only,
+            writable,
+            private_tmp,
+            secrets,
+        } = old;
+        self.note(&service::NO_NEW_PRIVS, *no_new_privs != new.no_new_privs);
+        self.note(&service::CAPABILITIES, *capabilities != new.capabilities);
+        self.note(&service::READ_ONLY, *read_only != new.read_only);
+        self.note(&service::WRITABLE, *writable != new.writable);
+        self.note(&service::PRIVATE_TMP, *private_tmp != new.private_tmp);
+        self.note(&service::SECRETS, *secrets != new.secrets);
     }
 
     fn notify(&mut self, old: &Definition, new: &Definition) {
@@ -299,7 +323,12 @@ mod tests {
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",
             "env" => "{ A = '1' }",
-            "inherit_env" | "critical" | "safe" => "true",
+            "inherit_env" | "critical" | "safe" | "no_new_privs" | "read_only" | "private_tmp" => {
+                "true"
+            }
+            "capabilities" => "['kill']",
+            "writable" => "['/x']\nread_only = true",
+            "secrets" => "{ a = '/x' }",
             "autostart" => "false",
             "limits" => "{ nofile = 7 }",
             "nice" | "oom_score_adj" => "7",
@@ -311,6 +340,8 @@ mod tests {
             "notify_fd" => "7\nready = 'fd'",
             "notify_access" => "'main'",
             "fd_store_max" => "7",
+            "socket" => "[{ listen = 'tcp:1' }]",
+            "start_on" => "'connection'",
             "log_to" => "'syslog'",
             "log_files" => "7",
             "log_time" | "log_prefix" | "log_stderr" | "log_priority" => other_word(name),
@@ -323,9 +354,10 @@ mod tests {
             _ => "7000",
         };
         for key in service::ALL {
+            // What a connection starts has sockets; only a oneshot is undone.
             let old = match key.name {
-                // Only a oneshot has it.
                 "undo" => "exec = 'a'\nkind = 'oneshot'",
+                "start_on" => "exec = 'a'\nsocket = [{ listen = 'tcp:1' }]",
                 _ => "exec = 'a'",
             };
             let new = match key.name {

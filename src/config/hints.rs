@@ -79,6 +79,37 @@ const PROBE_ELSEWHERE: &[(&str, &str)] = &[
     ("url", "the address is `target`"),
 ];
 
+/// The same for a socket: systemd's words (systemd.socket(5)), and others.
+const SOCKET_ELSEWHERE: &[(&str, &str)] = &[
+    ("Accept", "the service accepts by itself: remove it"),
+    ("Backlog", "write `backlog`"),
+    (
+        "BindIPv6Only",
+        "[::] takes IPv4 as well, unless the service also listens on 0.0.0.0: remove it",
+    ),
+    ("FileDescriptorName", "write `name`"),
+    (
+        "ListenDatagram",
+        "write `listen`, as in \"udp:127.0.0.1:53\" or \"unix-datagram:/run/web.sock\"",
+    ),
+    (
+        "ListenStream",
+        "write `listen`, as in \"tcp:127.0.0.1:8080\" or \"unix:/run/web.sock\"",
+    ),
+    ("ReusePort", "write `reuse_port`"),
+    ("SocketGroup", "write `group`"),
+    ("SocketMode", "write `mode`"),
+    ("SocketUser", "write `user`"),
+    ("address", "the address is `listen`"),
+    ("path", "write listen = \"unix:/run/web.sock\""),
+    ("port", "the port is part of `listen`"),
+    ("target", "the address is `listen`"),
+    (
+        "type",
+        "the kind is part of `listen`, as in \"tcp:127.0.0.1:8080\"",
+    ),
+];
+
 /// Keys of the design that this version does not have.
 const LATER: &[&str] = &[
     "before",
@@ -87,7 +118,6 @@ const LATER: &[&str] = &[
     "dossier_timeout_ms",
     "health_restart_limit",
     "on_dependency",
-    "sockets",
 ];
 
 /// Tables in which a misplaced key may belong.
@@ -95,6 +125,7 @@ const TABLES: &[(&str, &[&Key])] = &[
     ("beside `exec`", keys::service::ALL),
     ("in `retry_policy`", keys::retry_policy::ALL),
     ("in a `probe`", keys::probe::ALL),
+    ("in a `socket`", keys::socket::ALL),
     ("in vitald.toml", keys::daemon::ALL),
 ];
 
@@ -113,9 +144,10 @@ pub fn unknown(name: &str, table: &[&'static Key]) -> String {
             key.name
         );
     }
-    let elsewhere = match std::ptr::eq(table, keys::probe::ALL) {
-        true => PROBE_ELSEWHERE,
-        false => SERVICE_ELSEWHERE,
+    let elsewhere = match table {
+        _ if std::ptr::eq(table, keys::probe::ALL) => PROBE_ELSEWHERE,
+        _ if std::ptr::eq(table, keys::socket::ALL) => SOCKET_ELSEWHERE,
+        _ => SERVICE_ELSEWHERE,
     };
     if let Some((_, advice)) = elsewhere.iter().find(|(known, _)| *known == name) {
         return format!("unknown key `{shown}`: {advice}");
@@ -219,6 +251,10 @@ mod tests {
                 !keys::probe::ALL.iter().any(|k| k.is_called(name)),
                 "{name}"
             );
+        }
+        for (name, _) in SOCKET_ELSEWHERE {
+            let known = keys::socket::ALL.iter().any(|k| k.is_called(name));
+            assert!(!known, "{name}");
         }
         for name in LATER {
             for (_, table) in TABLES {

@@ -16,7 +16,7 @@ pub struct Key {
     pub takes: Takes,
     pub default: Preset,
     pub reload: Reload,
-    /// Probe types that have it; empty: all.
+    /// Probe types, or kinds of sockets, that have it; empty: all.
     pub only: &'static [&'static str],
     doc: &'static str,
 }
@@ -31,7 +31,7 @@ impl Key {
         self.name == name || self.aliases.contains(&name)
     }
 
-    /// Whether probes of this type have it.
+    /// Whether probes, or sockets, of this type have it.
     pub fn is_for(&self, probe_type: &str) -> bool {
         self.only.is_empty() || self.only.contains(&probe_type)
     }
@@ -66,6 +66,10 @@ pub enum Takes {
     Account,
     /// An array of those.
     Accounts,
+    /// An array of capabilities' names.
+    Capabilities,
+    /// An array of absolute paths; with a leading `-` one may be missing.
+    Paths,
     /// An array of names of directories, or one of them.
     Directories,
     /// A table of strings.
@@ -195,6 +199,26 @@ pub mod service {
         /// How ready the kernel is to kill it when memory runs out, -1000 (never) to 1000.
         OOM_SCORE_ADJ "oom_score_adj": Takes::Integer { min: -1000, max: 1000 },
             Words("the daemon's original"), Restart;
+        /// Neither it nor what it executes gains rights by set-user-ID, set-group-ID or file
+        /// capabilities (prctl(2), PR_SET_NO_NEW_PRIVS).
+        NO_NEW_PRIVS "no_new_privs": Takes::Bool, Bool(false), Restart;
+        /// All capabilities (capabilities(7)) that it and what it executes may ever have, as in
+        /// ["net_bind_service"]; an empty array for none. Who runs as another user than root has
+        /// them from the start, so that a port below 1024 needs no root.
+        CAPABILITIES "capabilities": Takes::Capabilities, Words("the daemon's own"), Restart;
+        /// The whole file system is read-only for it, but /dev, /proc, /sys, and what `writable`
+        /// names. Needs root and Linux 5.12.
+        READ_ONLY "read_only": Takes::Bool, Bool(false), Restart;
+        /// What it may write to with `read_only`: absolute paths; with a leading `-` one may be
+        /// missing.
+        WRITABLE "writable": Takes::Paths, Words("none"), Restart;
+        /// It has a /tmp and a /var/tmp of its own, empty at each start; its commands and exec
+        /// probes see the same. Needs root.
+        PRIVATE_TMP "private_tmp": Takes::Bool, Bool(false), Restart;
+        /// Files that are handed to it as they are when it starts, by a name for each: copies that
+        /// only its user can read, in the directory that CREDENTIALS_DIRECTORY names. The
+        /// originals may be readable by root alone.
+        SECRETS "secrets": Takes::Strings, Words("none"), Restart;
         /// The signal that asks it to stop; SIGCONT goes along, so that a stopped process hears it.
         STOP_SIGNAL "stop_signal": Takes::Signal, Text("SIGTERM"), Live;
         /// How long it may take to stop before SIGKILL.
@@ -229,7 +253,7 @@ pub mod service {
         /// When to start it again after it ended by itself. `on-failure`: unless it exited with 0 or
         /// died of SIGTERM, SIGINT, SIGHUP or SIGPIPE. `never` also forbids restarts for its health.
         RESTART "restart": Takes::Choice(&["always", "on-failure", "never"]),
-            Words("always; on-failure for a oneshot"), Live;
+            Words("always; on-failure for a oneshot and with start_on = \"connection\""), Live;
         /// Start it when its definition is first seen.
         AUTOSTART "autostart": Takes::Bool, Bool(true), Live;
         /// The host is of no use without it: its watchdog (`watchdog` in vitald.toml) is fed only
@@ -273,6 +297,15 @@ pub mod service {
         RELOAD_EXEC "reload_exec": Takes::Commands, Words("none"), Live;
         /// How long all of `reload_exec` may take; what runs on is killed.
         RELOAD_TIMEOUT "reload_timeout_ms": Takes::Millis { min: 1 }, Integer(30_000), Live;
+        /// Sockets that are opened before its first run and held over its restarts and `upgrade`, each a
+        /// table: who connects while it restarts waits. It gets them as descriptors 3, 4 … in this
+        /// order, told by LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID (sd_listen_fds(3)). They are closed
+        /// when it is stopped, has failed, or is done.
+        SOCKET "socket" | "sockets": Takes::Tables(super::socket::ALL), Words("none"), Restart;
+        /// What starts it, where it is wanted: `boot`, the daemon's start; `connection`, the first
+        /// connection to one of its sockets, or datagram. Until then it is `inactive (listening)`, and
+        /// so it is again when it has ended cleanly. `start NAME` starts it at once.
+        START_ON "start_on": Takes::Choice(&["boot", "connection"]), Text("boot"), Live;
         /// How often, and after what delays, it is restarted automatically.
         RETRY_POLICY "retry_policy": Takes::Table(super::retry_policy::ALL), Words("see there"), Live;
         /// How its health is asked, each probe a table.
@@ -363,6 +396,36 @@ pub mod probe {
         /// The answer must contain this text. Without it, a connection alone passes.
         EXPECT "expect": Takes::Text, Words("a connection is enough"), Live, only SOCKET;
     } }
+}
+
+/// The keys of a socket.
+pub mod socket {
+    use super::*;
+
+    keys! { ALL {
+        /// Where it listens: "tcp:127.0.0.1:8080", "tcp:[::1]:8080", "udp:…"; a port alone, "tcp:8080",
+        /// is on all addresses, as [::] is: of IPv6, and of IPv4 unless the same service also listens
+        /// on 0.0.0.0. "unix:/run/web.sock" is a stream socket, "unix-datagram:/run/web.sock" one for
+        /// datagrams. A file that is left of a dead socket is replaced, one that a process has bound
+        /// never; it is removed when the socket is closed.
+        LISTEN "listen": Takes::Text, Required, Restart;
+        /// What it is called in LISTEN_FDNAMES.
+        NAME "name": Takes::Text, Words("the service's name"), Restart;
+        /// Connections that may wait to be accepted; the kernel's net.core.somaxconn is the most.
+        BACKLOG "backlog": Takes::Integer { min: 1, max: 65_535 }, Integer(4096), Restart, only STREAM;
+        /// The mode of a Unix socket's file, in octal: who may write to it may connect.
+        MODE "mode": Takes::Umask, Text("0666"), Restart, only UNIX;
+        /// Its owner, by name or number.
+        USER "user": Takes::Account, Words("the daemon's own"), Restart, only UNIX;
+        /// Its group, by name or number.
+        GROUP "group": Takes::Account, Words("the user's"), Restart, only UNIX;
+        /// Others may listen on the same port as well (SO_REUSEPORT), and the kernel spreads what comes.
+        REUSE_PORT "reuse_port": Takes::Bool, Bool(false), Restart, only INTERNET;
+    } }
+
+    const INTERNET: &[&str] = &["tcp", "udp"];
+    const STREAM: &[&str] = &["tcp", "unix"];
+    const UNIX: &[&str] = &["unix", "unix-datagram"];
 }
 
 /// The keys of `vitald.toml`, the daemon's own settings.

@@ -5,6 +5,7 @@
 use crate::config::definition::*;
 use crate::config::problem::Problems;
 use crate::config::service::Places;
+use crate::config::socket::reaches;
 use std::time::Duration;
 
 /// Below this a busy host misses the timeout by itself.
@@ -25,8 +26,33 @@ pub fn check(d: &Definition, places: &Places, p: &mut Problems) {
         );
     }
     policy(d, places, p);
+    for (name, value) in &d.process.env {
+        if is_secret(name) && !value.is_empty() {
+            p.warn(
+                places.env,
+                format!(
+                    "`{name}` looks like a secret: whoever can read this file has it; hand it over \
+                     by `secrets`, or by an `env_file` that only root can read"
+                ),
+            );
+        }
+    }
+    if d.process.oom_score_adj == Some(-1000) {
+        p.warn(
+            places.oom_score_adj,
+            "`oom_score_adj` -1000 keeps it whatever it takes: when it leaks, everything else is \
+             killed; -900 comes last, too",
+        );
+    }
+    for (socket, at) in d.sockets().iter().zip(&places.sockets) {
+        if let Some(words) = closed_to_all(socket) {
+            p.warn(*at, words);
+        }
+    }
     for (probe, at) in d.probes.iter().zip(&places.probes) {
-        if let Some(words) = pointless(&probe.ask) {
+        if let Some(words) = answered_by_us(d, &probe.ask) {
+            p.warn(*at, format!("the probe `{}` {words}", probe.name));
+        } else if let Some(words) = pointless(&probe.ask) {
             p.warn(*at, format!("the probe `{}` {words}", probe.name));
         }
         if probe.timeout < HASTY {
@@ -50,6 +76,14 @@ pub fn check(d: &Definition, places: &Places, p: &mut Problems) {
             );
         }
     }
+}
+
+/// By what such variables are called.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    let parts = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "APIKEY", "API_KEY"];
+    // A name of a file is none.
+    parts.iter().any(|part| name.contains(part)) && !name.ends_with("_FILE")
 }
 
 /// The retry policy and the probes, together.
@@ -87,6 +121,28 @@ fn policy(d: &Definition, places: &Places, p: &mut Problems) {
             ),
         );
     }
+}
+
+/// A probe that only connects, to a socket that is held for the service.
+fn answered_by_us(d: &Definition, ask: &Ask) -> Option<&'static str> {
+    let silent = matches!(
+        ask,
+        Ask::Tcp { expect: None, .. } | Ask::Unix { expect: None, .. }
+    );
+    let held = silent && d.sockets().iter().any(|socket| reaches(ask, socket));
+    held.then_some(
+        "only connects to a socket that vitald holds: it passes also while the service is dead; add \
+         `send` and `expect`, or ask by http or exec",
+    )
+}
+
+/// A file to which nobody may write is a door without a handle.
+fn closed_to_all(socket: &Socket) -> Option<String> {
+    // Without the right to write nobody can connect (unix(7)).
+    let path = socket.address()?.path()?.to_owned();
+    (socket.mode & 0o222 == 0).then(|| {
+        format!("nobody but root may connect to {path}: its `mode` lets no one write, as 0660 does")
+    })
 }
 
 /// Why a probe's answer says nothing, if so.
@@ -160,6 +216,21 @@ mod tests {
             let text = format!("exec = 'a'\nprobe = [{{ {socket} }}]");
             one(&text, "web.toml:2:10: warning: ", "only connects");
         }
+        for (listen, socket) in [
+            ("tcp:127.0.0.1:1", "type = 'tcp', target = 'localhost:1'"),
+            ("tcp:1", "type = 'tcp', target = '[::1]:1'"),
+            ("unix:/a", "type = 'unix', target = '/a'"),
+        ] {
+            let text = format!(
+                "socket = [{{ listen = '{listen}' }}]\nexec = 'a'\nprobe = [{{ {socket} }}]"
+            );
+            one(&text, "web.toml:3:10: warning: ", "that vitald holds");
+        }
+        one(
+            "exec = 'a'\n[[socket]]\nlisten = 'unix:/a'\nmode = '0444'",
+            "web.toml:2:1: warning: ",
+            "lets no one write",
+        );
         one(
             &format!("{http}, timeout_ms = 5 }}]"),
             "web.toml:2:10:",
@@ -174,6 +245,16 @@ mod tests {
         );
         let none = format!("retry_policy = {{ max_attempts = 0 }}\n{http} }}]");
         one(&none, "web.toml:1:33:", "only show");
+        one(
+            "exec = 'a'\nenv = { DB_PASSWORD = 'x' }",
+            "web.toml:2:7: warning: ",
+            "looks like a secret",
+        );
+        one(
+            "exec = 'a'\noom_score_adj = -1000",
+            "web.toml:2:17: warning: ",
+            "when it leaks",
+        );
         let short = format!(
             "retry_policy = {{ stability_period_ms = 49 }}\n{http}, interval_ms = 50, timeout_ms = 50 }}]"
         );
@@ -188,6 +269,7 @@ mod tests {
     fn what_is_not() {
         for text in [
             "exec = 'a b'",
+            "exec = 'a'\nenv = { DB_PASSWORD_FILE = '/x', SECRET = '' }\noom_score_adj = -900",
             "exec = 'a'\nrestart = 'never'",
             "exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"sh -c 'echo PING | nc -U /run/a'\"",
             "exec = 'a'\n[[probe]]\ntype = 'tcp'\ntarget = 'a:1'\nsend = 'PING'\nexpect = 'PONG'",

@@ -6,6 +6,7 @@
 //! `set::join` checks all files against each other. Typed readers are used instead of serde, so
 //! that all errors of a file come at once, each with its line.
 
+pub mod capabilities;
 pub mod definition;
 pub mod diff;
 mod from_json;
@@ -25,6 +26,7 @@ mod service;
 pub mod set;
 pub mod settings;
 pub mod show;
+pub mod socket;
 mod target;
 mod tree;
 mod values;

@@ -9,7 +9,8 @@ use crate::config::log::{self, Log};
 use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::tree::{Entry, Span, Value};
-use crate::config::{hints, kinds, probe};
+use crate::config::{hints, kinds, probe, socket};
+use crate::limits;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -42,10 +43,13 @@ pub struct Built {
 /// Where the parts stand that the lint may have words for.
 pub struct Places {
     pub exec: Span,
+    pub env: Span,
+    pub oom_score_adj: Span,
     pub restart: Span,
     pub stability_period: Span,
     pub max_attempts: Span,
     pub probes: Vec<Span>,
+    pub sockets: Vec<Span>,
 }
 
 /// None when there is nothing that could be started: `exec` is missing or broken.
@@ -81,21 +85,26 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         );
     }
     let start_timeout = start_timeout(&t, kind, &probes, p);
-    let notify = notify(&t, kind, p);
+    let sockets = socket::build_all(name, &t, p);
+    let start_on = start_on(&t, &sockets, p);
+    let notify = notify(&t, kind, sockets.len(), p);
     let log = log::read(&t, p);
     let restarts = [Restart::Always, Restart::OnFailure, Restart::Never];
-    let restart = t
-        .choice_given(&service::RESTART, &restarts, p)
-        .unwrap_or(match kind {
-            Kind::Process | Kind::Forking | Kind::Target => Restart::Always,
-            Kind::Oneshot => Restart::OnFailure,
-        });
+    let restart =
+        t.choice_given(&service::RESTART, &restarts, p)
+            .unwrap_or(match (kind, start_on) {
+                (Kind::Oneshot, _) | (_, StartOn::Connection) => Restart::OnFailure,
+                (Kind::Process | Kind::Forking | Kind::Target, StartOn::Boot) => Restart::Always,
+            });
     let places = Places {
         exec: t.place(&service::EXEC),
+        env: t.place(&service::ENV),
+        oom_score_adj: t.place(&service::OOM_SCORE_ADJ),
         restart: t.place(&service::RESTART),
         stability_period,
         max_attempts,
         probes: probes.iter().map(|(_, at)| *at).collect(),
+        sockets: sockets.iter().map(|(_, at)| *at).collect(),
     };
     let named = |relation| {
         let of = dependencies.iter().filter(|(r, _, _)| *r == relation);
@@ -127,6 +136,12 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         hooks: Box::new(hooks),
         retry_policy,
         notify,
+        held: (!sockets.is_empty()).then(|| {
+            Box::new(Held {
+                sockets: sockets.into_iter().map(|(socket, _)| socket).collect(),
+                start_on,
+            })
+        }),
         probes: probes.into_iter().map(|(probe, _)| probe).collect(),
         log: (log != Log::default()).then(|| Box::new(log)),
     };
@@ -174,8 +189,51 @@ fn process(t: &Table<'_>, p: &mut Problems) -> Process {
         limits: t.limits(&service::LIMITS, p),
         nice,
         oom_score_adj: oom,
+        confine: confine(t, p),
         directories: kinds::directories(t, p),
     }
+}
+
+fn confine(t: &Table<'_>, p: &mut Problems) -> Confine {
+    let read_only = t.boolean(&service::READ_ONLY, p);
+    if let (Some(entry), false) = (t.entry(&service::WRITABLE), read_only) {
+        let advice = p.assign("read_only", "true");
+        let words = format!("`writable` is nothing without `read_only`: write {advice}");
+        p.error(entry.key_at, words);
+    }
+    Confine {
+        no_new_privs: t.boolean(&service::NO_NEW_PRIVS, p),
+        capabilities: t.capabilities(&service::CAPABILITIES, p),
+        read_only,
+        writable: t.paths(&service::WRITABLE, p),
+        private_tmp: t.boolean(&service::PRIVATE_TMP, p),
+        secrets: secrets(t, p),
+    }
+}
+
+/// Names are those of files: as systemd.exec(5) has them, at most 255 bytes.
+fn secrets(t: &Table<'_>, p: &mut Problems) -> BTreeMap<Box<str>, Box<str>> {
+    let mut found = BTreeMap::new();
+    for (member, path) in t.strings(&service::SECRETS, p) {
+        let name = member.key.as_ref();
+        let sound = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        let shown = hints::shorten(name);
+        if name.is_empty() || name.starts_with('.') || !name.bytes().all(sound) || name.len() > 255
+        {
+            let words = format!("`{shown}` cannot name a secret: write letters, digits, `_`, `-`");
+            p.error(member.key_at, words);
+        } else if !path.starts_with('/') {
+            let words = format!("the secret `{shown}` is a file: write its absolute path");
+            p.error(member.value.at, words);
+        } else {
+            found.insert(name.into(), path.into());
+        }
+    }
+    if found.len() > limits::MAX_SECRETS {
+        let words = format!("there are at most {} secrets", limits::MAX_SECRETS);
+        p.error(t.place(&service::SECRETS), words);
+    }
+    found
 }
 
 fn hooks(t: &Table<'_>, p: &mut Problems) -> Hooks {
@@ -315,8 +373,21 @@ fn max_attempts(t: &Table<'_>, p: &mut Problems) -> Option<u32> {
     u32::try_from(t.number(key, p)).ok()
 }
 
+/// A connection can only start what has a socket.
+fn start_on(t: &Table<'_>, sockets: &[(Socket, Span)], p: &mut Problems) -> StartOn {
+    let choices = [StartOn::Boot, StartOn::Connection];
+    let start_on = t.choice(&service::START_ON, &choices, StartOn::Boot, p);
+    if start_on == StartOn::Connection && sockets.is_empty() {
+        p.error(
+            t.place(&service::START_ON),
+            "a connection starts it, and it has no `socket`: write [[socket]] with its `listen`",
+        );
+    }
+    start_on
+}
+
 /// What it tells of itself; None: nothing.
-fn notify(t: &Table<'_>, kind: Kind, p: &mut Problems) -> Option<Box<Notify>> {
+fn notify(t: &Table<'_>, kind: Kind, sockets: usize, p: &mut Problems) -> Option<Box<Notify>> {
     #[derive(Clone, Copy, PartialEq)]
     enum By {
         Probe,
@@ -348,16 +419,23 @@ fn notify(t: &Table<'_>, kind: Kind, p: &mut Problems) -> Option<Box<Notify>> {
         p.error(t.place(&service::NOTIFY_ACCESS), words);
     }
     let fd = fd.and_then(|fd| u16::try_from(fd).ok()).unwrap_or(3);
-    if by == By::Fd && fd_store_max > 0 && fd < 3 + fd_store_max {
-        let least = 3 + fd_store_max;
+    // Few: their number has a bound.
+    let least = 3 + fd_store_max + sockets as u16;
+    if by == By::Fd && fd < least {
         let advice = p.assign("notify_fd", &least.to_string());
+        let whose = match fd_store_max {
+            0 => "`socket`",
+            _ if sockets > 0 => "`socket` and `fd_store_max`",
+            _ => "`fd_store_max`",
+        };
         let words = format!(
-            "`notify_fd` is {fd}, and descriptors from 3 on are those of `fd_store_max`: write \
-             {advice} or more"
+            "`notify_fd` is {fd}, and descriptors from 3 on are those of {whose}: write {advice} or \
+             more"
         );
-        let key = match t.has(&service::NOTIFY_FD) {
-            true => &service::NOTIFY_FD,
-            false => &service::FD_STORE_MAX,
+        let key = match (t.has(&service::NOTIFY_FD), fd_store_max) {
+            (true, _) => &service::NOTIFY_FD,
+            (false, 0) => &service::SOCKET,
+            (false, _) => &service::FD_STORE_MAX,
         };
         p.error(t.place(key), words);
     }

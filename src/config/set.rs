@@ -3,10 +3,11 @@
 //! Cycles are `graph`'s business. A service that is broken by such a check is broken alone: who
 //! names it finds it known, and waits for it.
 
-use crate::config::definition::Definition;
+use crate::config::definition::{Definition, Listen};
 use crate::config::load::{Dependency, Outcome};
 use crate::config::problem::{Problem, Severity};
 use crate::config::service::Relation;
+use crate::config::socket::collide;
 use crate::config::{hints, names};
 use crate::limits::MAX_SERVICES;
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ pub fn join(mut files: Vec<File>) -> Set {
     refuse_twins(&mut files);
     refuse_too_many(&mut files);
     refuse_unknown(&mut files);
+    warn_of_shared_sockets(&mut files);
     let mut set = Set::default();
     for file in files {
         let last = set.entries.last();
@@ -112,6 +114,36 @@ fn refuse_too_many(files: &mut [File]) {
         let words = format!("{count} definitions; at most {MAX_SERVICES} are taken: remove some");
         let problem = Problem::of_file(&file.file, words);
         refuse(file, problem);
+    }
+}
+
+/// Of two services that listen at the same place only one can run at a time.
+fn warn_of_shared_sockets(files: &mut [File]) {
+    let mut places: Vec<(usize, Listen, bool, Box<str>)> = Vec::new();
+    for (at, file) in files.iter().enumerate() {
+        let sockets = file
+            .outcome
+            .definition
+            .iter()
+            .flat_map(|d| d.sockets().iter());
+        for socket in sockets {
+            if let Some(address) = socket.address() {
+                places.push((at, address, socket.reuse_port, socket.listen.clone()));
+            }
+        }
+    }
+    for (n, (at, address, reuse, listen)) in places.iter().enumerate() {
+        let twin = places[..n].iter().find(|(other, taken, shared, _)| {
+            other != at && collide(taken, address) && !(*reuse && *shared)
+        });
+        if let Some((other, ..)) = twin {
+            let words = format!(
+                "its socket `{listen}` is also one of the service `{}`: whichever starts second fails",
+                files[*other].name
+            );
+            let problem = Problem::warning_of_file(&files[*at].file, words);
+            files[*at].outcome.problems.push(problem);
+        }
     }
 }
 

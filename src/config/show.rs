@@ -4,9 +4,10 @@
 //! Which keys changed is `diff`'s; here is how a value reads. Invariant: no value of `env`, of a
 //! probe's headers, nor what a probe sends is shown: those are only said to have changed.
 
+use crate::config::capabilities::NAMES;
 use crate::config::definition::{
     Address, Ask, Backoff, Commands, Definition, Http, KillMode, Kind, Limit, NotifyAccess,
-    OnExhausted, OnUnhealthy, Preserve, Probe, Ready, Restart,
+    OnExhausted, OnUnhealthy, Preserve, Probe, Ready, Restart, StartOn,
 };
 use crate::config::diff::{Change, diff};
 use crate::config::log::{FACILITIES, Log, SEVERITIES};
@@ -260,6 +261,28 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         }
         "nice" => return p.nice.map(|nice| nice.to_string()),
         "oom_score_adj" => return p.oom_score_adj.map(|adj| adj.to_string()),
+        "socket" => {
+            let all: Vec<&str> = d.sockets().iter().map(|socket| &*socket.listen).collect();
+            return (!all.is_empty()).then(|| format!("[{}]", all.join(", ")));
+        }
+        "start_on" => quoted(match d.start_on() {
+            StartOn::Boot => "boot",
+            StartOn::Connection => "connection",
+        }),
+        "no_new_privs" => p.confine.no_new_privs.to_string(),
+        "capabilities" => {
+            let bits = p.confine.capabilities?;
+            let named = NAMES.iter().enumerate();
+            let named = named.filter(|(number, _)| bits >> number & 1 == 1);
+            format!("{:?}", named.map(|(_, name)| *name).collect::<Vec<_>>())
+        }
+        "read_only" => p.confine.read_only.to_string(),
+        "writable" => return list(&p.confine.writable),
+        "private_tmp" => p.confine.private_tmp.to_string(),
+        "secrets" => {
+            let secrets = &p.confine.secrets;
+            return (!secrets.is_empty()).then(|| format!("{secrets:?}"));
+        }
         "pid_file" => return text(&d.pid_file),
         "runtime_directory" => return list(&p.directories.runtime),
         "runtime_directory_mode" => {
@@ -489,7 +512,9 @@ mod tests {
              umask = '077'\nlimits = { nofile = 7 }\nnice = 7\noom_score_adj = 7\n\
              health_stop_timeout_ms = 7\nwatchdog_ms = 7000\npre_start = 'x'\nstop_exec = 'x'\n\
              post_stop = 'x'\nreload_exec = 'x'\n\
-             runtime_directory = ['x']\nruntime_directory_mode = '0755'\n\
+             socket = [{ listen = 'tcp:1' }]\ncapabilities = ['kill']\nread_only = true\n\
+             writable = ['/x']\nsecrets = { a = '/x' }\n\
+             runtime_directory = ['x']\nruntime_directory_mode = '0700'\n\
              log_to = 'file'\nlog_time = 'iso'\nlog_prefix = 'name'\nlog_file_bytes = 9999999\n\
              log_files = 2\nlog_stderr = 'apart'\nlog_priority = 'info'\nlog_facility = 'daemon'\n\
              log_tag = 'x'\nlog_line_bytes = 1000\nlog_long_lines = 'split'\n\

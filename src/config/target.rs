@@ -68,7 +68,7 @@ pub fn unix(text: &str) -> Result<Box<str>, String> {
     socket_path(text, example)
 }
 
-fn socket_path(path: &str, example: &str) -> Result<Box<str>, String> {
+pub(super) fn socket_path(path: &str, example: &str) -> Result<Box<str>, String> {
     if !path.starts_with('/') {
         return Err(format!(
             "must name the socket by its absolute path, as in \"{example}\""
@@ -83,7 +83,7 @@ fn socket_path(path: &str, example: &str) -> Result<Box<str>, String> {
     Ok(path.into())
 }
 
-fn host_and_port(
+pub(super) fn host_and_port(
     text: &str,
     default_port: Option<u16>,
     example: &str,
@@ -130,7 +130,7 @@ fn host_and_port(
     Ok((host.into(), port))
 }
 
-fn parse_port(digits: &str) -> Result<u16, String> {
+pub(super) fn parse_port(digits: &str) -> Result<u16, String> {
     let port = match digits.bytes().all(|b| b.is_ascii_digit()) {
         true => digits.parse::<u16>().ok().filter(|port| *port > 0),
         false => None,

@@ -59,6 +59,7 @@ fn all_defaults() {
             on_exhausted_exec: None,
         },
         notify: None,
+        held: None,
         log: None,
         probes: Box::new([]),
     };
@@ -149,6 +150,12 @@ env_file = "-/etc/web.env"
 inherit_env = true
 nice = -5
 oom_score_adj = 100
+no_new_privs = true
+capabilities = ["CAP_KILL", "net_bind_service"]
+read_only = true
+writable = ["/srv", "-/var/cache/web"]
+private_tmp = true
+secrets = { key = "/etc/web.key" }
 stop_signal = "SIGINT"
 stop_timeout_ms = 1
 health_stop_timeout_ms = 2
@@ -210,6 +217,8 @@ const FULL_JSON: &str = r#"{
   "user": "www-data", "group": "33", "groups": ["adm", "4"], "umask": "0o027",
   "working_dir": "/srv", "env": {"B": "2", "A": "1"}, "env_file": "-/etc/web.env",
   "inherit_env": true, "nice": -5, "oom_score_adj": 100,
+  "no_new_privs": true, "capabilities": ["Kill", "cap_net_bind_service"], "read_only": true,
+  "writable": ["/srv", "-/var/cache/web"], "private_tmp": true, "secrets": {"key": "/etc/web.key"},
   "limits": {"nofile": 4096, "core": "unlimited", "nproc": {"hard": "unlimited", "soft": 10}},
   "stop_signal": 2, "stop_timeout_ms": 1, "health_stop_timeout_ms": 2, "start_timeout_ms": 3000,
   "restart": "on-failure", "autostart": false, "kill_mode": "mixed",
@@ -255,6 +264,14 @@ fn every_key_is_read() {
         ]),
         nice: Some(-5),
         oom_score_adj: Some(100),
+        confine: Confine {
+            no_new_privs: true,
+            capabilities: Some(1 << 5 | 1 << 10),
+            read_only: true,
+            writable: Box::new([word("/srv"), word("-/var/cache/web")]),
+            private_tmp: true,
+            secrets: BTreeMap::from([(word("key"), word("/etc/web.key"))]),
+        },
     };
     assert_eq!(d.process, expected);
     assert_eq!(
@@ -457,6 +474,21 @@ fn every_key_of_the_tables_is_looked_at() {
             "{text}\n{all}"
         );
     }
+    for key in keys::socket::ALL {
+        let listen = match key.name {
+            "listen" => "",
+            _ => "listen = 'unix:/a'\n",
+        };
+        let text = format!(
+            "exec = 'a'\n[[socket]]\n{listen}{} = 2020-01-01\n",
+            key.name
+        );
+        let all = said(&read("web.toml", &text)).join("\n");
+        assert!(
+            all.contains(&format!("`{}` must be ", key.name)),
+            "{text}\n{all}"
+        );
+    }
     for key in keys::daemon::ALL {
         let (_, problems) = settings::read(
             "vitald.toml",
@@ -570,7 +602,7 @@ fn settings_have_defaults_and_keep_them_when_broken() {
 #[test]
 fn a_typical_definition_is_small() {
     assert!(
-        size_of::<Definition>() <= 528,
+        size_of::<Definition>() <= 576,
         "{}",
         size_of::<Definition>()
     );

@@ -2,6 +2,7 @@
 //!
 //! The second half of `reader`, with the same manners.
 
+use crate::config::capabilities;
 use crate::config::definition::{Commands, Limit};
 use crate::config::hints;
 use crate::config::keys::{self, Key};
@@ -74,6 +75,69 @@ impl<'t> Table<'t> {
             ),
             other => wrong(entry, "an array of group names, as in [\"adm\"]", other, p),
         }
+    }
+
+    /// Capabilities as bits.
+    pub fn capabilities(&self, key: &'static Key, p: &mut Problems) -> Option<u64> {
+        let entry = self.entry(key)?;
+        let Value::Array(items) = &entry.value.value else {
+            let words = "an array of capabilities, as in [\"net_bind_service\"]";
+            return wrong(entry, words, &entry.value.value, p);
+        };
+        let mut bits = 0;
+        for item in items {
+            let Value::String(name) = &item.value else {
+                let words = format!("`{}` must hold names of capabilities in quotes", entry.key);
+                p.error(item.at, words);
+                continue;
+            };
+            match capabilities::number(name) {
+                Some(number) => bits |= 1 << number,
+                None => {
+                    let bare = name.to_ascii_lowercase();
+                    let bare = bare.strip_prefix("cap_").unwrap_or(&bare);
+                    let near = hints::nearest(bare, capabilities::NAMES.iter().copied());
+                    let advice = near.map_or("see capabilities(7)".to_owned(), |near| {
+                        format!("did you mean `{near}`?")
+                    });
+                    let shown = hints::shorten(name);
+                    p.error(item.at, format!("unknown capability `{shown}`: {advice}"));
+                }
+            }
+        }
+        Some(bits)
+    }
+
+    /// Absolute paths, with or without a leading `-`.
+    pub fn paths(&self, key: &'static Key, p: &mut Problems) -> Box<[Box<str>]> {
+        let Some(entry) = self.entry(key) else {
+            return Box::default();
+        };
+        let Value::Array(items) = &entry.value.value else {
+            let words = "an array of paths, as in [\"/var/lib/web\"]";
+            wrong::<()>(entry, words, &entry.value.value, p);
+            return Box::default();
+        };
+        let mut found = Vec::new();
+        for item in items {
+            match &item.value {
+                Value::String(path) if path.strip_prefix('-').unwrap_or(path).starts_with('/') => {
+                    found.extend(no_nul(&entry.key, path, item.at, p).map(Into::into));
+                }
+                Value::String(path) => {
+                    let shown = hints::shorten(path);
+                    p.error(
+                        item.at,
+                        format!("`{}`: `{shown}` must be absolute", entry.key),
+                    );
+                }
+                _ => {
+                    let words = format!("`{}` must hold paths in quotes", entry.key);
+                    p.error(item.at, words);
+                }
+            }
+        }
+        found.into()
     }
 
     /// Names of services with their places; each once.

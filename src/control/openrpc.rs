@@ -14,8 +14,8 @@ use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::config::show::KeyChange;
 use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, ReloadStatus, Status,
-    StoryLine, WatchdogStatus, Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, ReloadStatus,
+    SocketStatus, Status, StoryLine, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -191,6 +191,7 @@ fn samples() -> Vec<Sample> {
         uptime_ms: Some(0),
         last_end: Some(last_end.clone()),
         probes: vec![probe.clone()],
+        sockets: vec![SocketStatus::default()],
         gate: Some(gate.clone()),
         next: text(),
         next_in_ms: Some(0),
@@ -266,6 +267,7 @@ fn samples() -> Vec<Sample> {
         sample("LastEnd", &last_end),
         sample("ProbeStatus", &probe),
         sample("WatchdogStatus", &watchdog),
+        sample("SocketStatus", &SocketStatus::default()),
         sample("GateStatus", &gate),
         sample("LogStatus", &log),
         sample("Status", &status),

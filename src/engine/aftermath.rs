@@ -79,16 +79,29 @@ impl Engine {
         };
         let follows = matches!(next, Next::Start { .. } | Next::Wait);
         let preserve = made.process.directories.preserve;
-        if made.process.directories.are_passing()
-            && (undefined || follows && preserve == Preserve::No)
-        {
+        let runtime = made.process.directories.are_passing()
+            && (undefined || follows && preserve == Preserve::No);
+        if runtime || made.process.confine.has_directories() {
             self.effects.push(Effect::RemoveDirectories {
                 service: id,
+                runtime,
                 definition: made,
             });
         }
         let failed_to_undo = (undone && failed).then(|| detail.clone());
+        let listens = next == Next::Exited && definition.starts_on_connection();
+        let next = match listens {
+            true => Next::Listen,
+            false => next,
+        };
+        if listens {
+            // Through the rest that follows, they stay open.
+            self.service_mut(id).sockets = table::Sockets::Again;
+        }
         self.cue(id, Cue::Gone(next), begin, detail);
+        if listens {
+            self.listen_again(id);
+        }
         if let Some(words) = failed_to_undo.filter(|_| self.service(id).run.is_none()) {
             // Stopped all the same; and that it is not undone is shown.
             self.service_mut(id).trouble = words;

@@ -130,6 +130,8 @@ impl Engine {
                     let well = service.health().is_none_or(|h| h == Health::Healthy);
                     well.then_some(Ok(()))
                 }
+                State::Inactive if service.sockets == table::Sockets::Watched => Some(Ok(())),
+                State::Inactive if self.is_listening(id) => None,
                 State::Failed | State::Inactive | State::Exited => {
                     let name = &service.name;
                     let words = format!("{name} is {}: {}", service.state, service.trouble);

@@ -14,7 +14,14 @@ use crate::service::state::{Cause, Cue, Next, State};
 use crate::time::spoken;
 
 impl Engine {
-    pub(super) fn launch(&mut self, id: ServiceId, cause: Cause) {
+    pub(super) fn launch(&mut self, id: ServiceId, cause: Cause, detail: &str) {
+        if !self.asks_for_sockets(id, cause, detail) {
+            self.begin_run(id, cause, false);
+        }
+    }
+
+    /// `told`: that it is starting, and as which run.
+    pub(super) fn begin_run(&mut self, id: ServiceId, cause: Cause, told: bool) {
         let now = self.now;
         let service = self.service_mut(id);
         let Some(definition) = service.definition.clone() else {
@@ -24,7 +31,9 @@ impl Engine {
             return self.reach(id, cause);
         }
         let service = self.service_mut(id);
-        service.number = service.number.saturating_add(1);
+        if !told {
+            service.number = service.number.saturating_add(1);
+        }
         service.standing = None;
         service.trouble = "".into();
         if !cause.is_automatic() {
@@ -47,7 +56,11 @@ impl Engine {
             Some(limit) => self.timers.set(key, now + limit),
             None => self.timers.cancel(key),
         }
-        self.enter(id, State::Starting, cause, "".into());
+        match told {
+            true => self.put(id, State::Starting, cause, now),
+            false => self.enter(id, State::Starting, cause, "".into()),
+        }
+        self.mark(id);
         self.effects.push(Effect::Spawn { run, definition });
     }
 

@@ -168,6 +168,7 @@ impl Engine {
             unit,
             watchdog_unit: None,
             stored: None,
+            sockets: super::table::Sockets::Closed,
             probe_units: Box::new([]),
             transitions: VecDeque::new(),
             decisions: VecDeque::new(),
@@ -261,6 +262,7 @@ pub(super) fn fallback_definition() -> Definition {
             on_exhausted_exec: None,
         },
         notify: None,
+        held: None,
         log: None,
         probes: Box::new([]),
     }

@@ -102,10 +102,23 @@ pub enum Effect {
         /// What happened, in words.
         reason: Box<str>,
     },
-    /// Of a run that is over: remove the directories that were made for it.
+    /// Of a run that is over: remove the directories that were made for it; `runtime`: its runtime
+    /// directories, too.
     RemoveDirectories {
         service: ServiceId,
+        runtime: bool,
         definition: Rc<Definition>,
+    },
+    /// Open its sockets, as they are defined; what is open already stays so. `watch`: tell, once, when
+    /// somebody comes. `Listening` answers.
+    Listen {
+        service: ServiceId,
+        definition: Rc<Definition>,
+        watch: bool,
+    },
+    /// Close its sockets; remove their files.
+    Unlisten {
+        service: ServiceId,
     },
     /// No run of its comes by itself: close the descriptors that are kept for it.
     Unstore {

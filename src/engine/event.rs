@@ -45,6 +45,15 @@ pub enum Event {
 
     /// What a run's process said on its notify socket, or its notification descriptor.
     Notified { run: RunId, says: Box<[Notice]> },
+    /// The answer to `Listen`; also when the sockets of a living run were had back, or not.
+    Listening {
+        service: ServiceId,
+        /// Somebody waits already.
+        waits: bool,
+        error: Option<SpawnError>,
+    },
+    /// Somebody came to a socket that is watched, or sent a datagram to it; it is no longer watched.
+    Connected { service: ServiceId, socket: u16 },
     /// So many descriptors are kept for it now.
     Stored { service: ServiceId, held: u16 },
     /// The command's process exists.

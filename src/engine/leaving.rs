@@ -48,6 +48,7 @@ impl Engine {
     fn leave(&mut self, id: ServiceId) {
         self.leaving.retain(|(who, _)| *who != id);
         self.cue(id, Cue::Stop, Cause::Config, REMOVED.into());
+        self.mind_sockets(id);
         self.mark(id);
     }
 

@@ -18,11 +18,14 @@ impl Engine {
         let oneshot = service.is_oneshot();
         if matches!(to, State::Inactive | State::Exited | State::Failed) {
             service.restarting = false;
-            self.unstore(id);
+            if !self.keeps_sockets(id) {
+                self.unstore(id);
+            }
         }
         if matches!(to, State::Inactive | State::Failed) || (to == State::Exited && !oneshot) {
             self.leave_directories(id);
         }
+        self.mind_sockets(id);
         if to == State::Inactive && !self.is_present(id) {
             self.effects.push(Effect::Forget { service: id });
         }
@@ -68,7 +71,10 @@ impl Engine {
                     self.enter(id, to, cause, detail);
                 }
             }
-            Act::Launch => self.launch(id, cause),
+            Act::Launch => {
+                let came = cause == Cause::Connection;
+                self.launch(id, cause, if came { &detail } else { "" });
+            }
             Act::End => self.end(id, cause, detail),
             Act::Sweep => self.sweep(id),
             Act::Wait => self.wait(id, cause, detail),
@@ -87,6 +93,9 @@ impl Engine {
             self.service_mut(id).trouble = words.clone();
             self.cue(id, Cue::Broken, Cause::Config, words);
             return;
+        }
+        if self.starts_later(id, cause) {
+            return self.await_connection(id, cause);
         }
         let free = self.is_free(id);
         let detail = if free {
@@ -112,6 +121,7 @@ impl Engine {
             && definition.process.directories.are_passing()
         {
             self.effects.push(Effect::RemoveDirectories {
+                runtime: true,
                 service: id,
                 definition,
             });
@@ -133,7 +143,8 @@ impl Engine {
             State::Starting => self.start_limit_passed(id),
             State::Stopping => self.escalate(id),
             State::Backoff => self.backoff_over(id),
-            State::Inactive | State::Blocked | State::Running | State::Exited | State::Failed => {}
+            State::Inactive => self.listen_due(id),
+            State::Blocked | State::Running | State::Exited | State::Failed => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::operator::refuse;
 use super::*;
+use crate::config::socket::reaches;
 use crate::id::{CheckId, Ticket};
 use crate::probe::Report;
 
@@ -31,6 +32,19 @@ impl Engine {
                 &format!("{name} has no good definition"),
             ));
         };
+        let chosen = |index: usize| probe.is_none_or(|only| usize::from(only) == index);
+        let own = |(_, probe): (usize, &crate::config::Probe)| {
+            let mut sockets = definition.sockets().iter();
+            sockets.any(|socket| reaches(&probe.ask, socket))
+        };
+        let mut probes = definition.probes.iter().enumerate();
+        if self.is_listening(id) && probes.any(|(n, p)| chosen(n) && own((n, p))) {
+            let words = format!(
+                "{name} does not run, and listens: a probe would be a connection that starts it; \
+                 `start {name}` does so, too"
+            );
+            return Err(refuse(code::IS_DOWN, &words));
+        }
         let run = RunId {
             service: id,
             number: self.service(id).number,

@@ -10,13 +10,13 @@
 //! - what carries an old run's or check's id is dropped and counted.
 //!
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
-//! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `checks` asking
-//! probes; `forking` the main process of daemons that fork; `targets` groups; `judgement` the gate
-//! and its deferrals; `settle` dependencies; `operator` requests, `answers` and `manual` what they
-//! wait for, `passing` what is wanted for now; `boot` the first event, `restore` what the daemon
-//! before left; `reload` new definitions, `plan` what comes of them, `provisional` until they are
-//! confirmed, `leaving` whose are gone; `shutdown`; `host` whether the host's watchdog is fed; `query` what is shown; `plain` all of it,
-//! written down and read back.
+//! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `sockets` what
+//! is held for it; `checks` asking probes; `forking` the main process of daemons that fork;
+//! `targets` groups; `judgement` the gate and its deferrals; `settle` dependencies; `operator`
+//! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
+//! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
+//! of them, `provisional` until they are confirmed, `leaving` whose are gone; `shutdown`; `host` its
+//! watchdog and its boots; `query` what is shown; `plain` all of it, written down and read back.
 
 mod aftermath;
 mod answers;
@@ -48,6 +48,7 @@ mod restore;
 mod settle;
 mod shutdown;
 pub mod snapshot;
+mod sockets;
 pub mod status;
 pub mod story;
 pub mod table;
@@ -182,6 +183,12 @@ impl Engine {
             Event::ProbeFinished { check, report } => self.probe_finished(check, report),
             Event::MainSought { run, sought } => self.main_sought(run, sought),
             Event::Notified { run, says } => self.notified(run, says),
+            Event::Listening {
+                service,
+                waits,
+                error,
+            } => self.listening(service, waits, error.as_ref()),
+            Event::Connected { service, socket } => self.connected(service, socket),
             Event::Stored { service, held } => self.stored(service, held),
             Event::HookSpawned {
                 run,

@@ -96,7 +96,7 @@ impl Engine {
             service.state,
             State::Inactive | State::Exited | State::Failed
         );
-        if rests {
+        if rests && !self.keeps_sockets(id) {
             self.unstore(id);
         }
     }

@@ -478,6 +478,7 @@ impl Engine {
         service.wanted_by = by.into();
         service.wanted_at_ms = wall_ms;
         self.remember(id, to.word());
+        self.mind_sockets(id);
         if from == to.word() {
             self.mark(id);
         } else {

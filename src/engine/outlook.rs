@@ -146,6 +146,11 @@ impl Engine {
                 )
             }
             State::Failed => format!("nothing by itself; `start {name}` tries again"),
+            State::Inactive if self.is_listening(id) => {
+                let definition = service.definition.as_ref();
+                let places = definition.map_or(String::new(), |d| sockets::places(d));
+                format!("a start, when somebody connects to {places}; `start {name}` starts it now")
+            }
             State::Exited | State::Inactive if service.wanted == Wanted::Stop => {
                 format!("nothing by itself: it is wanted stopped until `start {name}`")
             }

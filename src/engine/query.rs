@@ -1,10 +1,10 @@
 //! What is shown: plain data made from the engine's tables. Reads only.
 
 use super::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status, StoryLine, WatchdogStatus,
-    Why,
+    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, SocketStatus, Status, StoryLine,
+    WatchdogStatus, Why,
 };
-use super::table::Run;
+use super::table::{Run, Sockets};
 use super::*;
 use crate::config::{KillMode, Kind, OnUnhealthy};
 use crate::exit::Exit;
@@ -138,6 +138,8 @@ impl Engine {
                 .map(|told| told.status.to_string()),
             says: live.and_then(Run::says),
             watchdog: live.and_then(|r| self.watchdog_status(id, r, wall.now)),
+            listening: self.is_listening(id),
+            sockets: self.socket_statuses(id),
             stored_fds: service.stored.unwrap_or(0),
             gate: self.gate_status(id, wall.now),
             next,
@@ -154,6 +156,19 @@ impl Engine {
                 .or(self.held_back.get(&id).map(|words| &**words))
                 .map(str::to_owned),
         }
+    }
+
+    fn socket_statuses(&self, id: ServiceId) -> Vec<SocketStatus> {
+        let service = self.service(id);
+        let open = matches!(service.sockets, Sockets::Open | Sockets::Watched);
+        let sockets = service.definition.iter().flat_map(|d| d.sockets().iter());
+        sockets
+            .map(|socket| SocketStatus {
+                name: socket.name.to_string(),
+                listen: socket.listen.to_string(),
+                open,
+            })
+            .collect()
     }
 
     fn shown_health(&self, id: ServiceId) -> Option<String> {
@@ -193,6 +208,7 @@ impl Engine {
             }
             // Stopped, and what it did is not undone.
             State::Inactive if service.trouble.starts_with("undo: ") => service.trouble.to_string(),
+            State::Inactive if self.is_listening(id) => service.trouble.to_string(),
             State::Inactive | State::Blocked | State::Backoff | State::Exited => String::new(),
         };
         (!words.is_empty()).then_some(words)

@@ -227,7 +227,8 @@ impl Engine {
             // It failed by what it was; and what could not be started as it was defined.
             State::Backoff => anew,
             State::Failed => (anew && !service.once) || undefined,
-            State::Starting | State::Running | State::Stopping | State::Exited => false,
+            State::Exited => self.starts_later(id, Cause::Config),
+            State::Starting | State::Running | State::Stopping => false,
         };
         // What is blocked goes on waiting for the cause for which it was to start.
         let blocked = service.state == State::Blocked && self.obstacle_of_definition(id).is_none();
@@ -298,6 +299,7 @@ impl Engine {
             };
             self.cue(id, Cue::Cycle, Cause::Config, detail.into());
         }
+        self.relisten(id, old, &new);
         self.service_mut(id).definition = Some(new.clone());
         if live && !restart {
             self.redefine_run(id, new);

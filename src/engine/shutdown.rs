@@ -48,6 +48,7 @@ impl Engine {
             .filter(|id| self.service(*id).state.is_live() || self.is_undoable(*id))
             .count();
         for id in self.ids() {
+            self.mind_sockets(id);
             if matches!(self.service(id).state, State::Backoff | State::Blocked) {
                 self.cue(id, Cue::Stop, Cause::Operator, "shutdown".into());
             }
@@ -147,8 +148,11 @@ impl Engine {
     /// Nothing runs, and nothing will by itself: all there is has ended, failed, is not wanted, or
     /// waits for what has.
     pub fn is_idle(&self) -> bool {
-        let mut states = self.ids().map(|id| self.service(id).state);
-        !states.any(|state| state.is_live() || state == State::Backoff)
+        let busy = |id: ServiceId| {
+            let state = self.service(id).state;
+            state.is_live() || state == State::Backoff || self.is_listening(id)
+        };
+        !self.ids().any(busy)
     }
 
     /// The shutdown waits for it. What outlives SIGKILL for long is left to the kernel.

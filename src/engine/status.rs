@@ -42,6 +42,10 @@ pub struct Status {
     pub says: Option<String>,
     /// Null: it has none.
     pub watchdog: Option<WatchdogStatus>,
+    /// It is inactive, and a connection to one of its sockets starts it.
+    pub listening: bool,
+    /// What is held for it.
+    pub sockets: Vec<SocketStatus>,
     /// Descriptors that are kept for its next run.
     pub stored_fds: u16,
     pub gate: Option<GateStatus>,
@@ -113,6 +117,16 @@ pub struct WatchdogStatus {
     pub due_in_ms: Option<u64>,
     /// How it was missed.
     pub reason: Option<String>,
+}
+
+/// A socket that is held for a service.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SocketStatus {
+    pub name: String,
+    /// `tcp:127.0.0.1:8080`
+    pub listen: String,
+    pub open: bool,
 }
 
 /// The gate's last word on this run, while it stands.

@@ -37,6 +37,7 @@ const WORDS: &[&str] = &[
     "config",
     "memory",
     "boot",
+    "connection",
     "up",
     "down",
     "no verdict",

@@ -67,6 +67,7 @@ pub struct Service {
     pub watchdog_unit: Option<Unit>,
     /// Descriptors that are kept for it; None: none.
     pub stored: Option<u16>,
+    pub sockets: Sockets,
     pub probe_units: Box<[Unit]>,
     pub transitions: VecDeque<Transition>,
     pub decisions: VecDeque<Decision>,
@@ -82,6 +83,27 @@ pub enum Exhausted {
     /// It is to be run, or is being started.
     Due,
     Told,
+}
+
+/// How the sockets stand that are held for a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sockets {
+    /// They are closed, or there are none.
+    #[default]
+    Closed,
+    /// For a run that is to begin.
+    Asked,
+    /// To be watched.
+    Wanted,
+    /// The same, after a run that ended well.
+    Again,
+    Open,
+    /// Watched, as they were defined before.
+    Outdated,
+    /// They could not all be opened, or had back.
+    Partly,
+    /// Open, and whoever comes starts it.
+    Watched,
 }
 
 /// An allowed health restart: which decision, and which run it ended. A later run tells whether
@@ -237,12 +259,11 @@ impl Service {
                         .as_ref()
                         .is_some_and(|e| e.exit == Exit::Code(0))
             }
-            State::Inactive
-            | State::Blocked
-            | State::Starting
-            | State::Stopping
-            | State::Backoff
-            | State::Failed => false,
+            // Whoever needs it connects to it, and that starts it.
+            State::Inactive => self.sockets == Sockets::Watched,
+            State::Blocked | State::Starting | State::Stopping | State::Backoff | State::Failed => {
+                false
+            }
         }
     }
 

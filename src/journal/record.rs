@@ -233,6 +233,7 @@ impl Recorder {
                 _ => effect.put(&mut self.out),
             }
             if let Effect::Spawn { definition, .. }
+            | Effect::Listen { definition, .. }
             | Effect::Hook { definition, .. }
             | Effect::Check { definition, .. }
             | Effect::TellExhausted { definition, .. } = effect

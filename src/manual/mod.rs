@@ -45,6 +45,12 @@ const CHAPTERS: &[Chapter] = &[
         keys: keys::probe::ALL,
     },
     Chapter {
+        title: "Socket",
+        header: "[[socket]]",
+        intro: "Keys of each table in the array `socket`.",
+        keys: keys::socket::ALL,
+    },
+    Chapter {
         title: "Settings",
         header: "",
         intro: "Keys of `vitald.toml`, the daemon's own settings. The file may be missing.",
@@ -120,6 +126,8 @@ fn takes(key: &Key) -> String {
         Takes::Account => "a name or a number".to_owned(),
         Takes::Directories => "an array of names".to_owned(),
         Takes::Accounts => "an array of names or numbers".to_owned(),
+        Takes::Capabilities => "an array of capabilities".to_owned(),
+        Takes::Paths => "an array of absolute paths".to_owned(),
         Takes::Strings => "a table of strings".to_owned(),
         Takes::Limits => "a table of limits".to_owned(),
         Takes::Attempts => "an integer of at least 0, or \"unlimited\"".to_owned(),

@@ -119,6 +119,12 @@ fn takes(key: &Key) -> Value {
             ],
         }),
         Takes::Accounts => json!({ "type": "array", "items": account() }),
+        Takes::Capabilities => {
+            json!({ "type": "array", "items": { "type": "string", "pattern": "^[A-Za-z_]+$" } })
+        }
+        Takes::Paths => {
+            json!({ "type": "array", "items": { "type": "string", "pattern": "^-?/" } })
+        }
         Takes::Strings => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }

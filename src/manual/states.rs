@@ -4,7 +4,7 @@ use crate::service::state::{Act, Cue, Next, State, Wanted, next};
 use std::fmt::Write;
 
 /// Every cue, with the words of the documents.
-const CUES: [(Cue, &str); 14] = [
+const CUES: [(Cue, &str); 17] = [
     (Cue::Start { free: true }, "start, free"),
     (Cue::Start { free: false }, "start, must wait"),
     (Cue::Stop, "stop"),
@@ -15,10 +15,13 @@ const CUES: [(Cue, &str); 14] = [
     (Cue::Remains, "main process ended, others left"),
     (Cue::Gone(Next::Start { free: true }), "gone, start again"),
     (Cue::Gone(Next::Wait), "gone, retry"),
+    (Cue::Gone(Next::Listen), "gone, clean, listens"),
     (Cue::Gone(Next::Exited), "gone, clean"),
     (Cue::Gone(Next::Failed), "gone, for good"),
     (Cue::Unmet, "a target lacks what it requires"),
     (Cue::Undo, "undo"),
+    (Cue::Listen, "listen"),
+    (Cue::Unserved(Next::Wait), "listens, left somebody waiting"),
 ];
 
 fn target(from: State, act: Act) -> Option<State> {

@@ -14,7 +14,7 @@ use crate::config::{Directories, Process};
 use crate::engine::SpawnError;
 use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, getegid, geteuid, unlinkat};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -131,8 +131,13 @@ fn failed(step: &str, errno: nix::Error) -> SpawnError {
 
 impl Reactor {
     /// Before a start, and before what prepares it.
-    pub(super) fn make_directories(&self, process: &Process) -> Result<(), SpawnError> {
-        if process.directories.runtime.is_empty() {
+    pub(super) fn make_directories(
+        &self,
+        id: ServiceId,
+        process: &Process,
+    ) -> Result<(), SpawnError> {
+        let confine = &process.confine;
+        if process.directories.runtime.is_empty() && !confine.has_directories() {
             return Ok(());
         }
         let who = self.spawner.accounts().resolve(
@@ -140,11 +145,96 @@ impl Reactor {
             process.group.as_deref(),
             process.groups.as_deref(),
         )?;
-        make(&base()?, &process.directories, who.uid, who.gid)
+        let name = self.name(id);
+        let own = |name: String, mode| Directories {
+            runtime: Box::new([name.into()]),
+            mode: Some(mode),
+            ..Directories::default()
+        };
+        let (uid, gid) = (who.uid, who.gid);
+        let daemons = |name: &str, mode| {
+            let own = own(name.to_owned(), mode);
+            make(
+                self.own_base(),
+                &own,
+                geteuid().as_raw(),
+                getegid().as_raw(),
+            )
+        };
+        if confine.private_tmp {
+            // Nobody else comes by the path.
+            daemons("tmp", 0o700)?;
+            make(
+                self.own_base(),
+                &own(format!("tmp/{name}"), 0o1777),
+                uid,
+                gid,
+            )?;
+        }
+        if !confine.secrets.is_empty() {
+            daemons("secrets", 0o711)?;
+            make(
+                self.own_base(),
+                &own(format!("secrets/{name}"), 0o700),
+                uid,
+                gid,
+            )?;
+        }
+        match process.directories.runtime.is_empty() {
+            true => Ok(()),
+            false => make(&base()?, &process.directories, uid, gid),
+        }
     }
 
-    pub(super) fn remove_directories(&mut self, id: ServiceId, definition: &Definition) {
-        let Ok(base) = base() else { return };
+    /// The runtime directory, where our socket is.
+    fn own_base(&self) -> &Path {
+        let socket = Path::new(&*self.socket);
+        socket.parent().unwrap_or(Path::new("/"))
+    }
+
+    /// `runtime`: those below /run, too.
+    pub(super) fn remove_directories(
+        &mut self,
+        id: ServiceId,
+        runtime: bool,
+        definition: &Definition,
+    ) {
+        let mut aside = Vec::new();
+        let confine = &definition.process.confine;
+        let own = [
+            (confine.private_tmp, "tmp"),
+            (!confine.secrets.is_empty(), "secrets"),
+        ];
+        for (_, dir) in own.into_iter().filter(|(made, _)| *made) {
+            let name = Path::new(dir).join(self.name(id));
+            let base = self.own_base().to_owned();
+            aside.extend(self.put_aside(id, &base, &name));
+        }
+        if runtime && let Ok(base) = base() {
+            self.put_runtime_aside(id, &base, definition, &mut aside);
+        }
+        self.empty(id, aside);
+    }
+
+    fn put_aside(&mut self, id: ServiceId, base: &Path, name: &Path) -> Option<PathBuf> {
+        self.next_job = self.next_job.wrapping_add(1);
+        match set_aside(base, name, self.next_job) {
+            Ok(moved) => moved,
+            Err(errno) => {
+                let (service, path) = (self.name(id), base.join(name));
+                log::warn!("{service}: cannot remove {}: {errno}", path.display());
+                None
+            }
+        }
+    }
+
+    fn put_runtime_aside(
+        &mut self,
+        id: ServiceId,
+        base: &Path,
+        definition: &Definition,
+        aside: &mut Vec<PathBuf>,
+    ) {
         // Those within others first.
         let mut names: Vec<&str> = definition
             .process
@@ -154,17 +244,13 @@ impl Reactor {
             .map(|n| &**n)
             .collect();
         names.sort_unstable_by(|a, b| b.cmp(a));
-        let mut aside = Vec::new();
         for name in names {
-            self.next_job = self.next_job.wrapping_add(1);
-            match set_aside(&base, Path::new(name), self.next_job) {
-                Ok(moved) => aside.extend(moved),
-                Err(errno) => {
-                    let (service, path) = (self.name(id), base.join(name));
-                    log::warn!("{service}: cannot remove {}: {errno}", path.display());
-                }
-            }
+            aside.extend(self.put_aside(id, base, Path::new(name)));
         }
+    }
+
+    /// Removed by a helper: there may be much in them.
+    fn empty(&mut self, id: ServiceId, aside: Vec<PathBuf>) {
         if aside.is_empty() {
             return;
         }
@@ -180,7 +266,7 @@ impl Reactor {
         let work = Work::Remove { service: id };
         if let Err(error) = helper.and_then(|helper| self.watch_helper(helper, work)) {
             let name = self.name(id);
-            log::warn!("{name}: its runtime directories are moved aside, not removed: {error}");
+            log::warn!("{name}: its directories are moved aside, not removed: {error}");
         }
     }
 }

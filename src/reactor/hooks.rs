@@ -87,7 +87,7 @@ impl Reactor {
         };
         let output = match hook.purpose {
             Purpose::PreStart => {
-                self.make_directories(&definition.process)?;
+                self.make_directories(run.service, &definition.process)?;
                 self.log_end(id, &name, definition)?
             }
             _ => self.log_end_within(id, &name, definition)?,

@@ -77,4 +77,15 @@ pub struct Heard {
     pub fifo: Option<RawFd>,
     /// Name, descriptor, and whether it is dropped when its other side hangs up.
     pub stored: Vec<(String, RawFd, bool)>,
+    pub sockets: Vec<Listening>,
+}
+
+/// A socket that is held for a service.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Listening {
+    /// As it is defined.
+    pub listen: String,
+    pub fd: RawFd,
+    /// The file that is its name: device and inode.
+    pub file: Option<(u64, u64)>,
 }

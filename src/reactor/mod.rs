@@ -17,6 +17,7 @@ mod checks;
 pub mod child;
 mod child_setup;
 pub mod clock;
+mod confine;
 pub mod definitions;
 pub mod dial;
 mod directories;
@@ -31,6 +32,7 @@ pub mod identity;
 pub mod init;
 mod jobs;
 pub mod known;
+mod listen;
 pub mod listener;
 mod loggers;
 pub mod logs;
@@ -55,6 +57,7 @@ pub mod scribe;
 pub mod service_log;
 mod show_logs;
 pub mod signals;
+mod sockets;
 mod sources;
 pub mod spawn;
 pub mod sys;
@@ -92,7 +95,7 @@ use sources::{Sources, timer_key};
 use spawn::Spawner;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -166,6 +169,8 @@ pub struct Reactor {
     heard: BTreeMap<String, known::Heard>,
     /// By service.
     voices: Vec<Option<Box<voice::Voice>>>,
+    /// By service.
+    sockets: Vec<Option<Box<sockets::Sockets>>>,
     /// Who was left with more to say.
     speaking: VecDeque<ServiceId>,
     /// Closed when all that is caused was handled.
@@ -252,6 +257,7 @@ impl Reactor {
             voice_dir: parts.voice_dir,
             heard: parts.heard,
             voices: Vec::new(),
+            sockets: Vec::new(),
             speaking: VecDeque::new(),
             barriers: Vec::new(),
             recheck: Vec::new(),
@@ -400,6 +406,7 @@ impl Reactor {
             Source::Logger(id) => self.logger_ready(id),
             Source::Notify(id) => self.hear(id),
             Source::Stored(id) => self.stored_ready(id),
+            Source::Socket(id) => self.socket_ready(id),
             Source::Dial(_) => self.dial_ready(token),
             Source::Kept(id, probe) => self.kept_ready(id, probe),
             Source::JobEnd(job) => self.job_ended(job),

@@ -162,6 +162,7 @@ impl Reactor {
             .collect();
         for id in living {
             self.hear_living(id);
+            self.have_sockets_back(id);
         }
     }
 
@@ -192,6 +193,9 @@ impl Reactor {
             }
             self.told_stored(id);
             self.voice_waits(id);
+            if !heard.sockets.is_empty() {
+                self.take_in_sockets(id, heard.sockets);
+            }
         }
     }
 

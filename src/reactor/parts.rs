@@ -39,6 +39,8 @@ pub(super) enum Source {
     Notify(ServiceId),
     /// Descriptors that are kept for it.
     Stored(ServiceId),
+    /// Its listening sockets, while it rests.
+    Socket(ServiceId),
     Dial(Box<Dial>),
     /// An idle connection of a probe with `keep_alive`: of whom.
     Kept(ServiceId, u16),

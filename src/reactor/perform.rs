@@ -98,8 +98,15 @@ impl Reactor {
             }
             Effect::RemoveDirectories {
                 service,
+                runtime,
                 definition,
-            } => self.remove_directories(service, &definition),
+            } => self.remove_directories(service, runtime, &definition),
+            Effect::Listen {
+                service,
+                definition,
+                watch,
+            } => self.listen(service, &definition, watch),
+            Effect::Unlisten { service } => self.unlisten(service),
             Effect::Unstore { service } => self.unstore(service),
             Effect::Forget { service } => self.forget(service),
             Effect::FeedWatchdog => self.feed_watchdog(),
@@ -111,6 +118,7 @@ impl Reactor {
 
     fn forget(&mut self, id: ServiceId) {
         self.forget_voice(id);
+        self.unlisten(id);
         self.forget_log(id);
     }
 }

@@ -10,8 +10,6 @@ use crate::engine::SpawnError;
 use crate::reactor::child::Ended;
 use crate::reactor::spawn::{ExecReport, SpawnPlan, exec_report};
 use crate::reactor::tree::{RunMark, TreeJob};
-use crate::reactor::voice::Stored;
-use std::os::fd::BorrowedFd;
 
 /// A process that lives on from a daemon before this one.
 pub struct Adopted {
@@ -48,7 +46,7 @@ impl Told {
 
     /// Variables, and those whose value is the run's own process id (sd_notify(3),
     /// sd_watchdog_enabled(3), sd_listen_fds(3)).
-    fn environment(&self, stored: &[Stored]) -> (Vec<(&'static str, String)>, Vec<&'static str>) {
+    fn environment(&self, passed: &[&str]) -> (Vec<(&'static str, String)>, Vec<&'static str>) {
         let (mut env, mut pids) = (Vec::new(), Vec::new());
         env.extend(self.socket.clone().map(|path| ("NOTIFY_SOCKET", path)));
         if let Some(period) = self.watchdog {
@@ -58,10 +56,9 @@ impl Told {
         if self.fd_store_max > 0 {
             env.push(("FDSTORE", self.fd_store_max.to_string()));
         }
-        if !stored.is_empty() {
-            let names: Vec<&str> = stored.iter().map(|stored| &*stored.name).collect();
-            env.push(("LISTEN_FDS", stored.len().to_string()));
-            env.push(("LISTEN_FDNAMES", names.join(":")));
+        if !passed.is_empty() {
+            env.push(("LISTEN_FDS", passed.len().to_string()));
+            env.push(("LISTEN_FDNAMES", passed.join(":")));
             pids.push("LISTEN_PID");
         }
         (env, pids)
@@ -80,7 +77,7 @@ pub(super) struct Process {
     /// Ours by birth: its orphans come to us, and it is reaped by us.
     pub own: bool,
     /// Taken up again: the engine takes it for executed until it hears otherwise.
-    adopted: bool,
+    pub adopted: bool,
     /// It ended without its exec pipe having been read: whichever comes first.
     spawn_error: Option<SpawnError>,
 }
@@ -106,6 +103,10 @@ impl Process {
             spawn_error: None,
         }
     }
+
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
 }
 
 impl Reactor {
@@ -125,14 +126,17 @@ impl Reactor {
     fn try_spawn(&mut self, run: RunId, definition: &Definition) -> Result<(), SpawnError> {
         let id = run.service;
         let name = self.name(id).to_owned();
-        self.make_directories(&definition.process)?;
+        self.make_directories(run.service, &definition.process)?;
         let output = self.log_end(id, &name, definition)?;
         let fifo = self.open_voice(id, &name, definition)?;
         let told = Told::of(definition, &self.voice_dir.socket(&name));
         let voice = self.voices.get(id.index()).and_then(Option::as_deref);
         let stored = voice.map_or(&[][..], |voice| &voice.stored);
-        let kept: Vec<BorrowedFd> = stored.iter().map(|stored| stored.fd.as_fd()).collect();
-        let (env, pid_env) = told.environment(stored);
+        let sockets = self.sockets.get(id.index()).and_then(Option::as_deref);
+        let sockets = sockets.map_or(Vec::new(), |sockets| sockets.of(definition));
+        let stored = stored.iter().map(|kept| (&*kept.name, kept.fd.as_fd()));
+        let (names, kept): (Vec<&str>, Vec<BorrowedFd>) = sockets.into_iter().chain(stored).unzip();
+        let (env, pid_env) = told.environment(&names);
         let env: Vec<(&str, &str)> = env.iter().map(|(k, v)| (*k, v.as_str())).collect();
         let fd_at = fifo
             .as_ref()
@@ -229,6 +233,7 @@ impl Reactor {
             log::warn!("{name}: cannot read its output: {}", error.step);
         }
         self.hear_living(id);
+        self.have_sockets_back(id);
         // It may have ended before it was watched.
         self.exec_ready(id);
         self.process_ready(id);

@@ -20,6 +20,7 @@ use crate::id::Pid;
 use crate::reactor::child_setup::{
     self, ChildSetup, Env, EnvFile, IdentitySetting, LimitSetting, MAX_REPORT,
 };
+use crate::reactor::confine;
 use crate::reactor::directories;
 use crate::reactor::env_file;
 use crate::reactor::identity::{Accounts, Identity};
@@ -36,7 +37,8 @@ use std::ptr;
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_UMASK: u32 = 0o022;
 /// Names and values of these mean us, not the service.
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
+    "CREDENTIALS_DIRECTORY",
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -193,6 +195,7 @@ impl Spawner {
             .as_deref()
             .map(env_file_setting)
             .transpose()?;
+        let place = confine::Place::of(&self.socket, plan.service);
         let room = if env_file.is_some() {
             env_file::MAX_ENTRIES
         } else {
@@ -229,6 +232,8 @@ impl Spawner {
             oom_score_adj,
             limits: self.limits(process)?,
             nice: process.nice.map(|nice| (nice.into(), number(nice.into()))),
+            confinement: confine::confinement(process, &identity, &place)?,
+            secrets: confine::secrets(process, &identity, &place)?,
             identity: identity_setting(process, identity)?,
             umask: process.umask.unwrap_or(DEFAULT_UMASK),
             stale: None,
@@ -293,6 +298,11 @@ impl Spawner {
         if let Some(paths) = &made {
             entries.put("RUNTIME_DIRECTORY", paths);
         }
+        let place = confine::Place::of(&self.socket, plan.service);
+        let secrets = confine::variable(process, &place);
+        if let Some(dir) = &secrets {
+            entries.put("CREDENTIALS_DIRECTORY", dir);
+        }
         for key in plan.pid_env {
             entries.put(key, PID_ROOM);
         }
@@ -334,7 +344,7 @@ impl Spawner {
 }
 
 /// What a definition got wrong in a way that no system call told.
-fn bad(step: &str) -> SpawnError {
+pub(super) fn bad(step: &str) -> SpawnError {
     SpawnError {
         step: step.into(),
         errno: 0,
@@ -342,7 +352,7 @@ fn bad(step: &str) -> SpawnError {
     }
 }
 
-fn text(step: &str, value: &str) -> Result<CString, SpawnError> {
+pub(super) fn text(step: &str, value: &str) -> Result<CString, SpawnError> {
     CString::new(value).map_err(|_| bad(&format!("{step} {value:?}: a null byte in it")))
 }
 

@@ -23,7 +23,7 @@ pub enum Wanted {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Not running, and nobody wants it to.
+    /// Not running, and nobody wants it to; or it is wanted when somebody connects to it.
     Inactive,
     /// Wanted, and waits for what it requires or comes after.
     Blocked,
@@ -53,6 +53,7 @@ pub enum Cause {
     Config,
     Memory,
     Boot,
+    Connection,
 }
 
 /// What a service is told. `free`: everything it waits for is there.
@@ -78,6 +79,10 @@ pub enum Cue {
     Unmet,
     /// What a oneshot has done is to be taken back.
     Undo,
+    /// Rest until somebody connects to it.
+    Listen,
+    /// It came to rest so, and has left somebody waiting. What the judgement of that says.
+    Unserved(Next),
 }
 
 /// What follows the end of a run, as judged by its cause, the restart policy and the budget.
@@ -88,6 +93,8 @@ pub enum Next {
     },
     /// Wait for the delay first.
     Wait,
+    /// Rest until somebody connects to it.
+    Listen,
     Exited,
     Failed,
 }
@@ -157,11 +164,29 @@ pub fn next(wanted: Wanted, state: State, cue: Cue) -> Act {
                 Next::Start { free: true } => Launch,
                 Next::Start { free: false } => Rest(Blocked),
                 Next::Wait => Wait,
+                Next::Listen => Rest(Inactive),
                 Next::Exited => Rest(Exited),
                 Next::Failed => Rest(Failed),
             },
         },
         (Inactive | Blocked | Backoff | Exited | Failed, Cue::Gone(_)) => Stay,
+
+        (Inactive | Blocked | Backoff | Exited | Failed, Cue::Listen) => match wanted {
+            Wanted::Stop => Stay,
+            Wanted::Start => Rest(Inactive),
+        },
+        (Starting | Running | Stopping, Cue::Listen) => Stay,
+
+        (Inactive, Cue::Unserved(after)) => match (wanted, after) {
+            (Wanted::Stop, _) | (Wanted::Start, Next::Listen | Next::Exited) => Stay,
+            (Wanted::Start, Next::Start { free: true }) => Launch,
+            (Wanted::Start, Next::Start { free: false }) => Rest(Blocked),
+            (Wanted::Start, Next::Wait) => Wait,
+            (Wanted::Start, Next::Failed) => Rest(Failed),
+        },
+        (Blocked | Starting | Running | Stopping | Backoff | Exited | Failed, Cue::Unserved(_)) => {
+            Stay
+        }
 
         (Inactive | Blocked | Backoff | Exited | Failed, Cue::Broken) => Rest(Failed),
         (Starting | Running | Stopping, Cue::Broken) => Stay,
@@ -213,7 +238,7 @@ impl State {
 }
 
 impl Cause {
-    pub const ALL: [Cause; 9] = [
+    pub const ALL: [Cause; 10] = [
         Cause::Operator,
         Cause::Exit,
         Cause::Unhealthy,
@@ -223,6 +248,7 @@ impl Cause {
         Cause::Config,
         Cause::Memory,
         Cause::Boot,
+        Cause::Connection,
     ];
 
     pub const fn word(self) -> &'static str {
@@ -236,6 +262,7 @@ impl Cause {
             Cause::Config => "config",
             Cause::Memory => "memory",
             Cause::Boot => "boot",
+            Cause::Connection => "connection",
         }
     }
 
@@ -251,7 +278,11 @@ impl Cause {
             | Cause::StartTimeout
             | Cause::Watchdog
             | Cause::Memory => true,
-            Cause::Operator | Cause::Dependency | Cause::Config | Cause::Boot => false,
+            Cause::Operator
+            | Cause::Dependency
+            | Cause::Config
+            | Cause::Boot
+            | Cause::Connection => false,
         }
     }
 }
@@ -287,7 +318,7 @@ impl fmt::Display for Cause {
 mod tests {
     use super::*;
 
-    const CUES: [Cue; 16] = [
+    const CUES: [Cue; 23] = [
         Cue::Start { free: true },
         Cue::Start { free: false },
         Cue::Stop,
@@ -299,11 +330,18 @@ mod tests {
         Cue::Gone(Next::Start { free: true }),
         Cue::Gone(Next::Start { free: false }),
         Cue::Gone(Next::Wait),
+        Cue::Gone(Next::Listen),
         Cue::Gone(Next::Exited),
         Cue::Gone(Next::Failed),
         Cue::Broken,
         Cue::Unmet,
         Cue::Undo,
+        Cue::Listen,
+        Cue::Unserved(Next::Start { free: true }),
+        Cue::Unserved(Next::Start { free: false }),
+        Cue::Unserved(Next::Wait),
+        Cue::Unserved(Next::Exited),
+        Cue::Unserved(Next::Failed),
     ];
 
     #[test]

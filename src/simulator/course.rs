@@ -235,6 +235,9 @@ impl World {
                         let code = status.last_end.as_ref().and_then(|end| end.code);
                         status.kind == "oneshot" && alive == 0 && code == Some(0)
                     }
+                    "inactive" => {
+                        status.listening && alive == 0 && self.kernel.sockets(name).watched
+                    }
                     _ => false,
                 }
             });

@@ -79,6 +79,8 @@ impl Moment {
             | Effect::TellExhausted { .. }
             | Effect::FindMain { .. }
             | Effect::RemoveDirectories { .. }
+            | Effect::Listen { .. }
+            | Effect::Unlisten { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::FeedWatchdog

@@ -5,6 +5,7 @@
 //! asked.
 
 use super::hooks::{HookProcess, HookScript};
+use super::sockets::Sockets;
 use crate::config::{Definition, Kind};
 use crate::engine::{Effect, Engine, Event, SpawnError};
 use crate::exit::{Exit, Signal};
@@ -88,6 +89,10 @@ pub struct Script {
     pub pid_file: PidFile,
     /// Spawns fail so.
     pub spawn_error: Option<SpawnError>,
+    /// Its sockets cannot be opened.
+    pub listen_error: Option<SpawnError>,
+    /// It accepts nobody.
+    pub deaf: bool,
     /// What its commands do.
     pub hooks: BTreeMap<Purpose, HookScript>,
 }
@@ -112,6 +117,8 @@ impl Default for Script {
             forks_after: Duration::from_millis(10),
             pid_file: PidFile::Good,
             spawn_error: None,
+            listen_error: None,
+            deaf: false,
             hooks: BTreeMap::new(),
         }
     }
@@ -131,6 +138,7 @@ pub struct Kernel {
     births: BTreeMap<String, u32>,
     pub(super) processes: BTreeMap<(String, u32), Process>,
     born: i32,
+    pub(super) sockets: BTreeMap<String, Sockets>,
     /// The last command of each service.
     pub(super) hooks: BTreeMap<String, HookProcess>,
     /// Two commands of one service, or one beside a program that it must not meet.
@@ -301,6 +309,7 @@ impl Kernel {
     pub fn reboot(&mut self) {
         self.processes.clear();
         self.hooks.clear();
+        self.sockets.clear();
         self.mute.clear();
     }
 
@@ -315,6 +324,8 @@ impl Kernel {
             script.ready_after = script.ready_after.min(Duration::from_millis(100));
             script.spawn_error = None;
             script.pid_file = PidFile::Good;
+            script.listen_error = None;
+            script.deaf = false;
             script.hooks.clear();
             script.works = script.works.map(|d| d.min(Duration::from_millis(100)));
         }
@@ -396,6 +407,15 @@ impl Kernel {
                 self.mute.retain(|open| *open != check);
                 Vec::new()
             }
+            Effect::Listen {
+                service,
+                definition,
+                watch,
+            } => self.listen(now, (engine.name(service), service), &definition, watch),
+            Effect::Unlisten { service } => {
+                self.unlisten(engine.name(service));
+                Vec::new()
+            }
             Effect::Record(_)
             | Effect::Remember { .. }
             | Effect::Keep { .. }
@@ -427,6 +447,10 @@ impl Kernel {
         *births += 1;
         let bad = *births <= script.bad_runs;
         let pid = self.bear(now, service, run, bad);
+        if !definition.sockets().is_empty() && !self.sockets(service).open {
+            self.doubled = Some(format!("{service} is spawned without its sockets"));
+        }
+        self.serve(service);
         let started = 1;
         let mut answers = told(Duration::ZERO, Event::Spawned { run, pid, started });
         answers.extend(told(Duration::from_millis(1), Event::Executed { run }));
@@ -606,6 +630,10 @@ impl Kernel {
             return Some(Mood::Mute);
         }
         let answers = |other: &String| {
+            if self.sockets(other).watched {
+                // Whoever leans on it connects to it, and that starts it.
+                return true;
+            }
             let number = self.youngest_number(other);
             let attitude = number.and_then(|number| self.attitude(now, other, number, ""));
             attitude == Some(Mood::Answer)

@@ -119,6 +119,8 @@ impl Plan {
             }
         }
         lot.deeds(&mut plan, &names);
+        lot.dice = Prng::new(seed ^ 0xc011_ec70_c011_ec70);
+        lot.connections(&mut plan, &names);
         plan.deeds.sort_by_key(|deed| deed.at);
         plan
     }
@@ -127,7 +129,8 @@ impl Plan {
 impl Lot {
     fn weights(&mut self) -> Weights {
         let mut weights = Weights::default();
-        for fault in Fault::ALL {
+        // The last has dice of its own: what was drawn before it came stays as it was.
+        for fault in Fault::ALL.into_iter().filter(|f| *f != Fault::Connect) {
             let (present, weight) = match fault {
                 Fault::Fork | Fault::Exec => (250, self.of(&[50, 200, 500])),
                 Fault::Late => (350, self.of(&[50, 300])),
@@ -143,6 +146,7 @@ impl Lot {
                 Fault::Trouble | Fault::Suspend | Fault::Wall | Fault::Disk | Fault::Stuck => {
                     (250, self.of(&[3, 10]))
                 }
+                Fault::Connect => (0, 0),
             };
             if self.chance(present) {
                 weights.0.insert(fault, weight);
@@ -275,6 +279,13 @@ impl Lot {
             _ if own.chance(350) => own.notify(&mut keys),
             _ => {}
         }
+        // Descriptor 3 is one of them.
+        if own.chance(300) && !keys.contains("\"fd\"") {
+            keys.push_str("socket = [{ listen = \"tcp:80\" }]\n");
+            if own.chance(700) {
+                keys.push_str("start_on = \"connection\"\n");
+            }
+        }
         let mut relations = Vec::new();
         for other in &names[..at] {
             let kind = self.below(8);
@@ -389,6 +400,7 @@ impl Lot {
                 | Fault::Double
                 | Fault::Ghost
                 | Fault::LostTree
+                | Fault::Connect
                 | Fault::SlowTurn => 0,
                 // A tenth of the weight is how many there are each minute.
                 Fault::Trouble
@@ -430,6 +442,38 @@ impl Lot {
                     service: of.map(str::to_owned),
                 });
             }
+        }
+    }
+
+    /// Some never come to a service that listens, some worlds are full of them.
+    fn connections(&mut self, plan: &mut Plan, names: &[&str]) {
+        let minutes = (plan.length / plan.pace).as_secs().div_ceil(60);
+        let each = self.of(&[0, 2, 10, 40]);
+        for role in &mut plan.roles {
+            role.script.deaf = self.chance(150);
+        }
+        if each > 0 {
+            plan.weights.0.insert(Fault::Connect, each as u32);
+        }
+        for _ in 0..each * minutes {
+            let name = self.of(names);
+            let command = match self.below(12) {
+                0 => format!(
+                    "listen-error {name} {}",
+                    self.of(&["in-use", "files", "none"])
+                ),
+                1 => format!("listen-error {name} none"),
+                2 => format!("deaf {name}"),
+                3 => format!("deaf {name} no-more"),
+                _ => format!("connect {name}"),
+            };
+            plan.deeds.push(Deed {
+                at: self.time(plan.length),
+                fault: Fault::Connect,
+                when: self.when(),
+                what: What::Command(command),
+                service: Some(name.to_owned()),
+            });
         }
     }
 
@@ -496,6 +540,7 @@ impl Lot {
             | Fault::Ghost
             | Fault::LostTree
             | Fault::Reload
+            | Fault::Connect
             | Fault::SlowTurn => String::new(),
         })
     }

@@ -94,9 +94,15 @@ impl Mischief {
 
     fn delay(&mut self, event: &Event) -> Duration {
         // The call that makes a process tells its number when it returns.
-        if matches!(event, Event::Spawned { .. } | Event::HookSpawned { .. })
-            || !self.strikes(Fault::Late)
-        {
+        // So does the one that opens a socket.
+        let at_once = matches!(
+            event,
+            Event::Spawned { .. }
+                | Event::HookSpawned { .. }
+                | Event::Listening { .. }
+                | Event::Connected { .. }
+        );
+        if at_once || !self.strikes(Fault::Late) {
             return Duration::ZERO;
         }
         match event {
@@ -148,6 +154,8 @@ pub fn run_of(event: &Event) -> Option<RunId> {
         | Event::Request(_)
         | Event::Durable { .. }
         | Event::Stored { .. }
+        | Event::Listening { .. }
+        | Event::Connected { .. }
         | Event::ExhaustedTold { .. }
         | Event::Reloaded { .. } => None,
     }

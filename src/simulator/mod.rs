@@ -27,6 +27,7 @@ mod mischief;
 pub mod plan;
 mod script;
 pub mod shrink;
+mod sockets;
 mod store;
 mod transcript;
 mod watcher;
@@ -271,6 +272,7 @@ impl World {
         self.queue
             .retain(|_, happening| !matches!(happening, Happening::Told(_) | Happening::Ghost(_)));
         self.tickets.clear();
+        self.kernel.daemon_let_go(false);
         self.store.daemon_died();
         if let Some(mischief) = &mut self.mischief {
             mischief.daemon_died();
@@ -476,6 +478,7 @@ impl World {
                 }
                 self.handle(event);
                 self.find_hooks(&commanded);
+                self.find_sockets();
             }
             Happening::HookDies {
                 service,
@@ -584,8 +587,12 @@ impl World {
                     self.happens(Duration::from_secs(5), Happening::Boots);
                 }
             }
-            Effect::Forget { .. }
-            | Effect::Unstore { .. }
+            Effect::Forget { service } => {
+                if let Some(engine) = &self.engine {
+                    self.kernel.unlisten(engine.name(service));
+                }
+            }
+            Effect::Unstore { .. }
             | Effect::RemoveDirectories { .. }
             | Effect::FeedWatchdog
             | Effect::TellAlive
@@ -608,6 +615,8 @@ impl World {
             | Effect::KillTree { .. }
             | Effect::FindMain { .. }
             | Effect::TellExhausted { .. }
+            | Effect::Listen { .. }
+            | Effect::Unlisten { .. }
             | Effect::Check { .. }
             | Effect::CheckCancelled { .. } => {
                 let Some(engine) = self.engine.as_ref() else {

@@ -51,10 +51,12 @@ pub enum Fault {
     Given,
     /// A process is in an uninterruptible sleep: it does nothing, nor does it die.
     Stuck,
+    /// People connect to listening sockets, which cannot be opened, or are not served.
+    Connect,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 19] = [
         Fault::Fork,
         Fault::Exec,
         Fault::Late,
@@ -73,6 +75,7 @@ impl Fault {
         Fault::Disk,
         Fault::Given,
         Fault::Stuck,
+        Fault::Connect,
     ];
 }
 
@@ -280,6 +283,9 @@ impl Script {
         }
         if let Some(left) = self.leaves {
             lines.push(format!("leaves {{}} {left}"));
+        }
+        if self.deaf {
+            lines.push("deaf {}".to_owned());
         }
         for other in &self.leans_on {
             lines.push(format!("leans-on {{}} {other}"));

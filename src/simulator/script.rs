@@ -146,8 +146,11 @@ impl World {
             "daemon-dies" => self.daemon_dies(),
             // As by `upgrade`: notify sockets, and what is in them, go on.
             "hands-over" => {
+                let sockets = self.kernel.sockets.clone();
                 self.daemon_dies();
                 self.hands_over = true;
+                self.kernel.sockets = sockets;
+                self.kernel.daemon_let_go(true);
             }
             "undefine" => self.undefine(service),
             "reload" => {
@@ -302,6 +305,21 @@ impl World {
                     ["missing"] => PidFile::Missing,
                     ["wrong"] => PidFile::Wrong,
                     _ => return Err("a pid-file is good, missing or wrong".to_owned()),
+                };
+            }
+            "connect" => self.connect(service)?,
+            "deaf" => self.kernel.script(service).deaf = rest.first() != Some(&"no-more"),
+            "listen-error" => {
+                let error = |errno, ours| SpawnError {
+                    step: "listen on tcp:80".into(),
+                    errno,
+                    ours,
+                };
+                self.kernel.script(service).listen_error = match rest {
+                    ["in-use"] => Some(error(98, false)),
+                    ["files"] => Some(error(24, true)),
+                    ["none"] => None,
+                    _ => return Err("listen-error: in-use, files or none".to_owned()),
                 };
             }
             "silent" => self.kernel.script(service).silent = true,
@@ -485,6 +503,9 @@ impl World {
         if let Some(phase) = &status.phase {
             line.push_str(&format!(" ({phase})"));
         }
+        if status.listening {
+            line.push_str(" (listening)");
+        }
         if let Some(health) = &status.health {
             line.push_str(&format!(" ({health})"));
         }
@@ -522,6 +543,10 @@ impl World {
         }
         if status.stored_fds > 0 {
             line.push_str(&format!(", {} fds kept", status.stored_fds));
+        }
+        if let Some(socket) = status.sockets.first() {
+            let open = if socket.open { "open" } else { "closed" };
+            line.push_str(&format!(", {} {open}", socket.listen));
         }
         let stale = engine.daemon(wall).stale_events;
         line.push_str(&format!(", {alive} alive, {stale} stale"));

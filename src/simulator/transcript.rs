@@ -133,6 +133,17 @@ impl World {
             Effect::TellExhausted {
                 service, reason, ..
             } => format!("{} on_exhausted_exec: {reason}", engine.name(*service)),
+            Effect::Listen { service, watch, .. } => {
+                let how = if *watch {
+                    "listen, and tell who comes"
+                } else {
+                    "listen"
+                };
+                format!("{} {how}", engine.name(*service))
+            }
+            Effect::Unlisten { service } => {
+                format!("{} its sockets are closed", engine.name(*service))
+            }
             Effect::Unstore { service } => {
                 format!("{} what is kept for it is closed", engine.name(*service))
             }

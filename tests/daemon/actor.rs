@@ -32,6 +32,7 @@ fn act() {
             let listener = UnixListener::bind(path).expect("bind");
             serve(&mode, || listener.accept().expect("accept").0);
         }
+        Some(("listen", how)) => super::acceptor::listen(how, &run),
         Some(("speak", who)) => super::speaker::speak(&modes.join(run.replace('/', ".")), who),
         _ => panic!("no such role: {role}"),
     }

@@ -140,6 +140,8 @@ pub fn definition(ask: Ask) -> Rc<Definition> {
         start_timeout: None,
         restart: Restart::Always,
         autostart: true,
+        critical: false,
+        safe: false,
         kill_mode: KillMode::Tree,
         retry_policy: RetryPolicy {
             max_attempts: None,
@@ -152,6 +154,7 @@ pub fn definition(ask: Ask) -> Rc<Definition> {
             on_exhausted_exec: None,
         },
         notify: None,
+        held: None,
         log: None,
         probes: [Probe {
             name: "p".into(),

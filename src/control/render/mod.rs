@@ -184,6 +184,7 @@ fn state_words(status: &Status) -> String {
     match &status.phase {
         _ if is_degraded(status) => format!("{} (unhealthy)", status.state),
         Some(phase) => format!("{} ({})", clean(&status.state), clean(phase)),
+        None if status.listening => format!("{} (listening)", clean(&status.state)),
         None => clean(&status.state),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::reply::Done;
 use super::{Colour, Grid, Style, clean, duration, glyph, latency, state_words};
-use crate::engine::status::{DaemonStatus, LastEnd, ProbeStatus, Status};
+use crate::engine::status::{DaemonStatus, LastEnd, ProbeStatus, SocketStatus, Status};
 use crate::limits::PROBE_OUTPUT_LINES;
 
 /// `◐ web: running (unhealthy), pid 4711, run 3, up 3 m 12 s`
@@ -72,6 +72,9 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
             put("health", text(&status.health));
         }
         put("watchdog", watchdog(status));
+        for socket in &status.sockets {
+            put("socket", self::socket(socket, status));
+        }
         if status.stored_fds > 0 {
             put(
                 "kept",
@@ -120,6 +123,20 @@ fn says(status: &Status) -> String {
     }
 }
 
+/// `tcp:127.0.0.1:8080, open`; `unix:/run/web.sock (api), closed`
+fn socket(socket: &SocketStatus, status: &Status) -> String {
+    let mut text = clean(&socket.listen);
+    if socket.name != status.name {
+        text.push_str(&format!(" ({})", clean(&socket.name)));
+    }
+    text.push_str(match (socket.open, status.pid.is_some()) {
+        (true, _) => ", open",
+        (false, true) => ", not held: a restart will refuse connections for a moment",
+        (false, false) => ", closed",
+    });
+    text
+}
+
 /// `to its logger s6-log t /var/log/web, pid 4711; 12 lines dropped by log_rate_limit`
 fn output(status: &Status) -> String {
     let Some(log) = &status.log else {
@@ -151,6 +168,9 @@ fn watchdog(status: &Status) -> String {
 
 /// Why it is in the state that it is in: the cause, in words that fit the state.
 fn because(status: &Status) -> String {
+    if status.listening {
+        return "somebody who connects starts it".to_owned();
+    }
     let begun = matches!(status.state.as_str(), "starting" | "running" | "blocked");
     let words = match (status.cause.as_str(), begun) {
         ("boot", true) => "started with the daemon",
@@ -170,13 +190,21 @@ fn because(status: &Status) -> String {
         ("dependency", true) => "started for another service",
         ("dependency", false) => "another service that it needs",
         ("config", true) => "started after its definition changed",
+        ("config", false) if cannot_listen(status) => "its socket cannot be opened",
         ("config", false) if status.problem.is_some() => "its definition cannot be used",
         ("config", false) => "its definition changed",
+        ("connection", true) => "started by a connection",
+        ("connection", false) => "a connection had started it",
         ("memory", true) => "started again after it was out of memory",
         ("memory", false) => "it was out of memory",
         (other, _) => return clean(other),
     };
     words.to_owned()
+}
+
+fn cannot_listen(status: &Status) -> bool {
+    let detail = status.detail.as_deref().unwrap_or_default();
+    status.state == "failed" && detail.starts_with("listen on ")
 }
 
 /// `1 of 3 used`

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::config::{
-    Address, Ask, Backoff, Definition, Directories, Hooks, Http, KillMode, Kind, Limit, Log,
-    LogPrefix, LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess, OnExhausted,
+    Address, Ask, Backoff, Confine, Definition, Directories, Held, Hooks, Http, KillMode, Kind,
+    Limit, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess, OnExhausted,
     OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Restart, RetryPolicy, Severity,
+    Socket, StartOn,
 };
 use std::ops::RangeInclusive;
 
@@ -12,8 +13,12 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks pid_file log critical safe
+    hooks pid_file held log critical safe
 } }
+
+fields! { Held { sockets start_on } }
+fields! { Socket { name listen backlog mode user group reuse_port } }
+variants! { StartOn { Boot Connection;; } }
 
 fields! { Hooks {
     pre_start pre_start_timeout stop_exec post_stop post_stop_timeout reload_signal reload_exec
@@ -25,11 +30,12 @@ fields! { Hooks {
 fields! { Process {
     user group groups umask working_dir env env_file inherit_env limits nice oom_score_adj
 } may {
-    directories
+    directories confine
 } }
 
 fields! { Directories { runtime mode preserve } }
 variants! { Preserve { No Restart Yes;; } }
+fields! { Confine { no_new_privs capabilities read_only writable private_tmp secrets } }
 
 fields! { Limit { soft hard } }
 

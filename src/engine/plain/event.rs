@@ -37,6 +37,8 @@ variants! { Event {
     MainSought { run sought }
     Notified { run says }
     Stored { service held }
+    Listening { service waits error }
+    Connected { service socket }
     HookSpawned { run hook pid started }
     HookEnded { run hook end }
     ExhaustedTold { service }
@@ -118,7 +120,7 @@ variants! { put Effect {
     Keep { seq reload }
     Spawn { run, skips definition }
     FindMain { run, skips definition }
-    RemoveDirectories { service, skips definition }
+    RemoveDirectories { service runtime, skips definition }
     Signal { run pid signal group }
     Hook { run hook main end, skips definition }
     HookSignal { run hook signal }
@@ -129,6 +131,8 @@ variants! { put Effect {
     CheckCancelled { check }
     Answer { ticket answer }
     TellExhausted { service reason, skips definition }
+    Listen { service watch, skips definition }
+    Unlisten { service }
     Unstore { service }
     Forget { service }
     Exit { code }

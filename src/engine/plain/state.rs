@@ -8,7 +8,8 @@ use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
-    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Standing, Stop, Told, Watch,
+    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop, Told,
+    Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
@@ -55,11 +56,13 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot
+    once at_boot sockets
 } skips {
     definition: None,
     given: None,
 } }
+
+variants! { Sockets { Closed Asked Wanted Again Open Outdated Partly Watched;; } }
 
 variants! { Exhausted { No Due Told;; } }
 

@@ -372,7 +372,9 @@ impl Handover {
         let programs = [&self.program, &self.before].into_iter().flatten();
         let heard = self.heard.values().flat_map(|heard| {
             let stored = heard.stored.iter().map(|(_, fd, _)| *fd);
-            heard.socket.into_iter().chain(heard.fifo).chain(stored)
+            let sockets = heard.sockets.iter().map(|socket| socket.fd);
+            let spoken = heard.socket.into_iter().chain(heard.fifo);
+            spoken.chain(stored).chain(sockets)
         });
         let mut all: Vec<RawFd> = locks
             .chain(programs.map(|program| program.fd))

@@ -3,6 +3,7 @@
 //! Budget and refund, streaks, the stability window and the delay are worked out here from what
 //! went in (events) and from what was done (effects), never from the engine's tables.
 
+use super::sockets::SocketBook;
 use crate::config::{Definition, KillMode, Kind, OnUnhealthy, Probe, Ready, Restart};
 use crate::exit::Exit;
 use crate::id::Pid;
@@ -55,6 +56,7 @@ pub struct Book {
     pub idle: bool,
     /// Fully known to work when last seen.
     pub satisfied: bool,
+    pub sockets: SocketBook,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -451,6 +453,12 @@ impl Book {
                     (Restart::OnFailure, _) => !exit.is_clean(),
                     (Restart::Always, _) => true,
                 };
+                let well = match definition.restart {
+                    _ if definition.kind == Kind::Oneshot && exit == Exit::Code(0) => true,
+                    Restart::Never => exit == Exit::Code(0),
+                    Restart::OnFailure | Restart::Always => !due,
+                };
+                self.sockets.ended_well = well && definition.starts_on_connection();
                 self.excused = false;
                 self.charged = may && due && self.has_budget();
                 self.spent += u32::from(self.charged);
@@ -463,6 +471,13 @@ impl Book {
         if !self.charged {
             self.not_before = now;
         }
+    }
+
+    /// The delay of the attempt that was spent, from now on.
+    pub fn delay_from(&mut self, now: Time) {
+        let delay = self.definition.as_ref().filter(|_| self.charged);
+        let delay = delay.map(|definition| least_delay(definition, self.spent));
+        self.not_before = now + delay.unwrap_or_default();
     }
 }
 

@@ -96,6 +96,7 @@ impl Watcher {
                 let name = engine.name(*service).to_owned();
                 self.told(now, &name);
             }
+            Effect::Listen { .. } | Effect::Unlisten { .. } => self.listened(effect, engine),
             Effect::Hook { .. }
             | Effect::HookSignal { .. }
             | Effect::FindMain { .. }
@@ -523,6 +524,8 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::Answer { .. }
         | Effect::FindMain { .. }
         | Effect::RemoveDirectories { .. }
+        | Effect::Listen { .. }
+        | Effect::Unlisten { .. }
         | Effect::Unstore { .. }
         | Effect::Forget { .. }
         | Effect::FeedWatchdog

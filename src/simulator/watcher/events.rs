@@ -77,6 +77,12 @@ impl Watcher {
                 }
             }
             Event::Notified { run, says } => self.said(now, *run, says),
+            Event::Listening {
+                service,
+                waits,
+                error,
+            } => self.listening(now, *service, *waits, error.as_ref()),
+            Event::Connected { service, .. } => self.connected(now, *service),
             Event::Stored { .. }
             | Event::Durable { .. }
             | Event::HookSpawned { .. }
@@ -666,6 +672,8 @@ fn words(event: &Event, engine: &Engine) -> String {
         Event::ExhaustedTold { .. } => "exhaustion told",
         Event::Notified { .. } => "notified",
         Event::Stored { .. } => "stored",
+        Event::Listening { .. } => "listening",
+        Event::Connected { .. } => "connected",
         Event::Reloaded { .. } => "reloaded",
     };
     format!("{kind}{}", name.unwrap_or_default())

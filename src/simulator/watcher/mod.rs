@@ -12,6 +12,7 @@ mod events;
 mod groups;
 mod provisional;
 mod rules;
+mod sockets;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event};
@@ -179,6 +180,8 @@ impl Watcher {
             | Event::Request(_)
             | Event::Durable { .. }
             | Event::Stored { .. }
+            | Event::Listening { .. }
+            | Event::Connected { .. }
             | Event::ExhaustedTold { .. }
             | Event::Reloaded { .. } => false,
         }

@@ -34,6 +34,7 @@ fn satisfied(status: &Status) -> bool {
             let code = status.last_end.as_ref().and_then(|end| end.code);
             status.kind == "oneshot" && code == Some(0)
         }
+        "inactive" => status.listening && status.sockets.iter().all(|socket| socket.open),
         _ => false,
     }
 }
@@ -83,6 +84,8 @@ impl Watcher {
         for (name, status) in &states {
             let shown = self.shown(name, status);
             wrong.extend(shown.into_iter().map(|words| format!("{name}: {words}")));
+            let sockets = self.sockets_of(name, status, kernel);
+            wrong.extend(sockets.map(|words| format!("{name}: {words}")));
             let adopted = booted.then(|| self.step.adopted.get(name)).flatten();
             if adopted.is_some_and(|pid| status.pid != Some(pid.0)) {
                 wrong.push(format!(

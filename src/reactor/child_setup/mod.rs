@@ -15,6 +15,12 @@
 //! yet, so the next daemon could not find it and would start a second copy. A probe's command never
 //! carries it and dies with the daemon to its end: nobody would hear its answer.
 
+mod confine;
+mod secrets;
+
+pub(super) use confine::{Confinement, Writable};
+pub(super) use secrets::{Secret, SecretFiles};
+
 use crate::reactor::env_file;
 use std::ffi::{CStr, CString, c_char};
 use std::os::fd::RawFd;
@@ -46,6 +52,8 @@ pub(super) struct ChildSetup {
     pub limits: Vec<LimitSetting>,
     pub nice: Option<(i32, CString)>,
     pub identity: Option<IdentitySetting>,
+    pub confinement: Confinement,
+    pub secrets: Option<SecretFiles>,
     /// A file that a run before this one may have left.
     pub stale: Option<CString>,
     pub umask: u32,
@@ -193,11 +201,16 @@ unsafe fn set_up<'a>(setup: &'a mut ChildSetup, report: &mut RawFd) -> Result<()
         {
             return Err(Failure::now("nice", text.as_bytes()));
         }
+        if let Some(files) = &mut setup.secrets {
+            secrets::hand_out(files)?;
+        }
+        confine::before_identity(&setup.confinement)?;
         if let Some(identity) = &setup.identity {
             become_user(identity)?;
-            // A change of identity clears it.
-            die_with_the_daemon(setup.parent);
         }
+        confine::after_identity(&setup.confinement)?;
+        // A change of identity clears it.
+        die_with_the_daemon(setup.parent);
         if let Some(stale) = &setup.stale {
             // What cannot be removed is found to be stale later.
             libc::unlink(stale.as_ptr());
