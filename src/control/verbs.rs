@@ -171,6 +171,7 @@ pub const EVENT_KINDS: &[&str] = &[
     "wanted",
     "probe",
     "definition",
+    "host",
     "decision",
     "hold",
     "reload",
