@@ -23,6 +23,36 @@ pub enum Edge {
     Wants,
     /// Order only.
     After,
+    /// The same, said by the other: that one stands `before` this.
+    Before,
+    /// Starts for the first time only when the other is satisfied.
+    Milestone,
+    /// Order only: starts when the other has ended.
+    AfterExit,
+}
+
+impl Edge {
+    /// The key that says it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Edge::Requires => "requires",
+            Edge::Wants => "wants",
+            Edge::After => "after",
+            Edge::Before => "before",
+            Edge::Milestone => "milestone",
+            Edge::AfterExit => "after_exit",
+        }
+    }
+
+    /// Without the other it cannot start.
+    pub const fn is_need(self) -> bool {
+        matches!(self, Edge::Requires | Edge::Milestone)
+    }
+
+    /// The other is started with it.
+    pub const fn pulls(self) -> bool {
+        matches!(self, Edge::Requires | Edge::Milestone | Edge::Wants)
+    }
 }
 
 /// Half an edge: where it leads, or whence it comes.
@@ -113,14 +143,20 @@ impl Graph {
     /// `node` and all that is started with it (what it requires and wants, and what those do),
     /// by number.
     pub fn started_with(&self, node: ServiceId) -> Vec<ServiceId> {
-        reach(&self.needs, &[node], |e| e != Edge::After)
+        reach(&self.needs, &[node], Edge::pulls)
     }
 
-    /// All who require `node`, directly or through others, without itself, by number.
+    /// All who cannot start without `node`, directly or through others, without itself, by number.
     pub fn requirers(&self, node: ServiceId) -> Vec<ServiceId> {
-        let mut all = reach(&self.needed_by, &[node], |e| e == Edge::Requires);
+        let mut all = reach(&self.needed_by, &[node], Edge::is_need);
         all.retain(|n| *n != node);
         all
+    }
+
+    /// How `from` needs `to` first of all, if it does.
+    pub fn edge(&self, from: ServiceId, to: ServiceId) -> Option<Edge> {
+        let mut links = self.needs(from).iter();
+        links.find(|(other, _)| *other == to).map(|(_, edge)| *edge)
     }
 
     /// Every cycle, of whatever edges, by first member. Sets of services that reach each other
@@ -145,8 +181,8 @@ impl Graph {
         cycles
     }
 
-    /// Whom cycles hold back: their members, and all who require one, directly or through
-    /// others; by number. Everybody else starts as if the cycles were not there.
+    /// Whom cycles hold back: their members, and all who cannot start without one, directly or
+    /// through others; by number. Everybody else starts as if the cycles were not there.
     pub fn held_back(&self) -> Vec<ServiceId> {
         let members: Vec<ServiceId> = self
             .sets
@@ -155,7 +191,7 @@ impl Graph {
             .flatten()
             .copied()
             .collect();
-        reach(&self.needed_by, &members, |e| e == Edge::Requires)
+        reach(&self.needed_by, &members, Edge::is_need)
     }
 
     /// Levels to start in: each service needs, by any edge, only what is in earlier levels

@@ -86,5 +86,7 @@ mod start_up;
 mod stop;
 #[path = "daemon/takeover.rs"]
 mod takeover;
+#[path = "daemon/ties.rs"]
+mod ties;
 #[path = "daemon/upgrade.rs"]
 mod upgrade;

@@ -141,6 +141,7 @@ fn wanted(name: &str, what: &str, at: u64) -> vitald::engine::snapshot::WantedRe
         wanted: what.into(),
         by: "root".into(),
         at_wall_ms: at,
+        pinned: false,
     }
 }
 

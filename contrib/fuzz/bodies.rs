@@ -12,7 +12,7 @@ use vitald::config::{self, Ask, Definition, settings};
 use vitald::control::House;
 use vitald::control::access::Access;
 use vitald::control::session::{Desk, Errand, Session};
-use vitald::engine::status::{DaemonStatus, Status, StoryLine, Why};
+use vitald::engine::status::{DaemonStatus, Status, StoryLine, Tied, Why};
 use vitald::engine::{Accepted, Boot, Effect, Engine, Event, Found, Loaded};
 use vitald::id::{Pid, RunId, ServiceId};
 use vitald::journal::runtime::{Identity, Runtime};
@@ -69,6 +69,9 @@ impl House for OneService {
     }
     fn history(&self, _: Option<ServiceId>, _: &Wall, _: usize) -> Vec<StoryLine> {
         vec![StoryLine::default()]
+    }
+    fn tied(&self, _: &[ServiceId], _: &Wall) -> Vec<Tied> {
+        vec![Tied::default()]
     }
     fn daemon(&self, _: &Wall) -> DaemonStatus {
         DaemonStatus::default()

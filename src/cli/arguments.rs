@@ -42,6 +42,8 @@ pub struct CheckWhat {
     /// None: the whole directory.
     pub files: Vec<PathBuf>,
     pub config_dir: Option<PathBuf>,
+    /// Who needs whom, not what is wrong.
+    pub graph: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -221,6 +223,10 @@ impl Reading {
         }
         if name == "rehearse" {
             self.rehearse = true;
+            return Ok(());
+        }
+        if name == "graph" {
+            self.check.graph = true;
             return Ok(());
         }
         if name == "main" {

@@ -9,12 +9,16 @@ use super::host;
 use super::said;
 use crate::config::names::{self, FileKind};
 use crate::config::problem::Problem;
+use crate::config::set::Entry;
 use crate::config::{load, settings};
+use crate::control::render;
 use crate::control::values::quoted;
-use crate::engine::Loaded;
+use crate::engine::links::{conflicts, cycle_words, directed, named, torn};
+use crate::engine::status::{Tie, Tied};
 use crate::graph::{Edge, Graph};
 use crate::id::ServiceId;
 use crate::reactor::definitions;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -23,6 +27,9 @@ const SETTINGS: &str = "vitald.toml";
 
 /// Checks and says what was found: 0 when no problem is an error.
 pub fn check(globals: &Globals, what: &CheckWhat, env: Env<'_>) -> Exit {
+    if what.graph {
+        return graph(what, env);
+    }
     let found = if what.files.is_empty() {
         let dir = dirs::config_dir(what.config_dir.clone(), dirs::is_root(), env);
         dir.and_then(|dir| whole(&dir))
@@ -46,6 +53,55 @@ pub fn check(globals: &Globals, what: &CheckWhat, env: Env<'_>) -> Exit {
         (Exit::Ok, _) => Exit::Failed,
         (failed, _) => failed,
     }
+}
+
+/// Who needs whom by the files alone, in the dot language.
+fn graph(what: &CheckWhat, env: Env<'_>) -> Exit {
+    if !what.files.is_empty() {
+        eprintln!("vitald: check --graph shows a whole directory: name it with --config-dir");
+        return Exit::Usage;
+    }
+    let dir = dirs::config_dir(what.config_dir.clone(), dirs::is_root(), env);
+    let read = dir.and_then(|dir| {
+        definitions::read_files(&dir).map_err(|error| {
+            let services = dir.join("services");
+            format!("cannot read {}: {}", services.display(), cause(&error))
+        })
+    });
+    let files = match read {
+        Ok(files) => files,
+        Err(complaint) => {
+            eprintln!("vitald: {complaint}");
+            return Exit::Failed;
+        }
+    };
+    let (entries, _) = definitions::join_entries(files, std::iter::empty());
+    let (graph, conflicts) = linked(&entries);
+    let name = |id: ServiceId| entries[id.index()].name.to_string();
+    let tied = |(at, entry): (usize, &Entry)| {
+        let id = ServiceId(at as u32);
+        let tie = |key: &str, other: ServiceId| Tie {
+            key: key.to_owned(),
+            name: name(other),
+        };
+        let needs = graph
+            .needs(id)
+            .iter()
+            .map(|(to, edge)| tie(edge.word(), *to));
+        let rivals = conflicts.get(&id).into_iter().flatten();
+        let rivals = rivals.map(|other| tie("conflicts", *other));
+        let broken = entry.definition.is_err();
+        Tied {
+            name: entry.name.to_string(),
+            state: if broken { "failed" } else { "" }.to_owned(),
+            ties: needs.chain(rivals).collect(),
+            ..Tied::default()
+        }
+    };
+    let services: Vec<Tied> = entries.iter().enumerate().map(tied).collect();
+    let mut text = String::new();
+    render::dot(&services, &mut text);
+    said(&text)
 }
 
 /// How many files were read, and what is wrong with them.
@@ -81,17 +137,14 @@ fn whole(dir: &Path) -> Result<Found, String> {
         )
     })?;
     checked += files.len();
-    let (loaded, wrong) = definitions::join(files, std::iter::empty());
+    let (entries, wrong) = definitions::join_entries(files, std::iter::empty());
     problems.extend(wrong);
-    problems.extend(cycles(&loaded));
-    for service in &loaded {
+    problems.extend(ties(&entries));
+    for service in &entries {
         if let Ok(definition) = &service.definition {
-            problems.extend(host::missing(&service.source, definition));
-            problems.extend(dangers::of(&service.source, definition));
-            problems.extend(dangers::of_file(
-                &service.source,
-                &dir.join(&*service.source),
-            ));
+            problems.extend(host::missing(&service.file, definition));
+            problems.extend(dangers::of(&service.file, definition));
+            problems.extend(dangers::of_file(&service.file, &dir.join(&*service.file)));
         }
     }
     Ok((checked, problems))
@@ -141,42 +194,54 @@ fn unreadable(shown: &str, error: &io::Error) -> Problem {
     Problem::of_file(shown, format!("cannot read it: {}", cause(error)))
 }
 
-/// Services that wait for each other for ever.
-fn cycles(loaded: &[Loaded]) -> Vec<Problem> {
+/// Services that wait for each other for ever, and that need two which conflict.
+fn ties(entries: &[Entry]) -> Vec<Problem> {
+    let (graph, conflicts) = linked(entries);
+    let name = |id: ServiceId| &*entries[id.index()].name;
+    let file = |id: ServiceId| &*entries[id.index()].file;
+    let place = |id: ServiceId, edge: Edge, whom: &str| {
+        let named = entries[id.index()].dependencies.iter();
+        let mut named = named.filter(|d| d.relation.word() == edge.word());
+        match named.find(|d| *d.name == *whom) {
+            Some(at) => format!("{}:{}", file(id), at.line),
+            None => file(id).to_owned(),
+        }
+    };
+    let mut problems = Vec::new();
+    for cycle in graph.cycles() {
+        let way = cycle_words(&graph, &cycle, name, place);
+        let words = format!("its dependencies lead back to it: {way}; take one of them away");
+        let first = cycle.path.first().map_or("", |id| file(*id));
+        problems.push(Problem::of_file(first, words));
+    }
+    for (id, one, other) in torn(&graph, &conflicts) {
+        let (one, other) = (name(one), name(other));
+        let words = format!("it needs both {one} and {other}, which conflict: it can never start");
+        problems.push(Problem::of_file(file(id), words));
+    }
+    problems
+}
+
+/// Who needs whom, and who conflicts with whom; numbered as they stand.
+pub(super) fn linked(entries: &[Entry]) -> (Graph, BTreeMap<ServiceId, Vec<ServiceId>>) {
     let find = |name: &str| {
-        let at = loaded.iter().position(|other| &*other.name == name)?;
+        let at = entries.iter().position(|other| &*other.name == name)?;
         Some(ServiceId(at as u32))
     };
     let mut edges = Vec::new();
-    for (at, service) in loaded.iter().enumerate() {
+    let mut pairs = Vec::new();
+    for (at, service) in entries.iter().enumerate() {
         let Ok(definition) = &service.definition else {
             continue;
         };
-        for (names, edge) in [
-            (&definition.requires, Edge::Requires),
-            (&definition.wants, Edge::Wants),
-            (&definition.after, Edge::After),
-        ] {
-            let others = names.iter().filter_map(|name| find(name));
-            edges.extend(others.map(|other| (ServiceId(at as u32), other, edge)));
-        }
+        let me = ServiceId(at as u32);
+        let others = named(definition).filter_map(|(name, edge)| Some((find(name)?, edge)));
+        edges.extend(others.map(|(other, edge)| directed(me, other, edge)));
+        let rivals = definition.conflicts().iter();
+        pairs.extend(rivals.filter_map(|name| Some((me, find(name)?))));
     }
-    let graph = Graph::new(loaded.len(), edges);
-    let mut problems = Vec::new();
-    for cycle in graph.cycles() {
-        let name = |id: &ServiceId| &*loaded[id.index()].name;
-        let way: Vec<&str> = cycle.path.iter().map(name).collect();
-        let words = format!(
-            "its dependencies lead back to it: {}; take one of them away",
-            way.join(" -> ")
-        );
-        let first = cycle
-            .path
-            .first()
-            .map_or("", |id| &*loaded[id.index()].source);
-        problems.push(Problem::of_file(first, words));
-    }
-    problems
+    let conflicts = conflicts(pairs.into_iter());
+    (Graph::new(entries.len(), edges), conflicts)
 }
 
 fn words(checked: usize, errors: usize, problems: &[Problem]) -> String {

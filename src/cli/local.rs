@@ -110,12 +110,19 @@ pub const LOCALS: &[Local] = &[
     },
     Local {
         words: "check",
-        usage: "[FILE...] [--config-dir DIR]",
+        usage: "[FILE...] [--config-dir DIR] [--graph]",
         summary: "check definitions: all that is wrong, with file and line",
         help: "Without files all of the configuration directory, and that they fit together. \
                What this host lacks (programs, users, directories) is a warning; warnings are \
                shown but do not fail.",
-        options: &[CONFIG_DIR],
+        options: &[
+            CONFIG_DIR,
+            opt(
+                "graph",
+                "",
+                "instead of what is wrong show who needs whom, as a graph in the dot language",
+            ),
+        ],
     },
     Local {
         words: "replay",

@@ -119,7 +119,7 @@ pub fn patience(values: &Values) -> Option<Duration> {
 /// The exit code of an answer that is no error.
 pub fn verdict(values: &Values, result: &str) -> Exit {
     match values.verb().shape {
-        Shape::Status if values.text("name").is_some() => {
+        Shape::Status if values.text("name").is_some() && !values.flag("tree") => {
             let status: Status = serde_json::from_slice(result.as_bytes()).unwrap_or_default();
             match status.state.as_str() {
                 "running" if is_degraded(&status) => Exit::Degraded,

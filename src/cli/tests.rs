@@ -100,7 +100,14 @@ fn local_verbs_take_their_own_options() {
     assert!(globals.json);
     let files = vec!["a.toml".into(), "b".into()];
     let config_dir = path("/c");
-    assert_eq!(what, CheckWhat { files, config_dir });
+    assert_eq!(
+        what,
+        CheckWhat {
+            files,
+            config_dir,
+            graph: false
+        }
+    );
     let Ok((_, Command::Replay(what))) = arguments("replay a.1 --why web b --at 14:02:10") else {
         panic!("not replay");
     };

@@ -1,6 +1,7 @@
 //! What a definition holds, after it was read and checked. Plain data.
 
 use crate::config::log::Log;
+use crate::config::ties::Ties;
 use crate::exit::Signal;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ pub struct Definition {
     pub after: Box<[Box<str>]>,
     pub requires: Box<[Box<str>]>,
     pub wants: Box<[Box<str>]>,
+    /// None: it has none of them.
+    pub ties: Option<Box<Ties>>,
     pub process: Process,
     pub stop_signal: Signal,
     pub stop_timeout: Duration,

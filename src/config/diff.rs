@@ -30,6 +30,8 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         after,
         requires,
         wants,
+        // By its parts, below.
+        ties: _,
         process,
         stop_signal,
         stop_timeout,
@@ -56,6 +58,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.note(&service::AFTER, *after != new.after);
     changed.note(&service::REQUIRES, *requires != new.requires);
     changed.note(&service::WANTS, *wants != new.wants);
+    changed.ties(old, new);
     changed.process(process, &new.process);
     changed.note(&service::STOP_SIGNAL, *stop_signal != new.stop_signal);
     changed.note(&service::STOP_TIMEOUT, *stop_timeout != new.stop_timeout);
@@ -99,6 +102,15 @@ impl Changed {
             self.keys.push(key.name);
             self.restart |= key.reload == Reload::Restart;
         }
+    }
+
+    fn ties(&mut self, old: &Definition, new: &Definition) {
+        self.note(&service::BEFORE, old.before() != new.before());
+        self.note(&service::MILESTONE, old.milestone() != new.milestone());
+        self.note(&service::AFTER_EXIT, old.after_exit() != new.after_exit());
+        self.note(&service::CONFLICTS, old.conflicts() != new.conflicts());
+        let (was, is) = (old.on_dependency(), new.on_dependency());
+        self.note(&service::ON_DEPENDENCY, was != is);
     }
 
     fn process(&mut self, old: &Process, new: &Process) {
@@ -319,7 +331,9 @@ mod tests {
             "runtime_directory" => "['x']",
             "runtime_directory_mode" => "'700'\nruntime_directory = ['x']",
             "runtime_directory_preserve" => "'yes'",
-            "after" | "requires" | "wants" | "groups" => "['x']",
+            "after" | "requires" | "wants" | "groups" | "before" | "milestone" | "after_exit"
+            | "conflicts" => "['x']",
+            "on_dependency" => "'restart'",
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",
             "env" => "{ A = '1' }",

@@ -8,6 +8,7 @@ use crate::config::keys::{self, Key};
 /// Keys that people bring along for a service, and what they are called here.
 const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
     ("args", "put the arguments into `exec`"),
+    ("binds_to", "write `requires`, and on_dependency = \"stop\""),
     ("cmd", "the command is `exec`"),
     ("command", "the command is `exec`"),
     ("cwd", "the directory is `working_dir`"),
@@ -16,6 +17,7 @@ const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
         "write `requires`, `wants` and `after` beside `exec`",
     ),
     ("depends", "write `requires`, `wants` or `after`"),
+    ("depends_ms", "write `milestone`"),
     ("depends_on", "write `requires`, `wants` or `after`"),
     ("environment", "the table is `env`"),
     ("health", "write a `probe`: an array of tables"),
@@ -40,6 +42,11 @@ const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
     ("name", "a service is called by its file's name: remove it"),
     ("oneshot", "write kind = \"oneshot\""),
     (
+        "part_of",
+        "write `requires`, and on_dependency = \"restart\"",
+    ),
+    ("requisite", "write `requires`, or `milestone`"),
+    (
         "restart_delay_max_ms",
         "write `max_delay_ms` in `retry_policy`",
     ),
@@ -54,6 +61,7 @@ const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("signal", "the signal is `stop_signal`"),
     ("test", "write a `probe` of type \"exec\""),
+    ("waits_for", "write `wants`"),
     ("working_directory", "the directory is `working_dir`"),
 ];
 
@@ -112,12 +120,9 @@ const SOCKET_ELSEWHERE: &[(&str, &str)] = &[
 
 /// Keys of the design that this version does not have.
 const LATER: &[&str] = &[
-    "before",
     "confirm_interval_ms",
-    "conflicts",
     "dossier_timeout_ms",
     "health_restart_limit",
-    "on_dependency",
 ];
 
 /// Tables in which a misplaced key may belong.

@@ -164,6 +164,24 @@ pub mod service {
         REQUIRES "requires": Takes::Services, Words("none"), Live;
         /// Services to start too; it carries on without them.
         WANTS "wants": Takes::Services, Words("none"), Live;
+        /// Services that come after it: as if each had it in its `after`.
+        BEFORE "before": Takes::Services, Words("none"), Live;
+        /// Services it needs to get started, not to go on: started too, and satisfied before it is
+        /// started. A restart does not wait for them, and what becomes of them meanwhile does not
+        /// concern it.
+        MILESTONE "milestone": Takes::Services, Words("none"), Live;
+        /// Services to wait for until they have ended: none of them runs, or is about to, when this
+        /// one starts.
+        AFTER_EXIT "after_exit": Takes::Services, Words("none"), Live;
+        /// Services that must not run beside it, which need not name it too. Who starts one of two
+        /// stops the other, which is wanted stopped from then on; the start waits until it is gone.
+        /// Of two that both start by themselves the one that runs goes on, else the first by name.
+        CONFLICTS "conflicts": Takes::Services, Words("none"), Live;
+        /// What becomes of it when a service that it `requires` stops, restarts or crashes. `run`: it
+        /// runs on. `restart`: it is stopped, and started again when that one is satisfied again,
+        /// which spends no attempt. `stop`: it is stopped until an operator starts it. When an
+        /// operator stops or restarts that one, this one is stopped first.
+        ON_DEPENDENCY "on_dependency": Takes::Choice(&["run", "restart", "stop"]), Text("run"), Live;
         /// The user it runs as, by name or number.
         USER "user": Takes::Account, Words("the daemon's own"), Restart;
         /// Its primary group, by name or number.

@@ -2,7 +2,8 @@
 
 use crate::config::definition::Definition;
 use crate::config::problem::{Problem, Problems, Syntax};
-use crate::config::service::{self, Relation};
+use crate::config::service;
+use crate::config::ties::Relation;
 use crate::config::tree::{Lines, Node, Place, Span, Value};
 use crate::config::{from_json, from_toml, lint, names};
 use crate::limits::MAX_DEFINITION_BYTES;

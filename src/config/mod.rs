@@ -28,6 +28,7 @@ pub mod settings;
 pub mod show;
 pub mod socket;
 mod target;
+pub mod ties;
 mod tree;
 mod values;
 mod words;
@@ -37,7 +38,7 @@ pub use log::{
     FACILITIES, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, RateLimit, SEVERITIES,
     Severity,
 };
-pub use service::Relation;
+pub use ties::{OnDependency, Relation, Ties};
 
 #[cfg(test)]
 mod tests;

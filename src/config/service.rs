@@ -8,35 +8,17 @@ use crate::config::keys::{retry_policy, service};
 use crate::config::log::{self, Log};
 use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
+use crate::config::ties::{self, Named, Relation};
 use crate::config::tree::{Entry, Span, Value};
 use crate::config::{hints, kinds, probe, socket};
 use crate::limits;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How a service names another one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Relation {
-    Requires,
-    Wants,
-    After,
-}
-
-impl Relation {
-    /// The key.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Relation::Requires => "requires",
-            Relation::Wants => "wants",
-            Relation::After => "after",
-        }
-    }
-}
-
 /// The definition, where its dependencies stand, and where its probes stand.
 pub struct Built {
     pub definition: Definition,
-    pub dependencies: Vec<(Relation, Box<str>, Span)>,
+    pub dependencies: Named,
     pub places: Places,
 }
 
@@ -71,7 +53,8 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
     let pid_file = kinds::pid_file(&t, kind, p);
     let process = process(&t, p);
     let hooks = hooks(&t, p);
-    let dependencies = dependencies(name, &t, p);
+    let dependencies = ties::named(name, &t, p);
+    let ties = ties::ties(&dependencies, &t, p);
     let (retry_policy, [stability_period, max_attempts]) = retry(&t, p);
     let probes = probe::build_all(&t, p);
     if kind == Kind::Oneshot
@@ -106,10 +89,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         probes: probes.iter().map(|(_, at)| *at).collect(),
         sockets: sockets.iter().map(|(_, at)| *at).collect(),
     };
-    let named = |relation| {
-        let of = dependencies.iter().filter(|(r, _, _)| *r == relation);
-        of.map(|(_, name, _)| name.clone()).collect()
-    };
+    let named = |relation| ties::names(&dependencies, relation);
     let definition = Definition {
         description: t.text(&service::DESCRIPTION, p).map(Into::into),
         exec: exec.unwrap_or_default(),
@@ -118,6 +98,7 @@ pub fn build(name: &str, root: &[Entry<'_>], p: &mut Problems) -> Option<Built> 
         after: named(Relation::After),
         requires: named(Relation::Requires),
         wants: named(Relation::Wants),
+        ties,
         process,
         stop_signal: t.signal(&service::STOP_SIGNAL, p),
         stop_timeout: t.millis(&service::STOP_TIMEOUT, p),
@@ -284,27 +265,6 @@ fn env(t: &Table<'_>, p: &mut Problems) -> BTreeMap<Box<str>, Box<str>> {
         }
     }
     env
-}
-
-fn dependencies(name: &str, t: &Table<'_>, p: &mut Problems) -> Vec<(Relation, Box<str>, Span)> {
-    let mut all = Vec::new();
-    for (relation, key) in [
-        (Relation::Requires, &service::REQUIRES),
-        (Relation::Wants, &service::WANTS),
-        (Relation::After, &service::AFTER),
-    ] {
-        for (other, at) in t.services(key, p) {
-            if *other == *name {
-                p.error(
-                    at,
-                    format!("`{name}` names itself in `{}`: remove it", relation.word()),
-                );
-            } else {
-                all.push((relation, other, at));
-            }
-        }
-    }
-    all
 }
 
 /// The policy, and where `stability_period_ms` and `max_attempts` stand.

@@ -3,11 +3,11 @@
 //! Cycles are `graph`'s business. A service that is broken by such a check is broken alone: who
 //! names it finds it known, and waits for it.
 
-use crate::config::definition::{Definition, Listen};
+use crate::config::definition::{Definition, Kind, Listen, Restart};
 use crate::config::load::{Dependency, Outcome};
 use crate::config::problem::{Problem, Severity};
-use crate::config::service::Relation;
 use crate::config::socket::collide;
+use crate::config::ties::Relation;
 use crate::config::{hints, names};
 use crate::limits::MAX_SERVICES;
 use std::collections::BTreeMap;
@@ -47,6 +47,7 @@ pub fn join(mut files: Vec<File>) -> Set {
     refuse_too_many(&mut files);
     refuse_unknown(&mut files);
     warn_of_shared_sockets(&mut files);
+    warn_of_ties(&mut files);
     let mut set = Set::default();
     for file in files {
         let last = set.entries.last();
@@ -160,7 +161,7 @@ fn refuse_unknown(files: &mut [File]) {
             if known.binary_search(name).is_ok() {
                 continue;
             }
-            let required = dependency.relation == Relation::Requires;
+            let required = dependency.relation.is_need();
             unknown |= required;
             let near = match advice.get(name) {
                 Some(near) => *near,
@@ -190,6 +191,54 @@ fn refuse_unknown(files: &mut [File]) {
         }
         if unknown {
             file.outcome.definition = None;
+        }
+    }
+}
+
+/// What only two definitions together say, and will hardly be meant.
+fn warn_of_ties(files: &mut [File]) {
+    // Who of those that are named starts by itself; who is started again whenever it ends.
+    let mut traits: BTreeMap<Box<str>, (bool, bool)> = BTreeMap::new();
+    for file in files.iter() {
+        if let Some(d) = &file.outcome.definition {
+            let again = d.kind == Kind::Process && d.restart == Restart::Always;
+            traits.insert(file.name.clone(), (d.autostart, again));
+        }
+    }
+    let mut told: Vec<(Box<str>, Box<str>)> = Vec::new();
+    for file in files.iter_mut() {
+        let (name, mine) = (&file.name, traits.get(&file.name).copied());
+        for dependency in &file.outcome.dependencies {
+            let other = &dependency.name;
+            let (Some((mine, _)), Some((theirs, again))) = (mine, traits.get(other)) else {
+                continue;
+            };
+            let words = match dependency.relation {
+                Relation::Conflicts if mine && *theirs => {
+                    let pair = (name.min(other).clone(), name.max(other).clone());
+                    if told.contains(&pair) {
+                        continue;
+                    }
+                    let first = pair.0.clone();
+                    told.push(pair);
+                    format!(
+                        "`conflicts` names `{other}`, and both start by themselves: `{first}` is \
+                         the one, as the first by name; set `autostart` to false in the other"
+                    )
+                }
+                Relation::AfterExit if *again => format!(
+                    "`after_exit` names `{other}`, which is started again whenever it ends: \
+                     this one starts when an operator stops it; did you mean `after`?"
+                ),
+                _ => continue,
+            };
+            file.outcome.problems.push(Problem {
+                file: file.file.clone(),
+                line: dependency.line,
+                column: dependency.column,
+                severity: Severity::Warning,
+                message: words.into(),
+            });
         }
     }
 }
@@ -270,6 +319,31 @@ mod tests {
         let error = web.definition.as_ref().expect_err("broken");
         assert_eq!(error.lines().count(), 2);
         assert!(error.starts_with("web.toml:2:13: "), "{error}");
+    }
+
+    #[test]
+    fn of_ties_those_are_told_that_cannot_be_meant() {
+        let set = set(&[
+            ("a.toml", "exec = 'a'\nconflicts = ['b', 'c', 'gone']"),
+            ("b.toml", "exec = 'b'\nconflicts = ['a']"),
+            ("c.toml", "exec = 'c'\nautostart = false"),
+            (
+                "d.toml",
+                "exec = 'd'\nafter_exit = ['a', 'once']\nbefore = ['a']",
+            ),
+            ("once.toml", "exec = 'o'\nkind = 'oneshot'"),
+            ("e.toml", "exec = 'e'\nmilestone = ['onec']"),
+        ]);
+        assert_eq!(usable(&set), ["a", "b", "c", "d", "once"]);
+        assert_eq!(
+            said(&set),
+            [
+                "a.toml:2:24: warning: `conflicts` names `gone`, which is not defined: it is skipped; add gone.toml, or remove the name",
+                "a.toml:2:14: warning: `conflicts` names `b`, and both start by themselves: `a` is the one, as the first by name; set `autostart` to false in the other",
+                "d.toml:2:15: warning: `after_exit` names `a`, which is started again whenever it ends: this one starts when an operator stops it; did you mean `after`?",
+                "e.toml:2:14: `milestone` names `onec`, which is not defined: did you mean `once`?",
+            ]
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::config::definition::{
 };
 use crate::config::diff::{Change, diff};
 use crate::config::log::{FACILITIES, Log, SEVERITIES};
+use crate::config::ties::OnDependency;
 use crate::time::millis;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -247,6 +248,15 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         "after" => return list(&d.after),
         "requires" => return list(&d.requires),
         "wants" => return list(&d.wants),
+        "before" => return list(d.before()),
+        "milestone" => return list(d.milestone()),
+        "after_exit" => return list(d.after_exit()),
+        "conflicts" => return list(d.conflicts()),
+        "on_dependency" => quoted(match d.on_dependency() {
+            OnDependency::Run => "run",
+            OnDependency::Restart => "restart",
+            OnDependency::Stop => "stop",
+        }),
         "user" => return text(&p.user),
         "group" => return text(&p.group),
         "groups" => return p.groups.as_deref().map(words),
@@ -509,6 +519,7 @@ mod tests {
         };
         let written = one(
             "exec = 'a'\nafter = ['x']\nrequires = ['x']\nwants = ['x']\ngroups = ['x']\n\
+             before = ['y']\nmilestone = ['x']\nafter_exit = ['x']\nconflicts = ['y']\n\
              umask = '077'\nlimits = { nofile = 7 }\nnice = 7\noom_score_adj = 7\n\
              health_stop_timeout_ms = 7\nwatchdog_ms = 7000\npre_start = 'x'\nstop_exec = 'x'\n\
              post_stop = 'x'\nreload_exec = 'x'\n\

@@ -38,6 +38,7 @@ fn all_defaults() {
         after: Box::new([]),
         requires: Box::new([]),
         wants: Box::new([]),
+        ties: None,
         process: Process::default(),
         stop_signal: Signal::TERM,
         stop_timeout: ms(10_000),

@@ -10,11 +10,13 @@ use super::log_lines::Choice;
 use super::power::Ending;
 use super::reply::Reply;
 use super::rpc::code;
+use super::ties::{self, Drawing};
 use super::values::Values;
 use super::verbs::{Kind, Shape, Verb};
 use crate::config::load::{self, Outcome};
 use crate::config::set::{self, File};
 use crate::config::{Definition, SEVERITIES, Severity, hints, names};
+use crate::engine::status::Tied;
 use crate::engine::{Command, Given, Terms};
 use crate::exit::Signal;
 use crate::id::ServiceId;
@@ -132,7 +134,7 @@ fn allowed(verb: &Verb, values: &Values, access: &Access) -> bool {
     // What shows many services shows each reader those that it may see.
     let cut_down = matches!(
         verb.shape,
-        Shape::List | Shape::Status | Shape::Story | Shape::Events | Shape::Logs
+        Shape::List | Shape::Status | Shape::Story | Shape::Events | Shape::Graph | Shape::Blame
     );
     named || access.overall(verb.access) || (cut_down && access.somewhere(verb.access))
 }
@@ -169,6 +171,19 @@ impl Call<'_> {
         services
     }
 
+    /// Those, and what ties them to each other.
+    fn tied(&self) -> Vec<Tied> {
+        self.house.tied(&self.seen(), self.wall)
+    }
+
+    /// The name that was given, if it is a service's.
+    fn root(&self) -> Result<Option<&str>, Fault> {
+        match self.values.text("name") {
+            Some(name) => self.find(name).map(|_| Some(name)),
+            None => Ok(None),
+        }
+    }
+
     fn command(&self, command: Command) -> Result<Act, Fault> {
         let wait = self.values.flag("wait");
         Ok(Act::Command { command, wait })
@@ -185,11 +200,26 @@ pub fn list(call: &Call<'_>) -> Result<Act, Fault> {
 }
 
 pub fn status(call: &Call<'_>) -> Result<Act, Fault> {
+    if call.values.flag("tree") {
+        let root = call.root()?;
+        let tree = ties::tree(&call.tied(), root);
+        return Ok(Act::Reply(Reply::Tree(tree)));
+    }
     if call.values.text("name").is_none() {
         return Ok(Act::Reply(Reply::Overview(call.seen())));
     }
     let status = call.house.status(call.service()?, call.wall);
     Ok(Act::Reply(Reply::Status(Box::new(status))))
+}
+
+pub fn graph(call: &Call<'_>) -> Result<Act, Fault> {
+    let services = call.tied();
+    Ok(Act::Reply(Reply::Graph(Drawing { services })))
+}
+
+pub fn blame(call: &Call<'_>) -> Result<Act, Fault> {
+    let to = call.root()?;
+    Ok(Act::Reply(Reply::Blame(ties::blame(&call.tied(), to))))
 }
 
 pub fn why(call: &Call<'_>) -> Result<Act, Fault> {
@@ -230,6 +260,16 @@ pub fn once(call: &Call<'_>) -> Result<Act, Fault> {
 pub fn restart(call: &Call<'_>) -> Result<Act, Fault> {
     let service = call.service()?;
     call.command(Command::Restart { service })
+}
+
+pub fn pin(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    call.command(Command::Pin { service })
+}
+
+pub fn unpin(call: &Call<'_>) -> Result<Act, Fault> {
+    let service = call.service()?;
+    call.command(Command::Unpin { service })
 }
 
 pub fn reset(call: &Call<'_>) -> Result<Act, Fault> {

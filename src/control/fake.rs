@@ -1,7 +1,7 @@
 //! A house for tests: services that are as they are.
 
 use super::House;
-use crate::engine::status::{DaemonStatus, ProbeStatus, Status, StoryLine, Why};
+use crate::engine::status::{DaemonStatus, ProbeStatus, Status, StoryLine, Tied, Why};
 use crate::id::ServiceId;
 use crate::time::Wall;
 
@@ -93,6 +93,13 @@ impl House for FakeHouse {
         let skip = lines.len().saturating_sub(limit);
         lines.drain(..skip);
         lines
+    }
+    fn tied(&self, services: &[ServiceId], _: &Wall) -> Vec<Tied> {
+        let one = |id: &ServiceId| Tied {
+            name: self.name(*id).to_owned(),
+            ..Tied::default()
+        };
+        services.iter().map(one).collect()
     }
     fn daemon(&self, _: &Wall) -> DaemonStatus {
         DaemonStatus {

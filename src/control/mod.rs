@@ -23,6 +23,7 @@ pub mod reply;
 pub mod rpc;
 pub mod session;
 pub mod stream;
+pub mod ties;
 pub mod values;
 pub mod verbs;
 pub mod words;
@@ -30,7 +31,7 @@ pub mod words;
 #[cfg(test)]
 pub mod fake;
 
-use crate::engine::status::{DaemonStatus, Status, StoryLine, Why};
+use crate::engine::status::{DaemonStatus, Status, StoryLine, Tied, Why};
 use crate::id::ServiceId;
 use crate::time::Wall;
 
@@ -48,5 +49,7 @@ pub trait House {
     fn why(&self, service: ServiceId, wall: &Wall) -> Why;
     /// The newest `limit` transitions and decisions of one service, or of all; oldest first.
     fn history(&self, of: Option<ServiceId>, wall: &Wall, limit: usize) -> Vec<StoryLine>;
+    /// These services and what ties them to each other.
+    fn tied(&self, services: &[ServiceId], wall: &Wall) -> Vec<Tied>;
     fn daemon(&self, wall: &Wall) -> DaemonStatus;
 }

@@ -9,13 +9,14 @@ use super::forecast::{
 };
 use super::reply::{Done, LogEntry, LogLines, Overview, Pong, ProbeAnswer};
 use super::rpc::code;
+use super::ties::{Blame, Branch, Drawing, Took, Tree};
 use super::values::quoted;
 use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::config::show::KeyChange;
 use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
     DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, ReloadStatus,
-    SocketStatus, Status, StoryLine, WatchdogStatus, Why,
+    SocketStatus, Started, Status, StoryLine, Tie, Tied, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -112,7 +113,7 @@ fn result(shape: Shape) -> (&'static str, String) {
     match shape {
         Shape::List => ("services", list("Status")),
         Shape::Status => {
-            let either = [of("Status"), of("Overview")].join(",");
+            let either = [of("Status"), of("Overview"), of("Tree")].join(",");
             ("status", format!("{{\"oneOf\":[{either}]}}"))
         }
         Shape::Daemon => ("daemon", of("DaemonStatus")),
@@ -126,6 +127,8 @@ fn result(shape: Shape) -> (&'static str, String) {
         }
         Shape::Pong => ("pong", of("Pong")),
         Shape::Forecast => ("forecast", of("Forecast")),
+        Shape::Graph => ("graph", of("Drawing")),
+        Shape::Blame => ("blame", of("Blame")),
         Shape::Discover => ("document", "{\"type\":\"object\"}".to_owned()),
     }
 }
@@ -286,8 +289,57 @@ fn samples() -> Vec<Sample> {
         sample("LogLines", &logs),
         sample("Pong", &Pong::default()),
     ];
+    all.extend(ties());
     all.extend(forecasts(&story));
     all
+}
+
+/// How services are tied, and how they started.
+fn ties() -> Vec<Sample> {
+    let text = || Some(String::new());
+    let started = Started {
+        ready_ms: Some(0),
+        ..Started::default()
+    };
+    let tied = Tied {
+        health: text(),
+        waits_for: text(),
+        ties: vec![Tie::default()],
+        started: Some(started.clone()),
+        ..Tied::default()
+    };
+    let branch = Branch {
+        key: text(),
+        health: text(),
+        waits_for: text(),
+        ..Branch::default()
+    };
+    let took = Took {
+        ready_ms: Some(0),
+        took_ms: Some(0),
+        ..Took::default()
+    };
+    let blame = Blame {
+        since: text(),
+        services: vec![took.clone()],
+        path: vec![String::new()],
+    };
+    let tree = Tree {
+        tree: vec![branch.clone()],
+    };
+    let drawing = Drawing {
+        services: vec![tied.clone()],
+    };
+    vec![
+        sample("Tie", &Tie::default()),
+        sample("Started", &started),
+        sample("Tied", &tied),
+        sample("Drawing", &drawing),
+        sample("Branch", &branch),
+        sample("Tree", &tree),
+        sample("Took", &took),
+        sample("Blame", &blame),
+    ]
 }
 
 /// The parts of a simulation's answer, and the whole.

@@ -5,6 +5,7 @@
 
 use super::House;
 use super::render::{self, Style};
+use super::ties::{Blame, Drawing, Tree};
 use super::verbs::Shape;
 use crate::engine::effect::Accepted;
 use crate::engine::plan::Plan;
@@ -23,6 +24,9 @@ pub enum Reply {
     Why(Box<Why>),
     Story(Vec<StoryLine>),
     Pong { version: String, pid: i32 },
+    Tree(Tree),
+    Graph(Drawing),
+    Blame(Blame),
     Discover,
 }
 
@@ -171,6 +175,9 @@ impl Reply {
                 let version = version.clone();
                 put_json(out, &Pong { version, pid: *pid });
             }
+            Reply::Tree(tree) => put_json(out, tree),
+            Reply::Graph(graph) => put_json(out, graph),
+            Reply::Blame(blame) => put_json(out, blame),
             Reply::Discover => super::openrpc::put_document(out),
         }
     }
@@ -190,6 +197,9 @@ impl Reply {
             Reply::Why(why) => render::why(why, style, out),
             Reply::Story(lines) => render::story(lines, style, out),
             Reply::Pong { version, pid } => render::pong(version, *pid, out),
+            Reply::Tree(tree) => render::tree(tree, style, out),
+            Reply::Graph(graph) => render::dot(&graph.services, out),
+            Reply::Blame(blame) => render::blame(blame, style, out),
             Reply::Discover => {
                 let mut json = Vec::new();
                 self.put_json(house, wall, &mut json);
@@ -225,6 +235,9 @@ pub fn draw(shape: Shape, result: &str, style: &Style) -> Result<String, serde_j
             let all: Overview = serde_json::from_slice(result.as_bytes())?;
             render::overview(&all.daemon, &all.services, style, &mut out);
         }
+        Shape::Status if result.starts_with("{\"tree\":") => {
+            render::tree(&serde_json::from_slice(result.as_bytes())?, style, &mut out);
+        }
         Shape::Status => render::page(&serde_json::from_slice(result.as_bytes())?, style, &mut out),
         Shape::Daemon => {
             render::daemon(&serde_json::from_slice(result.as_bytes())?, style, &mut out)
@@ -253,6 +266,13 @@ pub fn draw(shape: Shape, result: &str, style: &Style) -> Result<String, serde_j
                 out.push_str(&line);
                 out.push('\n');
             }
+        }
+        Shape::Graph => {
+            let graph: Drawing = serde_json::from_slice(result.as_bytes())?;
+            render::dot(&graph.services, &mut out);
+        }
+        Shape::Blame => {
+            render::blame(&serde_json::from_slice(result.as_bytes())?, style, &mut out);
         }
         Shape::Discover => {
             out.push_str(result);

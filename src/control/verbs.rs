@@ -99,7 +99,7 @@ pub struct Arg {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {
     List,
-    /// One service when a name was given, else the daemon and all services.
+    /// One service when a name was given, else the daemon and all services; or a tree of them.
     Status,
     Daemon,
     Why,
@@ -110,6 +110,8 @@ pub enum Shape {
     Events,
     Pong,
     Forecast,
+    Graph,
+    Blame,
     Discover,
 }
 
@@ -192,17 +194,26 @@ pub static VERBS: &[Verb] = &[
     Verb {
         words: "status",
         method: "service.status",
-        args: &[position(
-            "name",
-            Kind::Service,
-            false,
-            "the service; all when left out",
-        )],
+        args: &[
+            position(
+                "name",
+                Kind::Service,
+                false,
+                "the service; all when left out",
+            ),
+            option(
+                "tree",
+                Kind::Flag,
+                "tree",
+                Some('t'),
+                "who needs whom, each under those who need it, and what it waits for",
+            ),
+        ],
         access: Level::View,
         summary: "how the services are: a table, or one of them in detail",
         help: "With a name the exit code tells the state: 0 running, 3 not running, \
                4 no such service, 5 running but unhealthy. Without a name JSON holds \
-               `daemon` and `services`.",
+               `daemon` and `services`; with --tree it holds `tree`.",
         shape: Shape::Status,
         run: calls::status,
     },
@@ -240,6 +251,35 @@ pub static VERBS: &[Verb] = &[
         help: "Oldest first.",
         shape: Shape::Story,
         run: calls::history,
+    },
+    Verb {
+        words: "graph",
+        method: "service.graph",
+        args: &[],
+        access: Level::View,
+        summary: "who needs whom, as a graph in the dot language",
+        help: "For `dot -Tsvg` of graphviz: arrows lead to what is needed and look as the key does \
+               that says so, boxes are coloured by state. `check --graph` does the same with files \
+               alone. In JSON the services with their ties, and when they started.",
+        shape: Shape::Graph,
+        run: calls::graph,
+    },
+    Verb {
+        words: "blame",
+        method: "service.blame",
+        args: &[position(
+            "name",
+            Kind::Service,
+            false,
+            "the end of the critical path; what a boot made ready last, when left out",
+        )],
+        access: Level::View,
+        summary: "who started when, how long that took, and who made the last one late",
+        help: "In the order of their starts, counted from when the first was to start: how long each \
+               waited for others, when it started, when it was ready (a oneshot: done). The critical \
+               path leads from the last one over whom each waited for longest; it is marked with *.",
+        shape: Shape::Blame,
+        run: calls::blame,
     },
     Verb {
         words: "start",
@@ -328,6 +368,29 @@ pub static VERBS: &[Verb] = &[
         help: "On a degraded service that had used up its budget the restart is decided anew, now.",
         shape: Shape::Done,
         run: calls::reset,
+    },
+    Verb {
+        words: "pin",
+        method: "service.pin",
+        args: &[NAME],
+        access: Level::Act,
+        summary: "keep a service as it is wanted now, whatever others need",
+        help: "Pinned started or pinned stopped, it is moved only by a word about itself: not with \
+               what it requires (`on_dependency`), not by a start of those who require it or conflict \
+               with it, not by `autostart`. Remembered like `stop`. Its health and its end are judged \
+               as ever.",
+        shape: Shape::Done,
+        run: calls::pin,
+    },
+    Verb {
+        words: "unpin",
+        method: "service.unpin",
+        args: &[NAME],
+        access: Level::Act,
+        summary: "end a pin",
+        help: "What is to go down with what it requires does so now, if that is down.",
+        shape: Shape::Done,
+        run: calls::unpin,
     },
     Verb {
         words: "set",
@@ -649,31 +712,4 @@ pub fn by_method(method: &str) -> Option<&'static Verb> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_keep_the_rules_that_the_loops_over_them_rely_on() {
-        for (n, verb) in VERBS.iter().enumerate() {
-            for other in &VERBS[..n] {
-                assert!(verb.words != other.words && verb.method != other.method);
-            }
-            assert!(!verb.summary.ends_with('.') && verb.help.ends_with('.'));
-            let mut optional = false;
-            let mut options = false;
-            let mut list = false;
-            for arg in verb.args {
-                assert!(!(arg.required && optional), "{}: {}", verb.words, arg.name);
-                optional |= !arg.required;
-                match arg.form {
-                    Form::Position => {
-                        assert!(!options && arg.kind != Kind::Flag, "{}", verb.words);
-                        assert!(!list, "{}: nothing stands after a list", verb.words);
-                        list = arg.kind.is_list();
-                    }
-                    Form::Option { .. } => options = true,
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -155,6 +155,7 @@ fn take_in(snapshots: &mut Vec<ServiceSnapshot>, lost: Lost, wanted: &[WantedRec
             final_stop: false,
             then_start: false,
             wanted: true,
+            waits: false,
             killed: false,
             deadline,
         }),

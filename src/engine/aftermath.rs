@@ -54,6 +54,10 @@ impl Engine {
                     free: self.is_free(id),
                 }
             }
+            Some(stop) if stop.final_stop && stop.cause == Cause::Dependency => {
+                self.service_mut(id).trouble = "stopped with what it requires".into();
+                Next::Exited
+            }
             Some(stop) if stop.final_stop => {
                 let used = budget_words(&definition.retry_policy, self.service(id).attempts);
                 self.service_mut(id).trouble = format!("budget {used}").into();

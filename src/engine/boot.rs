@@ -94,6 +94,7 @@ impl Engine {
                 self.want_requirements(id);
             }
         }
+        self.arbitrate();
         for id in self.ids() {
             if self.is_left_out(id) {
                 continue;
@@ -123,8 +124,10 @@ impl Engine {
     /// What a service that is wanted requires and wants is wanted too, unless an operator said no.
     pub(super) fn want_requirements(&mut self, id: ServiceId) {
         for other in self.graph.started_with(id) {
+            let rival = self.wanted_rival(other);
             let service = self.service_mut(other);
-            if service.wanted == Wanted::Stop && service.wanted_by.is_empty() {
+            let unsaid = service.wanted_by.is_empty() && rival.is_none();
+            if service.wanted == Wanted::Stop && unsaid {
                 service.wanted = Wanted::Start;
             }
         }
@@ -150,6 +153,7 @@ impl Engine {
             wanted_at_ms: 0,
             once: false,
             at_boot: None,
+            pinned: false,
             state: State::Inactive,
             cause: Cause::Boot,
             since: self.now,
@@ -227,6 +231,7 @@ impl Engine {
         service.wanted = wanted;
         service.wanted_by = record.by.clone();
         service.wanted_at_ms = record.at_wall_ms;
+        service.pinned = record.pinned;
     }
 }
 
@@ -240,6 +245,7 @@ pub(super) fn fallback_definition() -> Definition {
         after: Box::new([]),
         requires: Box::new([]),
         wants: Box::new([]),
+        ties: None,
         process: Process::default(),
         stop_signal: Signal::TERM,
         stop_timeout: Duration::from_secs(10),

@@ -25,6 +25,9 @@ pub const HOOK_FAILED: i32 = -32013;
 /// A reload waits to be confirmed, or none does.
 pub const UNCONFIRMED: i32 = -32020;
 
+/// It is pinned, and not to be moved for another's sake.
+pub const PINNED: i32 = -32014;
+
 /// Each code with its name, for the interface's description.
 pub const ALL: &[(i32, &str)] = &[
     (PARSE, "parse error"),
@@ -45,5 +48,6 @@ pub const ALL: &[(i32, &str)] = &[
     (TOO_MANY, "too many requests at once"),
     (REPLACED, "daemon replaced by an upgrade"),
     (HOOK_FAILED, "command failed"),
+    (PINNED, "service is pinned"),
     (UNCONFIRMED, "reload to be confirmed"),
 ];

@@ -25,6 +25,7 @@ impl Engine {
             self.timers.cancel(key);
         }
         let bound = self.stops_until();
+        let waits = self.waits_for_followers(id, cause);
         let service = self.service_mut(id);
         let Some(run) = service.run.as_mut() else {
             // Nothing lives: a spawn was waiting to be tried again.
@@ -39,14 +40,18 @@ impl Engine {
                 .unwrap_or(definition.stop_timeout),
             false => definition.stop_timeout,
         };
-        let deadline = bound.min(now + timeout);
-        run.stop = Some(Stop::new(cause, deadline));
+        let deadline = bound.min(waits.unwrap_or(now + timeout));
+        let mut stop = Stop::new(cause, deadline);
+        stop.waits = waits.is_some();
+        run.stop = Some(stop);
         run.late_mark = late_mark;
         run.extended = false;
         let key = self.service_key(id, Key::lifecycle);
         self.timers.set(key, deadline);
         self.enter(id, State::Stopping, cause, detail);
-        self.begin_stop(id);
+        if waits.is_none() {
+            self.begin_stop(id);
+        }
     }
 
     /// The stop signal, and SIGCONT: a stopped process cannot act on a signal it was sent.
@@ -161,6 +166,7 @@ impl Engine {
         run.seek = None;
         run.exit = Some(exit);
         run.hooks.leftovers |= !tree_gone;
+        self.stop_waits_no_more(id);
         self.cancel_checks(id);
         self.forget_standing(id);
         self.run_over(id);

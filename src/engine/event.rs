@@ -240,6 +240,13 @@ pub enum Command {
     Reset {
         service: ServiceId,
     },
+    /// Only a word about itself changes what is wanted of it.
+    Pin {
+        service: ServiceId,
+    },
+    Unpin {
+        service: ServiceId,
+    },
     /// Make it read its own configuration anew.
     Reload {
         service: ServiceId,

@@ -122,6 +122,7 @@ impl Engine {
         service.wanted = Wanted::Stop;
         (service.once, service.at_boot) = (false, None);
         service.wanted_by = "".into();
+        service.pinned = false;
         self.remember(id, "");
         self.stays_given(id);
         self.defined(&BTreeMap::new());

@@ -200,9 +200,10 @@ impl Engine {
         let mut at = id;
         // One after the other; those in a cycle are held back, above.
         for _ in self.ids() {
-            let (other, edge) = self.first_obstacle(at)?;
+            let (other, edge) = self.first_need(at)?;
             let needed = self.service(other);
-            if edge != Edge::Requires || self.will(other) == Wanted::Stop {
+            let needs = matches!(edge, Edge::Requires | Edge::Milestone);
+            if !needs || self.will(other) == Wanted::Stop {
                 return None;
             }
             match needed.state {
@@ -245,7 +246,8 @@ impl Engine {
         while let Some(id) = rest.pop() {
             if !std::mem::replace(&mut safe[id.index()], true) {
                 let needs = self.graph.needs(id).iter();
-                let required = needs.filter(|(_, edge)| *edge == Edge::Requires);
+                let required =
+                    needs.filter(|(_, edge)| matches!(edge, Edge::Requires | Edge::Milestone));
                 rest.extend(required.map(|(other, _)| *other));
             }
         }

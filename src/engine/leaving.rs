@@ -34,6 +34,8 @@ impl Engine {
 
     /// The definition is gone: the service is stopped, what the operator wanted is remembered.
     pub(super) fn remove(&mut self, id: ServiceId) {
+        // As long as it is known who they are.
+        self.take_down(id);
         // By the definition that it had.
         self.cue_undo(id, Cause::Config, REMOVED);
         let service = self.service_mut(id);

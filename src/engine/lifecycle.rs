@@ -132,7 +132,8 @@ impl Engine {
         if self.hook_due(id) {
             return;
         }
-        match self.service(id).state {
+        let state = self.service(id).state;
+        match state {
             State::Starting if self.waits_to_spawn(id) => {
                 // The spawn that failed for our own want of something.
                 if self.is_held(id) {
@@ -141,6 +142,7 @@ impl Engine {
                 self.spawn_again(id, self.service(id).cause);
             }
             State::Starting => self.start_limit_passed(id),
+            State::Stopping if self.stop_waits_no_more(id) => self.begin_stop(id),
             State::Stopping => self.escalate(id),
             State::Backoff => self.backoff_over(id),
             State::Inactive => self.listen_due(id),

@@ -12,7 +12,8 @@
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
 //! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `sockets` what
 //! is held for it; `checks` asking probes; `forking` the main process of daemons that fork;
-//! `targets` groups; `judgement` the gate and its deferrals; `settle` dependencies; `operator`
+//! `targets` groups; `judgement` the gate and its deferrals; `settle` dependencies, `links` who
+//! needs whom, `conflicts`, `follow`, `pins`, `relations` what is shown of them; `operator`
 //! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
 //! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
 //! of them, `provisional` until they are confirmed, `leaving` whose are gone; `shutdown`; `host` its
@@ -24,9 +25,11 @@ mod begin;
 mod boot;
 mod checks;
 pub mod code;
+mod conflicts;
 pub mod effect;
 mod ending;
 pub mod event;
+mod follow;
 mod forking;
 mod given;
 pub mod hooks;
@@ -34,15 +37,18 @@ pub mod host;
 mod judgement;
 mod leaving;
 mod lifecycle;
+pub mod links;
 mod manual;
 mod notify;
 mod operator;
 mod outlook;
 mod passing;
+mod pins;
 pub mod plain;
 pub mod plan;
 mod provisional;
 pub mod query;
+mod relations;
 mod reload;
 mod restore;
 mod settle;
@@ -84,6 +90,8 @@ pub struct Engine {
     services: Vec<Service>,
     names: BTreeMap<Rc<str>, ServiceId>,
     graph: Graph,
+    /// Who must not run beside whom, both ways.
+    conflicts: BTreeMap<ServiceId, Vec<ServiceId>>,
     /// Who can never be started as it is defined, and why.
     held_back: BTreeMap<ServiceId, Box<str>>,
     prng: Prng,
@@ -136,6 +144,7 @@ impl Engine {
             services: Vec::new(),
             names: BTreeMap::new(),
             graph: Graph::new(0, []),
+            conflicts: BTreeMap::new(),
             held_back: BTreeMap::new(),
             prng: Prng::new(seed),
             seq: 0,

@@ -72,6 +72,8 @@ impl Engine {
                     .map(|n| (n, Some((service, goal))))
             }
             Command::Reset { service } => Ok((self.verb_reset(service, &actor), None)),
+            Command::Pin { service } => Ok((self.verb_pin(service, &actor), None)),
+            Command::Unpin { service } => Ok((self.verb_unpin(service, &actor), None)),
             Command::Reload { service } => match self.verb_reload(ticket, service) {
                 Ok(Some(note)) => Ok((note, None)),
                 Ok(None) => return,
@@ -136,7 +138,10 @@ impl Engine {
         actor: &Actor,
     ) -> Result<String, Refusal> {
         self.startable(id)?;
-        let mut notes = self.start_others(id, with_requires, true, actor);
+        self.may_displace(id)?;
+        let mut notes = Vec::new();
+        self.displace(id, actor, &mut notes);
+        notes.extend(self.start_others(id, with_requires, true, actor));
         self.set_wanted(id, Wanted::Start, actor);
         notes.insert(0, self.bring_up(id, actor));
         Ok(notes.join("\n"))
@@ -164,6 +169,16 @@ impl Engine {
             let by = service.wanted_by.clone();
             let stopped = service.wanted == Wanted::Stop && !by.is_empty();
             let name = service.name.clone();
+            if service.pinned && service.wanted == Wanted::Stop {
+                let words = "is pinned stopped: not started; `unpin` it first";
+                notes.push(format!("{name} {words}"));
+                continue;
+            }
+            if let Some(rival) = self.stays_for(other, id) {
+                let rival = &self.service(rival).name;
+                notes.push(format!("{name} is not started: it conflicts with {rival}"));
+                continue;
+            }
             let with_it = with_requires || members.contains(&other);
             if stopped && !with_it {
                 let required = self.graph.requirers(other).contains(&id);
@@ -177,6 +192,7 @@ impl Engine {
             }
             if self.obstacle_of_definition(other).is_none() {
                 if service.wanted == Wanted::Stop {
+                    self.displace(other, actor, &mut notes);
                     match for_good {
                         true => self.set_wanted(other, Wanted::Start, actor),
                         false => self.want_for_now(other, Wanted::Start, false, actor),
@@ -292,7 +308,7 @@ impl Engine {
         if let Some(stop) = self.stop_mut(id) {
             stop.wanted = true;
         }
-        match state {
+        let mut note = match state {
             _ if undoes => "undoing what it did".to_owned(),
             State::Running if self.service(id).state == State::Inactive => "stopped".to_owned(),
             State::Starting | State::Running => "stopping".to_owned(),
@@ -300,7 +316,12 @@ impl Engine {
             State::Inactive | State::Blocked | State::Backoff | State::Exited | State::Failed => {
                 "stopped".to_owned()
             }
+        };
+        if self.service(id).pinned {
+            note.push_str("; its pin holds it so now");
         }
+        note.push_str(&self.stopping_first(id));
+        note
     }
 
     /// A line that names who requires it and runs; empty when nobody does.
@@ -310,9 +331,9 @@ impl Engine {
             .needed_by(id)
             .iter()
             .filter(|(who, edge)| {
-                let who = self.service(*who);
-                let runs = who.state.is_live() && !who.is_target();
-                *edge == crate::graph::Edge::Requires && runs
+                let runs = self.service(*who).state.is_live() && !self.service(*who).is_target();
+                let goes_down = self.followers(id).contains(who);
+                *edge == crate::graph::Edge::Requires && runs && !goes_down
             })
             .map(|(who, _)| &*self.service(*who).name)
             .collect();
@@ -328,6 +349,9 @@ impl Engine {
         if !group {
             return self.restart_one(id, actor);
         }
+        self.may_displace(id)?;
+        let mut notes = Vec::new();
+        self.displace(id, actor, &mut notes);
         if self.service(id).wanted != Wanted::Start || self.service(id).at_boot.is_some() {
             self.set_wanted(id, Wanted::Start, actor);
         }
@@ -342,35 +366,41 @@ impl Engine {
             | State::Exited
             | State::Failed => self.bring_up(id, actor),
         };
-        Ok(note + &members)
+        notes.insert(0, note + &members);
+        Ok(notes.join("\n"))
     }
 
     pub(super) fn restart_one(&mut self, id: ServiceId, actor: &Actor) -> Result<String, Refusal> {
         self.startable(id)?;
+        self.may_displace(id)?;
+        let mut notes = Vec::new();
+        self.displace(id, actor, &mut notes);
         let service = self.service(id);
         if service.wanted != Wanted::Start || service.at_boot.is_some() {
             self.set_wanted(id, Wanted::Start, actor);
         }
-        match self.service(id).state {
+        let note = match self.service(id).state {
             State::Starting | State::Running => {
                 self.refund(id);
                 let by = format!("by {}", actor.name).into();
                 self.cue(id, Cue::Cycle, Cause::Operator, by);
-                Ok("restarting".to_owned())
+                format!("restarting{}", self.stopping_first(id))
             }
             State::Exited if self.is_undoable(id) => {
                 self.refund(id);
                 let by = format!("by {}", actor.name).into();
                 self.cue(id, Cue::Undo, Cause::Operator, by);
-                Ok("undoing what it did, then it is run again".to_owned())
+                "undoing what it did, then it is run again".to_owned()
             }
             State::Inactive
             | State::Blocked
             | State::Stopping
             | State::Backoff
             | State::Exited
-            | State::Failed => Ok(self.bring_up(id, actor)),
-        }
+            | State::Failed => self.bring_up(id, actor),
+        };
+        notes.insert(0, note);
+        Ok(notes.join("\n"))
     }
 
     fn verb_reset(&mut self, id: ServiceId, actor: &Actor) -> String {
@@ -497,6 +527,7 @@ impl Engine {
             wanted: wanted.into(),
             by: service.wanted_by.clone(),
             at_wall_ms: service.wanted_at_ms,
+            pinned: service.pinned,
             definition: service.given.clone(),
         };
         self.effects.push(Effect::Remember {
@@ -505,7 +536,7 @@ impl Engine {
         });
     }
 
-    fn set_wanted(&mut self, id: ServiceId, to: Wanted, actor: &Actor) {
+    pub(super) fn set_wanted(&mut self, id: ServiceId, to: Wanted, actor: &Actor) {
         self.set_wanted_by(id, to, &actor.name, actor.wall_ms);
     }
 }

@@ -25,6 +25,7 @@ impl Engine {
             State::Running if self.phase(id).is_some() => Some("reload timeout"),
             State::Stopping if self.phase(id) == Some(Purpose::StopExec) => Some("stop signal"),
             State::Stopping if self.phase(id) == Some(Purpose::Undo) => Some("undo timeout"),
+            State::Stopping if !self.waited_with(id).is_empty() => Some("stop signal"),
             State::Stopping => Some("SIGKILL"),
             State::Starting if self.phase(id).is_some() => Some("pre_start timeout"),
             State::Starting if service.run.is_none() => Some("next try to spawn"),
@@ -108,6 +109,10 @@ impl Engine {
             }
             State::Stopping if self.phase(id) == Some(Purpose::Undo) => {
                 format!("its end when undo has ended, which is killed in {left}")
+            }
+            State::Stopping if !self.waited_with(id).is_empty() => {
+                let names = self.waited_with(id);
+                format!("its stop signal when {names} are gone, in {left} at the latest")
             }
             State::Stopping if due.is_some() => format!("SIGKILL in {left}, if it lives on"),
             State::Stopping => "its end".to_owned(),

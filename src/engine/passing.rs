@@ -43,7 +43,10 @@ impl Engine {
             let words = format!("{name} is a target, it runs nothing: `start {name}`");
             return Err(refuse(code::CONFIG, &words));
         }
-        let mut notes = self.start_others(id, false, false, actor);
+        self.may_displace(id)?;
+        let mut notes = Vec::new();
+        self.displace(id, actor, &mut notes);
+        notes.extend(self.start_others(id, false, false, actor));
         self.want_for_now(id, Wanted::Start, true, actor);
         let live = matches!(self.service(id).state, State::Starting | State::Running);
         let note = self.bring_up(id, actor);

@@ -3,6 +3,7 @@
 //! Made before anything is touched, from what is in force and what was read; a dry run ends here.
 //! Invariant: nothing is changed.
 
+use super::links::{cycle_words, directed, named};
 use super::*;
 use crate::config::diff::{Change, diff};
 use crate::config::show::{self, KeyChange};
@@ -185,12 +186,11 @@ impl Engine {
             .collect();
         let mut edges = Vec::new();
         for (id, (_, definition)) in (0..).map(ServiceId).zip(&all) {
-            for (names, edge) in relations(definition) {
-                let others = names.iter().filter_map(|name| numbers.get(&**name));
-                edges.extend(others.map(|other| (id, *other, edge)));
-            }
+            let others =
+                named(definition).filter_map(|(name, edge)| Some((numbers.get(name)?, edge)));
+            edges.extend(others.map(|(other, edge)| directed(id, *other, edge)));
         }
-        let name = |id: &ServiceId| all[id.index()].0;
+        let name = |id: ServiceId| all[id.index()].0;
         let known: Vec<BTreeSet<&str>> = self
             .graph
             .cycles()
@@ -200,21 +200,16 @@ impl Engine {
                 members.map(|id| &*self.service(*id).name).collect()
             })
             .collect();
-        let cycles = Graph::new(all.len(), edges).cycles();
+        let graph = Graph::new(all.len(), edges);
+        let cycles = graph.cycles();
         let new = cycles.iter().find(|cycle| {
-            let members: BTreeSet<&str> = cycle.members.iter().map(name).collect();
+            let members: BTreeSet<&str> = cycle.members.iter().map(|id| name(*id)).collect();
             !known.iter().any(|known| members.is_subset(known))
         })?;
-        let path: Vec<&str> = new.path.iter().map(name).collect();
-        Some(path.join(" -> "))
+        let place = |id: ServiceId, _: Edge, _: &str| {
+            let file = files.iter().find(|file| &*file.name == name(id));
+            file.map_or_else(String::new, |file| file.source.to_string())
+        };
+        Some(cycle_words(&graph, new, name, place))
     }
-}
-
-/// Whom it names, and how.
-pub(super) fn relations(definition: &crate::config::Definition) -> [(&[Box<str>], Edge); 3] {
-    [
-        (&definition.requires, Edge::Requires),
-        (&definition.wants, Edge::Wants),
-        (&definition.after, Edge::After),
-    ]
 }

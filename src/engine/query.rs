@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::probe::Outcome;
 use crate::service::gate::Ruling;
 use crate::service::health::Health;
-use crate::service::state::State;
+use crate::service::state::{Cause, State};
 use crate::time::{Wall, micros, millis, rfc3339_ms};
 
 impl Engine {
@@ -109,6 +109,7 @@ impl Engine {
             at_boot: service.at_boot.map(|wanted| wanted.word().to_owned()),
             wanted_by: said.then(|| service.wanted_by.to_string()),
             wanted_at: said.then(|| rfc3339_ms(service.wanted_at_ms)),
+            pinned: service.pinned,
             state: service.state.word().to_owned(),
             phase: self.phase(id).map(|purpose| purpose.word().to_owned()),
             cause: service.cause.word().to_owned(),
@@ -206,10 +207,12 @@ impl Engine {
                     .or_else(|| run.and_then(|run| no_verdict(run, wall)))
                     .unwrap_or_default()
             }
+            State::Exited if service.cause == Cause::Dependency => service.trouble.to_string(),
             // Stopped, and what it did is not undone.
             State::Inactive if service.trouble.starts_with("undo: ") => service.trouble.to_string(),
             State::Inactive if self.is_listening(id) => service.trouble.to_string(),
-            State::Inactive | State::Blocked | State::Backoff | State::Exited => String::new(),
+            State::Inactive => self.yields_to(id).unwrap_or_default(),
+            State::Blocked | State::Backoff | State::Exited => String::new(),
         };
         (!words.is_empty()).then_some(words)
     }

@@ -208,6 +208,11 @@ impl Engine {
                 self.want_requirements(id);
             }
         }
+        self.arbitrate();
+        for id in changed.keys() {
+            // What is to become of it without what it requires may be new.
+            self.unsettled.push(*id);
+        }
         for id in self.ids() {
             self.mind_target(id);
             self.start_by_definition(id, changed.get(&id) == Some(&true));

@@ -258,8 +258,9 @@ impl Engine {
         run.overdue &= !run.is_ready();
         if run.stop.is_some() {
             let commanded = run.hooks.live.is_some();
+            let waits = run.stop.as_ref().is_some_and(|stop| stop.waits);
             self.timers.set(lifecycle, deadline.unwrap_or(self.now));
-            if !commanded {
+            if !commanded && !waits {
                 // The daemon may have died before it was sent.
                 self.signal_stop(id);
             }
@@ -317,6 +318,7 @@ impl Engine {
             wanted: service.wanted.word().into(),
             by: service.wanted_by.clone(),
             at_wall_ms: service.wanted_at_ms,
+            pinned: service.pinned,
             // The state directory keeps it.
             definition: None,
         };
@@ -366,6 +368,7 @@ fn run_snapshot(run: &Run) -> RunSnapshot {
             wanted: stop.wanted,
             then_start: stop.then_start,
             killed: stop.killed,
+            waits: stop.waits,
             deadline: stop.deadline,
         }),
         exit: run.exit,
@@ -464,5 +467,6 @@ fn restored_stop(old: &StopSnapshot) -> Stop {
     stop.wanted = old.wanted;
     stop.then_start = old.then_start;
     stop.killed = old.killed;
+    stop.waits = old.waits;
     stop
 }

@@ -9,9 +9,18 @@ use crate::graph::Edge;
 use crate::service::state::{State, Wanted};
 use crate::time::spoken;
 
+/// What keeps a service from starting.
+#[derive(Clone, Copy)]
+enum Obstacle {
+    Needs(ServiceId, Edge),
+    /// It conflicts with this one, which lives.
+    Rival(ServiceId),
+}
+
 impl Engine {
     pub(super) fn settle(&mut self) {
         while let Some(id) = self.unsettled.pop() {
+            self.follow(id);
             self.free_dependents(id);
             self.unblock(id);
             self.check_waiters();
@@ -22,6 +31,9 @@ impl Engine {
     }
 
     fn free_dependents(&mut self, id: ServiceId) {
+        for at in 0..self.rivals(id).len() {
+            self.unblock(self.rivals(id)[at]);
+        }
         let satisfied = self.service(id).is_satisfied();
         let name = self.service(id).name.clone();
         for at in 0..self.graph.needed_by(id).len() {
@@ -63,43 +75,73 @@ impl Engine {
         service.state == State::Starting && service.run.is_none()
     }
 
-    /// Everything it requires is satisfied, and what it comes after is not about to be.
+    /// Everything it requires is satisfied, what it comes after is not about to be, and nothing
+    /// lives that conflicts with it.
     pub(super) fn is_free(&self, id: ServiceId) -> bool {
         self.first_obstacle(id).is_none() && !self.held_back.contains_key(&id)
     }
 
-    pub(super) fn first_obstacle(&self, id: ServiceId) -> Option<(ServiceId, Edge)> {
-        self.graph.needs(id).iter().copied().find(|&(other, edge)| {
-            let service = self.service(other);
-            if service.is_satisfied() {
-                return false;
+    /// What it waits for to be there, or to be over.
+    pub(super) fn first_need(&self, id: ServiceId) -> Option<(ServiceId, Edge)> {
+        match self.first_obstacle(id)? {
+            Obstacle::Needs(other, edge) => Some((other, edge)),
+            Obstacle::Rival(_) => None,
+        }
+    }
+
+    fn first_obstacle(&self, id: ServiceId) -> Option<Obstacle> {
+        let restarting = self.service(id).restarting;
+        let mut needs = self.graph.needs(id).iter();
+        let missing =
+            |(other, edge): &&(ServiceId, Edge)| self.is_awaited(*other, *edge, restarting);
+        if let Some((other, edge)) = needs.find(missing) {
+            return Some(Obstacle::Needs(*other, *edge));
+        }
+        let mut rivals = self.rivals(id).iter().copied();
+        let rival = rivals.find(|rival| self.service(*rival).state.is_live())?;
+        Some(Obstacle::Rival(rival))
+    }
+
+    /// Whether one that is tied so to the other has to wait for it. `restarting`: it has got
+    /// started before, and comes back.
+    fn is_awaited(&self, other: ServiceId, edge: Edge, restarting: bool) -> bool {
+        let service = self.service(other);
+        let over = matches!(service.state, State::Failed | State::Exited);
+        let unwanted = self.will(other) == Wanted::Stop || self.is_left_out(other);
+        match edge {
+            Edge::Requires => !service.is_satisfied(),
+            Edge::Milestone => !restarting && !service.is_satisfied(),
+            Edge::After | Edge::Before | Edge::Wants => {
+                !service.is_satisfied() && !over && !unwanted
             }
-            match edge {
-                Edge::Requires => true,
-                Edge::After | Edge::Wants => {
-                    !matches!(
-                        (service.state, self.will(other)),
-                        (State::Failed | State::Exited, _) | (_, Wanted::Stop)
-                    ) && !self.is_left_out(other)
-                }
-            }
-        })
+            Edge::AfterExit => !over && (service.state.is_live() || !unwanted),
+        }
     }
 
     /// `requires db, stopped by root 2 h 05 m ago`; how long ago only where the wall clock is known.
     pub(super) fn waits_for(&self, id: ServiceId, wall_ms: Option<u64>) -> Box<str> {
-        let Some((other, edge)) = self.first_obstacle(id) else {
+        let Some(obstacle) = self.first_obstacle(id) else {
             return self.held_back.get(&id).cloned().unwrap_or_default();
         };
-        let service = self.service(other);
-        let how = match edge {
-            Edge::Requires => "requires",
-            Edge::Wants => "wants",
-            Edge::After => "after",
+        let (other, how) = match obstacle {
+            Obstacle::Needs(other, Edge::Before) => {
+                (other, format!("{} is before it", self.service(other).name))
+            }
+            Obstacle::Needs(other, edge) => (
+                other,
+                format!("{} {}", edge.word(), self.service(other).name),
+            ),
+            Obstacle::Rival(other) => (
+                other,
+                format!("conflicts with {}", self.service(other).name),
+            ),
         };
-        let name = &service.name;
+        let for_its_end = !matches!(obstacle, Obstacle::Needs(_, edge) if edge != Edge::AfterExit);
+        let service = self.service(other);
         let by = &service.wanted_by;
         let why = match (service.state, service.wanted) {
+            // Its end is waited for, whatever is wanted of it.
+            (state, Wanted::Stop) if for_its_end && state.is_live() => state.word().to_owned(),
             (_, Wanted::Stop) if !by.is_empty() => match wall_ms {
                 Some(wall_ms) => {
                     let ago = wall_ms.saturating_sub(service.wanted_at_ms);
@@ -114,58 +156,8 @@ impl Engine {
             },
             (state, Wanted::Start | Wanted::Stop) => state.word().to_owned(),
         };
-        format!("{how} {name}, {why}").into()
-    }
-
-    /// The graph anew, after definitions changed. Who can never be started (a cycle, a
-    /// requirement that does not exist) is held back and told why.
-    pub(super) fn relink(&mut self) {
-        let mut edges = Vec::new();
-        let mut held_back = BTreeMap::new();
-        for id in self.ids() {
-            let Some(definition) = &self.service(id).definition else {
-                continue;
-            };
-            let kinds = [
-                (&definition.requires, Edge::Requires),
-                (&definition.wants, Edge::Wants),
-                (&definition.after, Edge::After),
-            ];
-            for (names, edge) in kinds {
-                for name in names.iter() {
-                    match self.find(name).filter(|other| self.is_present(*other)) {
-                        Some(other) => edges.push((id, other, edge)),
-                        None if edge == Edge::Requires => {
-                            let words = format!(
-                                "requires {name}, which does not exist: define it, or use `wants`"
-                            );
-                            held_back.insert(id, words.into());
-                        }
-                        None => {}
-                    }
-                }
-            }
-        }
-        self.graph = Graph::new(self.services.len(), edges);
-        let cycles = self.graph.cycles();
-        for id in self.graph.held_back() {
-            let own = cycles.iter().find(|c| c.members.contains(&id));
-            let Some(cycle) = own.or(cycles.first()) else {
-                continue;
-            };
-            let path: Vec<&str> = cycle
-                .path
-                .iter()
-                .map(|member| &*self.service(*member).name)
-                .collect();
-            let path = path.join(" -> ");
-            let words = match own.is_some() {
-                true => format!("dependency cycle: {path}"),
-                false => format!("requires a member of a dependency cycle: {path}"),
-            };
-            held_back.insert(id, words.into());
-        }
-        self.held_back = held_back;
+        let pinned = if service.pinned { ", pinned" } else { "" };
+        format!("{how}, {why}{pinned}").into()
     }
 
     /// It has a definition, if perhaps a broken one.

@@ -110,7 +110,7 @@ pub struct ToldSnapshot {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct StopSnapshot {
     pub cause: Box<str>,
-    /// Not started again although wanted: the budget is spent, and so it was defined.
+    /// Not started again although wanted, and so it was defined.
     pub final_stop: bool,
     /// An operator said stop.
     #[serde(default)]
@@ -118,6 +118,9 @@ pub struct StopSnapshot {
     /// The operator asked for a start meanwhile.
     pub then_start: bool,
     pub killed: bool,
+    /// It begins when those are gone who go down with it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub waits: bool,
     /// When SIGKILL is due, or was sent.
     pub deadline: Time,
 }
@@ -156,6 +159,9 @@ pub struct WantedRecord {
     pub by: Box<str>,
     /// Milliseconds since 1970.
     pub at_wall_ms: u64,
+    /// Only a word about itself changes it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub pinned: bool,
     /// The text of the definition that an operator gave; None: there is none but in files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub definition: Option<Box<str>>,

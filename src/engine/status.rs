@@ -17,6 +17,8 @@ pub struct Status {
     /// Who said so last, when (RFC 3339); null when nobody did (autostart).
     pub wanted_by: Option<String>,
     pub wanted_at: Option<String>,
+    /// Nothing but a word about it changes that.
+    pub pinned: bool,
     /// `inactive` `blocked` `starting` `running` `stopping` `backoff` `exited` `failed`.
     pub state: String,
     /// The command of it that is under way: `pre_start` `stop_exec` `post_stop` `reload_exec`
@@ -243,4 +245,44 @@ pub struct HostWatchdog {
     pub reset_in_ms: Option<u64>,
     /// What is wrong with the device itself; null: nothing.
     pub trouble: Option<String>,
+}
+
+/// A service and what ties it to others: `service.graph`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tied {
+    pub name: String,
+    pub state: String,
+    pub health: Option<String>,
+    pub pinned: bool,
+    /// What it waits for before it starts; null: nothing.
+    pub waits_for: Option<String>,
+    pub ties: Vec<Tie>,
+    /// Null: it did not start yet.
+    pub started: Option<Started>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tie {
+    /// `requires`, `milestone`, `wants`, `after`, `before` (the other is before it), `after_exit`,
+    /// `conflicts`.
+    pub key: String,
+    pub name: String,
+}
+
+/// How it got started; times count from the first service that was to start.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Started {
+    pub run: u32,
+    pub cause: String,
+    /// RFC 3339.
+    pub at: String,
+    /// When it was to start.
+    pub asked_ms: u64,
+    /// When nothing was in its way any more.
+    pub spawned_ms: u64,
+    /// When it was ready, a oneshot done; null: not yet.
+    pub ready_ms: Option<u64>,
 }

@@ -44,6 +44,8 @@ const WORDS: &[&str] = &[
     "observe",
     "answered",
     "supervisor",
+    "pinned",
+    "unpinned",
     "in force",
     "provisional",
     "previous",

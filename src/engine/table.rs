@@ -37,6 +37,8 @@ pub struct Service {
     pub once: bool,
     /// What is wanted now is so until the next boot; what is from then on.
     pub at_boot: Option<Wanted>,
+    /// Only a word about itself changes that.
+    pub pinned: bool,
     /// Written only by `Engine::put`.
     pub state: State,
     pub cause: Cause,
@@ -207,13 +209,16 @@ pub struct Told {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stop {
     pub cause: Cause,
-    /// Do not start it again although it is wanted: the budget is spent, and so it was defined.
+    /// Do not start it again although it is wanted: the budget is spent, or what it requires went
+    /// down, and so it was defined.
     pub final_stop: bool,
     /// An operator said stop: a start that follows is no restart.
     pub wanted: bool,
     /// The operator asked for a start meanwhile: at once, whatever ended it.
     pub then_start: bool,
     pub killed: bool,
+    /// It begins when those are gone who go down with it; until then the deadline is that of this.
+    pub waits: bool,
     /// When SIGKILL is due, or was sent.
     pub deadline: Time,
     /// What is left is being ended by a helper.
@@ -466,6 +471,7 @@ impl Stop {
             wanted: false,
             then_start: false,
             killed: false,
+            waits: false,
             deadline,
             sweeping: false,
         }

@@ -151,7 +151,14 @@ fn level_of(levels: &[Vec<ServiceId>], nodes: usize) -> Vec<usize> {
 
 fn any_edges() -> impl Strategy<Value = (usize, Vec<(u32, u32, Edge)>)> {
     (1usize..12).prop_flat_map(|nodes| {
-        let kind = prop_oneof![Just(Edge::Requires), Just(Edge::Wants), Just(Edge::After)];
+        let kind = prop_oneof![
+            Just(Edge::Requires),
+            Just(Edge::Wants),
+            Just(Edge::After),
+            Just(Edge::Before),
+            Just(Edge::Milestone),
+            Just(Edge::AfterExit),
+        ];
         let edge = (0..nodes as u32, 0..nodes as u32, kind);
         (Just(nodes), prop::collection::vec(edge, 0..24))
     })
@@ -184,7 +191,7 @@ proptest! {
         let expected: Vec<u32> = (0..nodes).filter(|n| to[*n][*n]).map(|n| n as u32).collect();
         prop_assert_eq!(&members, &expected);
 
-        let requires: Vec<_> = edges.iter().filter(|e| e.2 == Edge::Requires).copied().collect();
+        let requires: Vec<_> = edges.iter().filter(|e| e.2.is_need()).copied().collect();
         let by_requires = reachable(nodes, &requires);
         let held: Vec<ServiceId> = (0..nodes)
             .filter(|n| to[*n][*n] || expected.iter().any(|m| by_requires[*n][*m as usize]))

@@ -71,6 +71,20 @@ pub fn join<'a>(
     files: Vec<Raw>,
     given: impl Iterator<Item = (&'a str, &'a str)>,
 ) -> (Vec<Loaded>, Vec<Problem>) {
+    let (entries, problems) = join_entries(files, given);
+    let loaded = entries.into_iter().map(|entry| Loaded {
+        name: entry.name,
+        source: entry.file,
+        definition: entry.definition.map(Rc::new),
+    });
+    (loaded.collect(), problems)
+}
+
+/// The same, with where each names others.
+pub fn join_entries<'a>(
+    files: Vec<Raw>,
+    given: impl Iterator<Item = (&'a str, &'a str)>,
+) -> (Vec<set::Entry>, Vec<Problem>) {
     let mut read = Vec::new();
     let mut problems = Vec::new();
     for raw in files {
@@ -111,17 +125,8 @@ pub fn join<'a>(
         });
     }
     let set = set::join(read);
-    let loaded = set
-        .entries
-        .into_iter()
-        .map(|entry| Loaded {
-            name: entry.name,
-            source: entry.file,
-            definition: entry.definition.map(Rc::new),
-        })
-        .collect();
     problems.extend(set.problems);
-    (loaded, problems)
+    (set.entries, problems)
 }
 
 /// Tells these files from others, by name and content.

@@ -13,7 +13,7 @@ use crate::control::stream::Publication;
 use crate::control::verbs::Shape;
 use crate::engine::query::{decision_line, transition_line};
 use crate::engine::snapshot::ReloadRecord;
-use crate::engine::status::{DaemonStatus, Status, StoryLine, Why};
+use crate::engine::status::{DaemonStatus, Status, StoryLine, Tied, Why};
 use crate::engine::{Accepted, Answer, Record, Refusal};
 use crate::reactor::listener::{Client, Listener, Next, victim};
 use crate::time::Wall;
@@ -75,6 +75,9 @@ impl House for View<'_> {
     }
     fn history(&self, of: Option<ServiceId>, wall: &Wall, limit: usize) -> Vec<StoryLine> {
         self.engine.history(of, *wall, limit)
+    }
+    fn tied(&self, services: &[ServiceId], wall: &Wall) -> Vec<Tied> {
+        self.engine.tied(services, *wall)
     }
     fn daemon(&self, wall: &Wall) -> DaemonStatus {
         let known = self.engine.daemon(*wall);

@@ -13,6 +13,7 @@ use crate::config::{OnUnhealthy, Probe};
 use crate::engine::Terms;
 use crate::engine::status::Status;
 use crate::exit::Exit;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long the well world may take, and how often an operator looks; at the pace of the world.
@@ -165,6 +166,9 @@ impl World {
         let _ = self.command("confirm");
         self.reload(Terms::default());
         let _ = self.command("release");
+        for role in &plan.roles {
+            let _ = self.command(&format!("unpin {}", role.name));
+        }
         while self.now < end {
             if self.tend(plan) {
                 return None;
@@ -218,7 +222,8 @@ impl World {
     /// Who is not as he should be.
     pub(super) fn unwell(&self, plan: &Plan) -> Vec<(String, Option<Status>)> {
         let mut unwell = Vec::new();
-        for role in &plan.roles {
+        let excused = self.excused(plan);
+        for role in plan.roles.iter().filter(|r| !excused.contains(&r.name)) {
             let name = &role.name;
             let status = self
                 .engine()
@@ -246,6 +251,65 @@ impl World {
             }
         }
         unwell
+    }
+
+    /// Who cannot be well, and by whose ties: a rival is; what it waits for does not end, or is itself
+    /// excused; it needs two that conflict.
+    pub(super) fn excused(&self, plan: &Plan) -> BTreeSet<String> {
+        let status = |name: &str| {
+            let engine = self.engine()?;
+            Some(engine.status(engine.find(name)?, self.wall()))
+        };
+        let running = |name: &str| status(name).is_some_and(|s| s.state == "running");
+        let done = |name: &str| {
+            let done = |s: Status| s.kind == "oneshot" && s.state == "exited";
+            status(name).is_some_and(done)
+        };
+        let files = self.files();
+        let definition = |name: &str| {
+            let file = files.iter().find(|file| *file.name == *name)?;
+            file.definition.as_ref().ok()
+        };
+        let names = |d: &[Box<str>], whom: &str| d.iter().any(|name| **name == *whom);
+        let conflict = |one: &str, other: &str| {
+            let says = |a: &str, b: &str| definition(a).is_some_and(|d| names(d.conflicts(), b));
+            one != other && (says(one, other) || says(other, one))
+        };
+        let mut excused: BTreeSet<String> = BTreeSet::new();
+        loop {
+            let before = excused.len();
+            for role in &plan.roles {
+                let (name, Some(status)) = (&role.name, status(&role.name)) else {
+                    continue;
+                };
+                let others = || plan.roles.iter().map(|other| &*other.name);
+                let idle = matches!(&*status.state, "inactive" | "failed" | "exited");
+                let beats = |other: &str| conflict(name, other) && (running(other) || done(other));
+                let beaten = idle && others().any(beats);
+                let leans = role
+                    .script
+                    .leans_on
+                    .iter()
+                    .any(|other| excused.contains(other));
+                let detail = status.detail.unwrap_or_default();
+                let torn = status.problem.is_some_and(|p| p.contains("which conflict"));
+                let mut words = detail.split([' ', ',']);
+                let (how, whom) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+                let waits = status.state == "blocked"
+                    && (excused.contains(whom)
+                        || excused.contains(how)
+                        || (how == "after_exit" && running(whom)));
+                let gate = status.gate.map(|gate| gate.reason).unwrap_or_default();
+                let left = gate.strip_prefix("dependency ");
+                let left = left.is_some_and(|other| excused.contains(other));
+                if beaten || torn || waits || left || leans {
+                    excused.insert(name.clone());
+                }
+            }
+            if excused.len() == before {
+                return excused;
+            }
+        }
     }
 
     fn complaint(&self, name: &str) -> String {

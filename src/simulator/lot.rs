@@ -121,6 +121,10 @@ impl Plan {
         lot.deeds(&mut plan, &names);
         lot.dice = Prng::new(seed ^ 0xc011_ec70_c011_ec70);
         lot.connections(&mut plan, &names);
+        if plan.weights.of(Fault::Verbs) > 0 {
+            lot.dice = Prng::new(seed ^ 0x9159_9159_9159_9159);
+            lot.pins(&mut plan, &names);
+        }
         plan.deeds.sort_by_key(|deed| deed.at);
         plan
     }
@@ -159,7 +163,7 @@ impl Lot {
         let name = names[at];
         let oneshot = self.chance(120);
         let mut script = self.script(oneshot);
-        let shape = self.shape(names, at, oneshot);
+        let shape = self.shape(names, at, oneshot, before);
         let requires = shape.relations.iter().filter(|(key, _)| *key == "requires");
         for (_, other) in requires {
             let mute = |role: &Role| {
@@ -224,7 +228,8 @@ impl Lot {
         script
     }
 
-    fn shape(&mut self, names: &[&str], at: usize, oneshot: bool) -> Shape {
+    /// `roles`: those before it, at least.
+    fn shape(&mut self, names: &[&str], at: usize, oneshot: bool, roles: &[Role]) -> Shape {
         let mut keys = String::new();
         let mut tables = String::new();
         if oneshot {
@@ -294,12 +299,73 @@ impl Lot {
                 relations.push((*word, (*other).to_owned()));
             }
         }
+        let mut own = own.sibling();
+        if own.chance(400) {
+            own.ties(&mut keys, &mut relations, names, at, roles);
+        }
         Shape {
             keys,
             tables,
             relations,
             broken: false,
             target: special == Special::Target,
+        }
+    }
+
+    /// Of its own generator once more.
+    fn sibling(&mut self) -> Lot {
+        Lot {
+            dice: Prng::new(self.below(u64::MAX)),
+            pace: self.pace,
+            special: Vec::new(),
+        }
+    }
+
+    /// All edges lead from later names to earlier ones, so that they make no cycle.
+    fn ties(
+        &mut self,
+        keys: &mut String,
+        relations: &mut Vec<(&'static str, String)>,
+        names: &[&str],
+        at: usize,
+        roles: &[Role],
+    ) {
+        for later in &names[at + 1..] {
+            if self.chance(150) {
+                relations.push(("before", (*later).to_owned()));
+            }
+        }
+        for other in &names[..at] {
+            let oneshot = |role: &Role| role.name == **other && role.script.works.is_some();
+            let ends = roles.iter().any(oneshot);
+            let known = relations.iter().any(|(_, name)| **name == **other);
+            let word = match self.below(12) {
+                0 | 1 => "milestone",
+                2..5 if ends && !known => "after_exit",
+                2 if !known && self.chance(200) => "after_exit",
+                5 if !known => "conflicts",
+                _ => continue,
+            };
+            relations.push((word, (*other).to_owned()));
+        }
+        if relations.iter().any(|(key, _)| *key == "requires") {
+            let word = self.of(&["run", "restart", "restart", "stop"]);
+            let _ = writeln!(keys, "on_dependency = \"{word}\"");
+        }
+    }
+
+    /// Pins, of a generator of their own.
+    fn pins(&mut self, plan: &mut Plan, names: &[&str]) {
+        for _ in 0..self.below(6) {
+            let name = self.of(names);
+            let verb = self.of(&["pin", "pin", "unpin"]);
+            plan.deeds.push(Deed {
+                at: self.time(plan.length),
+                fault: Fault::Verbs,
+                when: When::Now,
+                what: What::Command(format!("{verb} {name}")),
+                service: Some(name.to_owned()),
+            });
         }
     }
 
@@ -424,7 +490,8 @@ impl Lot {
                         let at = self.below(names.len() as u64) as usize;
                         of = Some(names[at]);
                         let oneshot = plan.roles[at].script.works.is_some();
-                        What::Set(names[at].to_owned(), self.shape(names, at, oneshot))
+                        let shape = self.shape(names, at, oneshot, &plan.roles);
+                        What::Set(names[at].to_owned(), shape)
                     }
                     _ => self.what(fault, names, &mut of),
                 };
@@ -584,7 +651,7 @@ impl Lot {
                 continue;
             }
             let oneshot = roles[at].script.works.is_some();
-            let mut shape = self.shape(names, at, oneshot);
+            let mut shape = self.shape(names, at, oneshot, roles);
             shape.broken = self.chance(100);
             let present = !self.chance(120);
             files.push((names[at].to_owned(), present.then_some(shape)));

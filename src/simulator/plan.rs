@@ -122,7 +122,7 @@ pub struct Shape {
     pub keys: String,
     /// `[retry_policy]` and `[[probe]]`.
     pub tables: String,
-    /// `requires`, `wants`, `after`, by name.
+    /// `requires`, `wants`, `after` and so on, by name.
     pub relations: Vec<(&'static str, String)>,
     /// It does not parse.
     pub broken: bool,
@@ -174,7 +174,15 @@ impl Shape {
         if self.broken {
             text.push_str("no_such_key = 1\n");
         }
-        for key in ["requires", "wants", "after"] {
+        for key in [
+            "requires",
+            "wants",
+            "after",
+            "before",
+            "milestone",
+            "after_exit",
+            "conflicts",
+        ] {
             let of = self.relations.iter().filter(|(k, _)| *k == key);
             let names: Vec<String> = of
                 .filter(|(_, other)| present.contains(other))

@@ -187,8 +187,9 @@ impl World {
                 };
                 self.retry_writing();
             }
-            "start" | "stop" | "once" | "restart" | "reset" | "reload-service" | "signal"
-            | "delete" | "probe" | "hold" | "release" | "confirm" | "revert" | "shutdown" => {
+            "start" | "stop" | "once" | "restart" | "reset" | "pin" | "unpin"
+            | "reload-service" | "signal" | "delete" | "probe" | "hold" | "release" | "confirm"
+            | "revert" | "shutdown" => {
                 self.verb(&words)?;
             }
             _ => self.behave(&words)?,
@@ -245,6 +246,12 @@ impl World {
                 service: service(self)?,
             },
             "reset" => Command::Reset {
+                service: service(self)?,
+            },
+            "pin" => Command::Pin {
+                service: service(self)?,
+            },
+            "unpin" => Command::Unpin {
                 service: service(self)?,
             },
             "delete" => Command::Delete {

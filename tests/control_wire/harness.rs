@@ -18,7 +18,7 @@ use vitald::control::log_lines::LogLine;
 use vitald::control::session::{Desk, Errand, client_of};
 use vitald::control::stream::Publication;
 use vitald::engine::effect::Accepted;
-use vitald::engine::status::{DaemonStatus, Status, StoryLine, Why};
+use vitald::engine::status::{DaemonStatus, Status, StoryLine, Tied, Why};
 use vitald::id::ServiceId;
 use vitald::limits;
 use vitald::reactor::listener::{Client, Listener, Next, victim};
@@ -60,6 +60,9 @@ impl House for ManyServices {
         }
     }
     fn history(&self, _: Option<ServiceId>, _: &Wall, _: usize) -> Vec<StoryLine> {
+        Vec::new()
+    }
+    fn tied(&self, _: &[ServiceId], _: &Wall) -> Vec<Tied> {
         Vec::new()
     }
     fn daemon(&self, _: &Wall) -> DaemonStatus {

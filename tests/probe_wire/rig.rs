@@ -133,6 +133,7 @@ pub fn definition(ask: Ask) -> Rc<Definition> {
         after: Box::default(),
         requires: Box::default(),
         wants: Box::default(),
+        ties: None,
         process: Process::default(),
         stop_signal: Signal::TERM,
         stop_timeout: LONG,

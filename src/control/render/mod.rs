@@ -10,11 +10,13 @@ mod story;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ties;
 
 pub use forecast::{elapsed, forecast, forecast_in_short};
 pub use pages::{daemon, done, page, pong};
 pub use story::{event_line, event_words, story, why};
 pub use table::{overview, table};
+pub use ties::{blame, dot, tree};
 
 use crate::engine::status::Status;
 use crate::time::spoken;

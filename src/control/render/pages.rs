@@ -225,6 +225,9 @@ fn wanted(status: &Status, style: &Style) -> String {
         "once" => "started once".to_owned(),
         other => clean(other),
     };
+    if status.pinned {
+        text.push_str(", pinned");
+    }
     if let Some(by) = &status.wanted_by {
         text.push_str(&format!(", by {}", clean(by)));
     }

@@ -151,6 +151,9 @@ fn telling(probes: &[ProbeStatus]) -> Option<&ProbeStatus> {
 /// What it waits for, and until when.
 fn note(status: &Status) -> String {
     let mut parts: Vec<String> = Vec::new();
+    if status.pinned {
+        parts.push("pinned".to_owned());
+    }
     // What is wrong with its definition says all that `detail` could; the rest is on its page.
     match (&status.problem, &status.detail) {
         (Some(problem), _) => parts.push(first_of(problem)),

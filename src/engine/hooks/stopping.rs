@@ -12,6 +12,9 @@ impl Engine {
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;
         };
+        if run.stop.as_ref().is_some_and(|stop| stop.waits) {
+            return;
+        }
         let signal = run.definition.stop_signal;
         let left = run.stop.as_ref().map(|stop| stop.deadline.since(now));
         let run_id = run.id;

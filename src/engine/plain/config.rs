@@ -3,9 +3,9 @@
 use super::*;
 use crate::config::{
     Address, Ask, Backoff, Confine, Definition, Directories, Held, Hooks, Http, KillMode, Kind,
-    Limit, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess, OnExhausted,
-    OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Restart, RetryPolicy, Severity,
-    Socket, StartOn,
+    Limit, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess,
+    OnDependency, OnExhausted, OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Restart,
+    RetryPolicy, Severity, Socket, StartOn, Ties,
 };
 use std::ops::RangeInclusive;
 
@@ -13,12 +13,14 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks pid_file held log critical safe
+    hooks pid_file held ties log critical safe
 } }
 
 fields! { Held { sockets start_on } }
 fields! { Socket { name listen backlog mode user group reuse_port } }
 variants! { StartOn { Boot Connection;; } }
+fields! { Ties {} may { before milestone after_exit conflicts on_dependency } }
+variants! { OnDependency { Run Restart Stop;; } }
 
 fields! { Hooks {
     pre_start pre_start_timeout stop_exec post_stop post_stop_timeout reload_signal reload_exec

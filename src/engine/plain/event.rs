@@ -100,6 +100,8 @@ variants! { Command {
     Once { service }
     Restart { service }
     Reset { service }
+    Pin { service }
+    Unpin { service }
     Reload { service }
     Signal { service signal }
     ProbeRun { service probe }

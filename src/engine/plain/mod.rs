@@ -37,17 +37,17 @@ pub trait Take: Sized {
 /// not written when it is the default, and is that when it is missing: fields that came later, so
 /// that older recordings stay readable, and marks of definitions what they were.
 macro_rules! fields {
-    (put $name:ty { $($field:ident)+ } $(may { $($may:ident)+ })?
+    (put $name:ty { $($field:ident)* } $(may { $($may:ident)+ })?
         $(skips { $($skip:ident: $value:expr,)+ })?) => {
         impl Put for $name {
             #[inline(never)]
             fn put(&self, out: &mut Vec<u8>) {
-                let Self { $($field,)+ $($($may,)+)? $($($skip: _,)+)? } = self;
+                let Self { $($field,)* $($($may,)+)? $($($skip: _,)+)? } = self;
                 out.push(b'{');
                 $(
                     key(out, stringify!($field));
                     $field.put(out);
-                )+
+                )*
                 $($(
                     if !is_default($may) {
                         key(out, stringify!($may));
@@ -58,15 +58,15 @@ macro_rules! fields {
             }
         }
     };
-    ($name:ty { $($field:ident)+ } $(may { $($may:ident)+ })?
+    ($name:ty { $($field:ident)* } $(may { $($may:ident)+ })?
         $(skips { $($skip:ident: $value:expr,)+ })?) => {
-        fields!(put $name { $($field)+ } $(may { $($may)+ })? $(skips { $($skip: $value,)+ })?);
+        fields!(put $name { $($field)* } $(may { $($may)+ })? $(skips { $($skip: $value,)+ })?);
         impl Take for $name {
             #[inline(never)]
             fn take(json: &[u8]) -> Taken<Self> {
                 let fields = Fields::of(json)?;
                 Ok(Self {
-                    $($field: fields.get(stringify!($field))?,)+
+                    $($field: fields.get(stringify!($field))?,)*
                     $($($may: fields.get_or_default(stringify!($may))?,)+)?
                     $($($skip: $value,)+)?
                 })

@@ -37,6 +37,7 @@ fields! { Engine {
     names: BTreeMap::new(),
     graph: no_graph(),
     held_back: BTreeMap::new(),
+    conflicts: BTreeMap::new(),
     // Empty between two events.
     dirty: Vec::new(),
     pledge: None,
@@ -56,7 +57,7 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot sockets
+    once at_boot sockets pinned
 } skips {
     definition: None,
     given: None,
@@ -79,7 +80,7 @@ fields! { Run {
     definition: no_definition(),
 } }
 
-fields! { Stop { cause final_stop wanted then_start killed deadline sweeping } }
+fields! { Stop { cause final_stop wanted then_start killed deadline sweeping } may { waits } }
 
 fields! { Told {
     ready doubt reloading stopping status status_at errno main period streak missed late_mark extended

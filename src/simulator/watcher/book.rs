@@ -5,6 +5,7 @@
 
 use super::sockets::SocketBook;
 use crate::config::{Definition, KillMode, Kind, OnUnhealthy, Probe, Ready, Restart};
+use crate::engine::status::Status;
 use crate::exit::Exit;
 use crate::id::Pid;
 use crate::probe::Outcome;
@@ -23,6 +24,8 @@ pub struct Book {
     pub wanted: Option<bool>,
     /// An operator said so, for good.
     pub said: bool,
+    /// Only a word about itself moves it.
+    pub pinned: bool,
     /// What the last answer promised to be durable.
     pub durable: Option<bool>,
     /// An operator gave this definition; whether a file is what counts.
@@ -57,6 +60,8 @@ pub struct Book {
     /// Fully known to work when last seen.
     pub satisfied: bool,
     pub sockets: SocketBook,
+    /// All that was shown then.
+    pub seen: Option<Status>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +110,8 @@ pub struct RunBook {
 pub enum By {
     Operator,
     Config,
+    /// What it requires went down.
+    Dependency,
     /// It ended by itself and left others behind.
     Itself,
     /// Us.
@@ -126,6 +133,8 @@ pub struct StopBook {
     pub owed: Option<Duration>,
     pub killed: bool,
     pub then_start: bool,
+    /// It begins when those are gone who go down with it, or then.
+    pub waits: Option<Time>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -305,7 +314,7 @@ impl RunBook {
             By::Health | By::Exhausted => definition
                 .health_stop_timeout
                 .unwrap_or(definition.stop_timeout),
-            By::Operator | By::Config | By::Itself => definition.stop_timeout,
+            By::Operator | By::Config | By::Dependency | By::Itself => definition.stop_timeout,
         }
     }
 
@@ -406,6 +415,7 @@ impl Book {
         self.present = false;
         self.stopped();
         self.said = false;
+        self.pinned = false;
         self.durable = None;
     }
 
@@ -465,7 +475,7 @@ impl Book {
             }
             Some((By::Exhausted, _)) => self.charged = false,
             Some((By::Health, _)) => self.charged &= may,
-            Some((By::Operator | By::Config, _)) => {}
+            Some((By::Operator | By::Config | By::Dependency, _)) => {}
         }
         self.not_before = now + least_delay(&definition, self.spent);
         if !self.charged {

@@ -27,7 +27,10 @@ impl Watcher {
             self.breach(now, format!("{words}, though nothing is wrong"));
         }
         match effect {
-            Effect::Record(Record::Service(snapshot)) => self.recorded(now, snapshot),
+            Effect::Record(Record::Service(snapshot)) => {
+                self.goes_on(now, snapshot, kernel);
+                self.recorded(now, snapshot);
+            }
             Effect::Record(Record::Reload(_)) => {}
             Effect::Record(Record::Hold(_)) => {
                 self.step.hold_performed = true;
@@ -152,6 +155,31 @@ impl Watcher {
         }
     }
 
+    /// A stop that waited for others begins.
+    fn goes_on(&mut self, now: Time, snapshot: &ServiceSnapshot, kernel: &Kernel) {
+        let waits = snapshot.run.as_ref().and_then(|run| run.stop.as_ref());
+        if waits.is_none_or(|stop| stop.waits) {
+            return;
+        }
+        let (stolen, late) = (self.stolen, self.late);
+        let book = self.books.get_mut(&*snapshot.name);
+        let Some(run) = book.and_then(|book| book.run.as_mut()) else {
+            return;
+        };
+        let gone = run.exit.is_some();
+        let Some(stop) = run.stop.as_mut().filter(|_| run.number == snapshot.number) else {
+            return;
+        };
+        let Some(until) = stop.waits.take() else {
+            return;
+        };
+        (stop.at, stop.stolen, stop.late) = (now, stolen, late);
+        let wrong = self.first_those(now, &snapshot.name, until, kernel);
+        if let Some(words) = wrong.filter(|_| !gone) {
+            self.breach(now, words);
+        }
+    }
+
     /// A stop begins with its record.
     fn recorded(&mut self, now: Time, snapshot: &ServiceSnapshot) {
         let name = snapshot.name.to_string();
@@ -178,12 +206,20 @@ impl Watcher {
         if run.stop.is_some() || run.number != snapshot.number {
             return;
         }
+        let until = snapshot.deadline.unwrap_or(now);
+        let waits = stop.waits.then_some(until);
         let by = self.who(&name, &stop.cause, run.exit.is_some());
+        if by == By::Dependency {
+            self.goes_down(&name);
+        }
         let (stolen, late, then_start) = (self.stolen, self.late, stop.then_start);
         if by == By::Health {
             self.automatic_stop(now, &name, stop.final_stop);
         }
-        let by = if stop.final_stop { By::Exhausted } else { by };
+        let by = match stop.final_stop && by != By::Dependency {
+            true => By::Exhausted,
+            false => by,
+        };
         if let Some(run) = self.books.get_mut(&name).and_then(|book| book.run.as_mut()) {
             run.stop = Some(StopBook {
                 by,
@@ -194,6 +230,7 @@ impl Watcher {
                 owed: None,
                 killed: false,
                 then_start,
+                waits,
             });
         }
     }
@@ -348,6 +385,9 @@ impl Watcher {
         if automatic && held {
             wrong.push("automatic restarts are held".to_owned());
         }
+        if !self.goes_back() {
+            wrong.extend(self.in_the_way(now, &name, restarted, engine, kernel));
+        }
         if !self.step.boot && !self.goes_back() {
             let unmet = |other: &str| {
                 let known = self.books.get(other).is_some_and(|book| !book.satisfied);
@@ -421,11 +461,15 @@ impl Watcher {
         let Some(stop) = &mut run.stop else {
             return self.breach(now, format!("{name}: {signal} without a stop"));
         };
+        let waits = stop.waits.is_some();
         // Without an extension it must not carry any.
         let carried = late.saturating_sub(stop.late) * 2;
         let early =
             signal == Signal::KILL && now < stop.at + stop.timeout + stop.owed.unwrap_or(carried);
         stop.killed |= signal == Signal::KILL;
+        if waits {
+            self.breach(now, format!("{name}: {signal}, while it waits for others"));
+        }
         if !intent {
             self.breach(
                 now,

@@ -2,9 +2,9 @@
 
 use super::book::{By, ProbeBook, RunBook};
 use super::{Promise, Step, Watcher, provisional};
-use crate::config::Ready;
 use crate::config::diff::{Change, diff};
 use crate::config::names;
+use crate::config::{OnDependency, Ready};
 use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Loaded, Sought};
 use crate::id::{CheckId, RunId, Ticket};
 use crate::limits;
@@ -290,7 +290,12 @@ impl Watcher {
             // It was stopped by a word that did not say that it should stay so.
             let by = run.stop.as_ref().map(|stop| stop.by);
             let may_be_wanted = wanted || !book.said;
-            book.excused |= may_be_wanted && matches!(by, Some(By::Operator | By::Config));
+            let goes = matches!(by, Some(By::Operator | By::Config));
+            let comes_back = || {
+                let ties = book.definition.as_ref().map(|d| d.on_dependency());
+                by == Some(By::Dependency) && ties == Some(OnDependency::Restart)
+            };
+            book.excused |= may_be_wanted && (goes || comes_back());
             let Some(old) = &snapshot.run else {
                 book.run = None;
                 continue;
@@ -338,6 +343,7 @@ impl Watcher {
                 }
             }
         }
+        self.is_arbitrated();
     }
 
     /// `all`: there are no others.
@@ -406,6 +412,7 @@ impl Watcher {
                 Change::Restart(_) => book.excused = true,
             }
         }
+        self.is_arbitrated();
     }
 
     /// It speaks of itself.
@@ -519,8 +526,15 @@ impl Watcher {
                 }
                 let promise = Promise::Will(name.clone(), true);
                 self.promises.insert(ticket, promise);
+                self.displaces(&name);
                 self.bid_needed(&name, *with_requires);
             }
+            (Command::Pin { .. }, Some(book), Some(_)) if !book.pinned => {
+                book.pinned = true;
+                book.said = true;
+                book.durable = None;
+            }
+            (Command::Unpin { .. }, Some(book), _) => book.pinned = false,
             (Command::Restart { .. }, Some(book), Some(name)) => {
                 // What is wanted anyway goes on being wanted by whom it was.
                 if book.wanted != Some(true) || book.passing {
@@ -531,7 +545,9 @@ impl Watcher {
                 book.wanted = Some(true);
                 book.refund();
                 book.bidden();
-                self.promises.insert(ticket, Promise::Will(name, true));
+                self.promises
+                    .insert(ticket, Promise::Will(name.clone(), true));
+                self.displaces(&name);
             }
             (Command::Reset { .. }, Some(book), _) => {
                 book.refund();
@@ -593,6 +609,9 @@ impl Watcher {
         if exited || cause == "exit" {
             return By::Itself;
         }
+        if let Some(by) = self.tied_stop(name, cause) {
+            return by;
+        }
         let undefined = self
             .books
             .get(name)
@@ -638,6 +657,8 @@ pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
         | Command::Restart { service }
         | Command::Reset { service }
         | Command::Reload { service }
+        | Command::Pin { service }
+        | Command::Unpin { service }
         | Command::Signal { service, .. }
         | Command::Delete { service }
         | Command::ProbeRun { service, .. } => Some(*service),

@@ -42,7 +42,8 @@ impl Watcher {
             let Some(definition) = definition else {
                 continue;
             };
-            for other in definition.requires.iter().chain(&definition.wants) {
+            let pulled = definition.requires.iter().chain(&definition.wants);
+            for other in pulled.chain(definition.milestone()) {
                 if !seen.iter().any(|known| **known == **other) {
                     seen.push(other.to_string());
                 }
@@ -51,14 +52,17 @@ impl Watcher {
         let members = self.members(name);
         for other in &seen[1..] {
             let startable = self.has_all_it_requires(other);
+            let stays = self.stays_for(other, name);
             let Some(book) = self.books.get_mut(other) else {
                 continue;
             };
             let with_it = with_requires || members.contains(other);
             let unwilling = book.said && book.wanted == Some(false) && !with_it;
-            if unwilling || !book.present {
+            let held = book.pinned && book.wanted == Some(false);
+            if unwilling || !book.present || stays || held {
                 continue;
             }
+            let comes = book.wanted != Some(true) && startable;
             if book.wanted != Some(true) {
                 book.wanted = None;
                 (book.said, book.passing) = (true, true);
@@ -72,20 +76,16 @@ impl Watcher {
                 .run
                 .as_ref()
                 .map(|run| run.stop.as_ref().map(|stop| stop.by));
-            if by.is_none_or(|by| matches!(by, Some(By::Operator | By::Config))) {
+            if by.is_none_or(|by| matches!(by, Some(By::Operator | By::Config | By::Dependency))) {
                 book.charged = false;
                 book.excused = true;
             }
             // Its stop was to be followed by a start before an operator said no.
             book.excused |= by == Some(Some(By::Health)) && !book.charged;
+            if comes {
+                self.displaces(&other.clone());
+            }
         }
-    }
-
-    /// Nothing in its definition keeps it from being started.
-    fn has_all_it_requires(&self, name: &str) -> bool {
-        let present = |other: &str| self.books.get(other).is_some_and(|book| book.present);
-        let definition = self.books.get(name).and_then(|b| b.definition.as_ref());
-        definition.is_some_and(|d| d.requires.iter().all(|other| present(other)))
     }
 
     /// A verb on a target that was not refused.

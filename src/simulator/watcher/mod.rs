@@ -2,7 +2,7 @@
 //!
 //! It sees what the engine is told and what it wants done, what the kernel knows to be so, what
 //! the journal holds, and what an operator is shown. `book` is its model of a service; `effects`
-//! checks what is done, `rules` what is shown.
+//! checks what is done, `rules` what is shown, `ties` what services are to each other.
 //!
 //! Invariant: it changes nothing, and the first breach is the one that is told.
 
@@ -13,6 +13,7 @@ mod groups;
 mod provisional;
 mod rules;
 mod sockets;
+mod ties;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event};
@@ -91,6 +92,8 @@ struct Step {
     hold_recorded: bool,
     hold_performed: bool,
     decided: BTreeSet<String>,
+    /// Who is stopped with what it requires.
+    followed: BTreeSet<String>,
     /// Whose budget was found to be spent.
     denied: BTreeSet<String>,
     /// Automatic stops that want a decision.
@@ -232,6 +235,7 @@ impl Watcher {
             *book = Book {
                 wanted: found,
                 said: record.is_some_and(|record| !record.by.is_empty()),
+                pinned: record.is_some_and(|record| record.pinned),
                 durable: book.durable,
                 durable_given: book.durable_given.take(),
                 ..Book::default()

@@ -24,6 +24,16 @@ pub fn is_satisfied(engine: &Engine, name: &str, now: Time) -> bool {
     satisfied(&status)
 }
 
+pub fn status_of(engine: &Engine, name: &str, now: Time) -> Option<Status> {
+    let id = engine.find(name)?;
+    Some(engine.status(id, Wall { now, wall_ms: 0 }))
+}
+
+/// It runs, or has done what it was for.
+pub fn is_up(engine: &Engine, name: &str, now: Time) -> bool {
+    status_of(engine, name, now).is_some_and(|s| s.state == "running" || satisfied(&s))
+}
+
 fn satisfied(status: &Status) -> bool {
     match status.state.as_str() {
         "running" => status
@@ -97,6 +107,9 @@ impl Watcher {
                 wrong.push(format!("{name}: blocked, though nothing is in its way"));
             }
         }
+        if all {
+            wrong.extend(self.check_followers(now, engine));
+        }
         wrong.extend(self.reload_stands(now, engine));
         if self.step.timers {
             for (name, book) in &mut self.books {
@@ -148,6 +161,11 @@ impl Watcher {
                 format!("{state}, though wanted stopped"),
             );
         }
+        let pinned = status.pinned;
+        unless(
+            pinned == book.pinned,
+            format!("pinned: {pinned}, but the operator said {}", book.pinned),
+        );
         unless(
             stopping || status.attempts == book.spent,
             format!(
@@ -208,6 +226,7 @@ impl Watcher {
                 .iter()
                 .chain(&definition.wants)
                 .all(|o| met(o))
+            && self.is_untied(name, &definition)
     }
 }
 
@@ -215,11 +234,23 @@ impl Watcher {
 fn see(book: &mut Book, status: &Status) {
     let state = status.state.as_str();
     if book.wanted.is_none() {
+        let said = book.said;
+        if status.wanted == "stop" && book.run.is_some() {
+            // A rival took its place.
+            book.stopped();
+        }
+        book.said = said;
         book.wanted = Some(status.wanted != "stop");
         book.once = status.wanted == "once";
     }
     book.satisfied = satisfied(status);
+    book.seen = Some(status.clone());
     book.rests(state);
+    if state == "blocked" && status.cause == "dependency" {
+        // It waits for what it requires, whatever it came from.
+        book.retry = None;
+        (book.excused, book.charged) = (true, false);
+    }
     if let ("blocked", Some((automatic, restart))) = (state, book.retry) {
         // It waits for something else now.
         book.retry = None;
@@ -234,6 +265,7 @@ fn see(book: &mut Book, status: &Status) {
 /// A stop whose time is up for the first time.
 fn owes(book: &mut Book, now: Time, late: Duration) {
     let stop = book.run.as_mut().and_then(|run| run.stop.as_mut());
+    let stop = stop.filter(|stop| stop.waits.is_none());
     if let Some(stop) = stop.filter(|stop| stop.owed.is_none() && now >= stop.at + stop.timeout) {
         stop.owed = Some(late.saturating_sub(stop.late));
     }
@@ -254,6 +286,10 @@ fn stop_in_time(
         run.exit.is_some_and(|e| e != Exit::Unknown),
     );
     let stop = run.stop.as_ref()?;
+    if let Some(until) = stop.waits {
+        let words = "those who go down with it are waited for too long";
+        return (now > until + STOP_SLACK).then(|| words.to_owned());
+    }
     // Lateness is found when the time is up, and then given once more.
     let stolen = stolen.saturating_sub(stop.stolen) * 2;
     let due = stop.at + stop.timeout + stolen;
