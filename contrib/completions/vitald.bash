@@ -53,10 +53,11 @@ _vitald() {
       _vitald_words "--socket --json --timeout --help --version"
       case $verb in
         run) _vitald_words "--config-dir --state-dir --runtime-dir --main --record --rehearse" ;;
-        check) _vitald_words "--config-dir" ;;
+        check) _vitald_words "--config-dir --graph" ;;
         replay) _vitald_words "--until --at --why" ;;
         demo) _vitald_words "--serve" ;;
         simulate) _vitald_words "--say --set --against --plot --all --seed --config-dir" ;;
+        status) _vitald_words "--tree" ;;
         history) _vitald_words "--limit" ;;
         start) _vitald_words "--with-requires --wait" ;;
         stop) _vitald_words "--until-boot --wait" ;;
@@ -82,11 +83,12 @@ _vitald() {
     replay:*) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     simulate:0) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     simulate:1) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
-    help:0) _vitald_words "run check replay demo simulate help version completions man list status why history start stop once restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover" ;;
+    help:0) _vitald_words "run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover" ;;
     completions:0) _vitald_words "bash zsh fish" ;;
     status:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     why:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     history:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
+    blame:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     start:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     stop:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     once:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
@@ -94,6 +96,8 @@ _vitald() {
     signal:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     signal:1) _vitald_words "HUP INT QUIT USR1 USR2 TERM KILL STOP CONT" ;;
     reset:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
+    pin:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
+    unpin:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     set:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     delete:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     probe\ run:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
@@ -103,6 +107,6 @@ _vitald() {
     policy\ simulate:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     upgrade:0) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
   esac
-  if [ -z "$verb" ]; then _vitald_words "run check replay demo simulate help version completions man list status why history start stop once restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover"; fi
+  if [ -z "$verb" ]; then _vitald_words "run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover"; fi
 }
 complete -F _vitald vitald

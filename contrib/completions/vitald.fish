@@ -15,6 +15,7 @@ complete -c vitald -n '__fish_seen_subcommand_from run' -l rehearse
 complete -c vitald -n __fish_use_subcommand -a check -d 'check definitions: all that is wrong, with file and line'
 complete -c vitald -n '__fish_seen_subcommand_from check' -F
 complete -c vitald -n '__fish_seen_subcommand_from check' -l config-dir -r -F
+complete -c vitald -n '__fish_seen_subcommand_from check' -l graph
 complete -c vitald -n __fish_use_subcommand -a replay -d 'replay a recording: does the same come of the same events?'
 complete -c vitald -n '__fish_seen_subcommand_from replay' -F
 complete -c vitald -n '__fish_seen_subcommand_from replay' -l until -x
@@ -32,7 +33,7 @@ complete -c vitald -n '__fish_seen_subcommand_from simulate' -l all
 complete -c vitald -n '__fish_seen_subcommand_from simulate' -l seed -x
 complete -c vitald -n '__fish_seen_subcommand_from simulate' -l config-dir -r -F
 complete -c vitald -n __fish_use_subcommand -a help -d 'this, or more about one verb'
-complete -c vitald -n '__fish_seen_subcommand_from help' -a 'run check replay demo simulate help version completions man list status why history start stop once restart signal reset set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover'
+complete -c vitald -n '__fish_seen_subcommand_from help' -a 'run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover'
 complete -c vitald -n __fish_use_subcommand -a version -d 'the version of this program'
 complete -c vitald -n __fish_use_subcommand -a completions -d 'completions for a shell'
 complete -c vitald -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'
@@ -40,11 +41,15 @@ complete -c vitald -n __fish_use_subcommand -a man -d 'the manual page vitald(1)
 complete -c vitald -n __fish_use_subcommand -a list -d 'all services, one a line'
 complete -c vitald -n __fish_use_subcommand -a status -d 'how the services are: a table, or one of them in detail'
 complete -c vitald -n '__fish_seen_subcommand_from status' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
+complete -c vitald -n '__fish_seen_subcommand_from status' -l tree -s t
 complete -c vitald -n __fish_use_subcommand -a why -d 'why a service is as it is: what happened, what was decided, what comes next'
 complete -c vitald -n '__fish_seen_subcommand_from why' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n __fish_use_subcommand -a history -d 'the last changes and decisions of one service or of all'
 complete -c vitald -n '__fish_seen_subcommand_from history' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n '__fish_seen_subcommand_from history' -l limit -s n -x
+complete -c vitald -n __fish_use_subcommand -a graph -d 'who needs whom, as a graph in the dot language'
+complete -c vitald -n __fish_use_subcommand -a blame -d 'who started when, how long that took, and who made the last one late'
+complete -c vitald -n '__fish_seen_subcommand_from blame' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n __fish_use_subcommand -a start -d 'start a service, and want it started from now on'
 complete -c vitald -n '__fish_seen_subcommand_from start' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n '__fish_seen_subcommand_from start' -l with-requires
@@ -63,6 +68,10 @@ complete -c vitald -n __fish_use_subcommand -a signal -d 'send a signal to a ser
 complete -c vitald -n '__fish_seen_subcommand_from signal' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }") HUP INT QUIT USR1 USR2 TERM KILL STOP CONT'
 complete -c vitald -n __fish_use_subcommand -a reset -d 'give back a service\'s restart budget and delay'
 complete -c vitald -n '__fish_seen_subcommand_from reset' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
+complete -c vitald -n __fish_use_subcommand -a pin -d 'keep a service as it is wanted now, whatever others need'
+complete -c vitald -n '__fish_seen_subcommand_from pin' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
+complete -c vitald -n __fish_use_subcommand -a unpin -d 'end a pin'
+complete -c vitald -n '__fish_seen_subcommand_from unpin' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n __fish_use_subcommand -a set -d 'define a service without a file, or define it anew'
 complete -c vitald -n '__fish_seen_subcommand_from set' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n '__fish_seen_subcommand_from set' -l wait -s w
