@@ -12,6 +12,8 @@
 mod acceptor;
 #[path = "daemon/actor.rs"]
 mod actor;
+#[path = "daemon/boot_guard.rs"]
+mod boot_guard;
 #[path = "daemon/cgroups.rs"]
 mod cgroups;
 #[path = "daemon/client.rs"]
@@ -38,6 +40,8 @@ mod forking;
 mod health;
 #[path = "daemon/host.rs"]
 mod host;
+#[path = "daemon/host_watchdog.rs"]
+mod host_watchdog;
 #[path = "daemon/hygiene.rs"]
 mod hygiene;
 #[path = "daemon/image.rs"]

@@ -108,7 +108,17 @@ const AS_INIT: &[&str] = &[
      and exits: with 0, or with a main service (`main` in vitald.toml, --main) with its exit code, \
      128 + N when signal N ended it. When the main service ends and nothing restarts it, so does \
      the container.",
-    "As PID 1 vitald.toml(5) also has early_setup, rescue_shell and shutdown_timeout_ms.",
+    "A host's boot that was never well for boot_ok_after_ms and did not end in order has failed. \
+     After boot_attempts of them in a row only services with safe = true start, and what they \
+     require, until a reboot.",
+    "With `watchdog` in vitald.toml the host's watchdog is fed as long as every service with \
+     critical = true is well, starts, or is restarted within its budget; not while one is \
+     exhausted, failed, or waits for what is. What an operator stopped is not missed, and under \
+     hold, in an ordered shutdown and in safe mode it is fed. A reboot leaves it armed, so one \
+     that hangs is ended by it; poweroff, halt and the daemon's end by shutdown disarm it, the \
+     daemon's death does not.",
+    "As PID 1 vitald.toml(5) also has early_setup, rescue_shell, boot_guard and \
+     shutdown_timeout_ms.",
 ];
 
 const ENVIRONMENT: &[(&str, &str)] = &[

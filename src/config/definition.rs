@@ -31,6 +31,10 @@ pub struct Definition {
     pub start_timeout: Option<Duration>,
     pub restart: Restart,
     pub autostart: bool,
+    /// The host's watchdog is fed only while it is well or being healed.
+    pub critical: bool,
+    /// It is started even when only the least is, after boots that failed.
+    pub safe: bool,
     pub kill_mode: KillMode,
     pub hooks: Box<Hooks>,
     pub retry_policy: RetryPolicy,

@@ -39,6 +39,8 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         start_timeout,
         restart,
         autostart,
+        critical,
+        safe,
         kill_mode,
         hooks,
         retry_policy,
@@ -67,6 +69,8 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.note(&service::START_TIMEOUT, *start_timeout != new.start_timeout);
     changed.note(&service::RESTART, *restart != new.restart);
     changed.note(&service::AUTOSTART, *autostart != new.autostart);
+    changed.note(&service::CRITICAL, *critical != new.critical);
+    changed.note(&service::SAFE, *safe != new.safe);
     changed.note(&service::KILL_MODE, *kill_mode != new.kill_mode);
     changed.hooks(hooks, &new.hooks);
     changed.retry_policy(retry_policy, &new.retry_policy);
@@ -350,7 +354,9 @@ mod tests {
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",
             "env" => "{ A = '1' }",
-            "inherit_env" | "no_new_privs" | "read_only" | "private_tmp" => "true",
+            "inherit_env" | "critical" | "safe" | "no_new_privs" | "read_only" | "private_tmp" => {
+                "true"
+            }
             "capabilities" => "['kill']",
             "writable" => "['/x']\nread_only = true",
             "secrets" => "{ a = '/x' }",

@@ -304,6 +304,13 @@ pub mod service {
             Words("always; on-failure for a oneshot and with start_on = \"connection\""), Live;
         /// Start it when its definition is first seen.
         AUTOSTART "autostart": Takes::Bool, Bool(true), Live;
+        /// The host is of no use without it: its watchdog (`watchdog` in vitald.toml) is fed only
+        /// while this service is well, starts, or is being restarted within its budget. Not while
+        /// it is stopped by an operator, nor under `hold`.
+        CRITICAL "critical": Takes::Bool, Bool(false), Live;
+        /// After `boot_attempts` boots that failed (see vitald.toml) only services with this, and
+        /// what they require, are started: what an operator needs to get in and mend the rest.
+        SAFE "safe": Takes::Bool, Bool(false), Live;
         /// Whom a stop reaches: `tree`, all processes of the service; `mixed`, the main process by
         /// the stop signal and all by SIGKILL; `process`, the main process only.
         KILL_MODE "kill_mode": Takes::Choice(&["tree", "mixed", "process"]), Text("tree"), Live;
@@ -511,9 +518,35 @@ pub mod daemon {
         /// What PID 1 of a host runs on the console when it cannot start, or when nothing runs and
         /// nothing will.
         RESCUE_SHELL "rescue_shell": Takes::Command, Words("/sbin/sulogin, else /bin/sh"), Live;
+        /// Whether PID 1 counts boots that fail: those that were never well for `boot_ok_after_ms` and
+        /// did not end in order, by `reboot` or `poweroff`. `auto`, on a host; not in a container.
+        /// The count is in the state directory, which must be writable when PID 1 starts.
+        BOOT_GUARD "boot_guard": Takes::Choice(&["auto", "always", "never"]), Text("auto"), Live;
+        /// After so many failed boots in a row only services with `safe = true` start, until a
+        /// `reboot`.
+        BOOT_ATTEMPTS "boot_attempts": Takes::Integer { min: 1, max: 1000 }, Integer(3), Live;
+        /// A boot is well when all that is wanted was, for so long.
+        BOOT_OK_AFTER "boot_ok_after_ms": Takes::Millis { min: 1 }, Integer(60_000), Live;
+        /// The host's watchdog: it resets the host when the daemon hangs, or when a service that is
+        /// `critical` is lost. It is fed at a third of its timeout, also by the execution after an
+        /// `upgrade`; an orderly end of the daemon disarms it, its death does not. Read when the
+        /// daemon starts.
+        WATCHDOG "watchdog": Takes::Table(super::watchdog::ALL), Words("none"), Live;
         and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
             log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,
             log::LOG_LINE_BYTES, log::LOG_LONG_LINES, log::LOG_RATE_LIMIT, log::LOGGER;
+    } }
+}
+
+/// The keys of `watchdog` in `vitald.toml`.
+pub mod watchdog {
+    use super::*;
+
+    keys! { ALL {
+        /// Its device.
+        DEVICE "device": Takes::Text, Text("/dev/watchdog"), Live;
+        /// The host is reset when it was not fed for so long; devices know whole seconds.
+        TIMEOUT "timeout_ms": Takes::Integer { min: 1000, max: 86_400_000 }, Integer(60_000), Live;
     } }
 }
 

@@ -16,6 +16,8 @@ const OF_A_TARGET: &[&str] = &[
     "description",
     "kind",
     "autostart",
+    "critical",
+    "safe",
     "after",
     "before",
     "requires",

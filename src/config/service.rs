@@ -109,6 +109,8 @@ pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -
         start_timeout,
         restart,
         autostart: t.boolean(&service::AUTOSTART, p),
+        critical: t.boolean(&service::CRITICAL, p),
+        safe: t.boolean(&service::SAFE, p),
         kill_mode: t.choice(
             &service::KILL_MODE,
             &[KillMode::Tree, KillMode::Mixed, KillMode::Process],

@@ -4,7 +4,7 @@
 //! the daemon runs on; for `access` that is "nobody else", so a mistake never opens a door.
 
 use crate::config::hints;
-use crate::config::keys::{ACCESS_WORDS, daemon};
+use crate::config::keys::{ACCESS_WORDS, daemon, watchdog};
 use crate::config::load;
 use crate::config::log::{self, Log};
 use crate::config::names;
@@ -34,9 +34,22 @@ pub struct Settings {
     pub cgroup: Cgroup,
     /// A program and its arguments; empty: what the host has.
     pub rescue_shell: Box<[Box<str>]>,
+    /// Whether PID 1 counts boots that fail: the same words.
+    pub boot_guard: EarlySetup,
+    pub boot_attempts: u32,
+    pub boot_ok_after: Duration,
+    /// The host's.
+    pub watchdog: Option<Watchdog>,
 }
 
-/// Whether PID 1 mounts what is missing.
+/// A device that resets the host when it is not fed for so long.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watchdog {
+    pub device: Box<str>,
+    pub timeout: Duration,
+}
+
+/// Whether PID 1 does what is its own on a host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum EarlySetup {
     /// On a host, not in a container.
@@ -116,6 +129,10 @@ impl Default for Settings {
             early_setup: EarlySetup::Auto,
             cgroup: Cgroup::Auto,
             rescue_shell: Box::default(),
+            boot_guard: EarlySetup::Auto,
+            boot_attempts: 3,
+            boot_ok_after: Duration::from_secs(60),
+            watchdog: None,
         }
     }
 }
@@ -160,6 +177,15 @@ fn build(t: &Table<'_>, p: &mut Problems) -> Settings {
         ),
         cgroup: cgroup(t, p),
         rescue_shell: t.command(&daemon::RESCUE_SHELL, p).unwrap_or_default(),
+        boot_guard: t.choice(
+            &daemon::BOOT_GUARD,
+            &[EarlySetup::Auto, EarlySetup::Always, EarlySetup::Never],
+            EarlySetup::Auto,
+            p,
+        ),
+        boot_attempts: u32::try_from(t.number(&daemon::BOOT_ATTEMPTS, p)).unwrap_or(u32::MAX),
+        boot_ok_after: t.millis(&daemon::BOOT_OK_AFTER, p),
+        watchdog: watchdog(t, p),
     }
 }
 
@@ -200,6 +226,26 @@ fn syslog_socket(t: &Table<'_>, p: &mut Problems) -> Box<str> {
             SYSLOG_SOCKET.into()
         }
     }
+}
+
+fn watchdog(t: &Table<'_>, p: &mut Problems) -> Option<Watchdog> {
+    let entry = t.entry(&daemon::WATCHDOG)?;
+    let Value::Table(members) = &entry.value.value else {
+        return wrong(entry, "a table: [watchdog]", &entry.value.value, p);
+    };
+    let t = Table::open(entry.value.at, members, watchdog::ALL, p);
+    let device = t.text(&watchdog::DEVICE, p).unwrap_or("/dev/watchdog");
+    if !device.starts_with('/') {
+        let shown = hints::shorten(device);
+        let words = format!("`device` is `{shown}`; it must be absolute, as /dev/watchdog");
+        p.error(t.place(&watchdog::DEVICE), words);
+        return None;
+    }
+    let millis = u64::try_from(t.number(&watchdog::TIMEOUT, p)).unwrap_or(0);
+    Some(Watchdog {
+        device: device.into(),
+        timeout: Duration::from_millis(millis),
+    })
 }
 
 fn main(t: &Table<'_>, p: &mut Problems) -> Option<Box<str>> {

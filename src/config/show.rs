@@ -338,6 +338,8 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
             Restart::Never => "never",
         }),
         "autostart" => d.autostart.to_string(),
+        "critical" => d.critical.to_string(),
+        "safe" => d.safe.to_string(),
         "kill_mode" => quoted(match d.kill_mode {
             KillMode::Tree => "tree",
             KillMode::Mixed => "mixed",

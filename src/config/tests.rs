@@ -46,6 +46,8 @@ fn all_defaults() {
         start_timeout: Some(ms(30_000)),
         restart: Restart::Always,
         autostart: true,
+        critical: false,
+        safe: false,
         kill_mode: KillMode::Tree,
         retry_policy: RetryPolicy {
             max_attempts: Some(10),

@@ -19,6 +19,7 @@ use crate::exit::Signal;
 use crate::journal::lock::{self, Lock, LockError};
 use crate::journal::runtime::{self, Identity, Runtime};
 use crate::journal::state;
+use crate::reactor::boots;
 use crate::reactor::cgroup::Cgroups;
 use crate::reactor::clock::Clock;
 use crate::reactor::identity::Accounts;
@@ -35,6 +36,7 @@ use crate::reactor::spawn::Spawner;
 use crate::reactor::sys::Origin;
 use crate::reactor::tree::{Lost, find_runs_within};
 use crate::reactor::voice::VoiceDir;
+use crate::reactor::watchdog;
 use crate::reactor::{
     Adopted, Before, LeftHook, Life, Locks, Parts, Reactor, child, definitions, scribe,
 };
@@ -92,8 +94,12 @@ pub fn run(options: &Options) -> ExitCode {
     }
     tell(&problems);
     match try_run(options, &settings) {
-        Ok((_, ending)) if role == Role::Host => init::end_machine(ending),
+        Ok((_, ending)) if role == Role::Host => {
+            init::end_machine(ending, &|| end_in_order(options, &settings));
+        }
         Ok((code, _)) => {
+            end_in_order(options, &settings);
+            watchdog::disarm();
             init::end_leftovers(LEFTOVERS);
             ExitCode::from(code)
         }
@@ -102,6 +108,15 @@ pub fn run(options: &Options) -> ExitCode {
             reexec::fall_back(&words);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Such a boot has not failed.
+fn end_in_order(options: &Options, settings: &Settings) {
+    if boots::counts(settings)
+        && let Ok(state_dir) = absolute(&options.state_dir)
+    {
+        boots::end(&state_dir);
     }
 }
 
@@ -175,6 +190,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
     }
     let reduced = handover.reduced().is_some();
     let origin = handover.origin;
+    let watchdog_before = handover.watchdog;
     let in_place = handover.cause != reexec::Cause::Unknown;
     let deaf = handover.is_none();
     let runtime_dir = absolute(&options.runtime_dir)?;
@@ -200,6 +216,8 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
             "the scribe of a daemon before this one still writes; what it writes now is not seen"
         );
     }
+    let new = journal.first_of_boot && !in_place;
+    let guard = boots::begin(&places.state_dir, settings, new);
     let wanted = state::load(&places.state_dir);
     tell(&wanted.notes);
     if wanted.rewrite {
@@ -255,6 +273,8 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         main,
         shutdown_timeout: settings.shutdown_timeout.or(host),
         left,
+        guard,
+        watchdogs: reactor.open_watchdogs(settings.watchdog.as_ref(), watchdog_before),
     };
     parent::ready(&format!("{number}{taken_up}"));
     let code = reactor

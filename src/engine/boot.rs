@@ -25,12 +25,15 @@ impl Engine {
             main,
             shutdown_timeout,
             left,
+            watchdogs,
+            guard,
             wall_ms: _,
         } = boot;
         if let Some(left) = left {
             self.take_up_reload(*left, &mut definitions);
         }
         self.shutdown_timeout = shutdown_timeout;
+        self.watch_host(watchdogs, guard);
         for loaded in definitions {
             let id = self.add(&loaded.name);
             self.define(id, loaded);
@@ -93,6 +96,9 @@ impl Engine {
         }
         self.arbitrate();
         for id in self.ids() {
+            if self.is_left_out(id) {
+                continue;
+            }
             self.mind_target(id);
             let state = self.service(id).state;
             let fresh = !known[id.index()] || state == State::Inactive;
@@ -112,6 +118,7 @@ impl Engine {
                 self.cue(id, crate::service::state::Cue::Stop, Cause::Config, gone);
             }
         }
+        self.greet_host();
     }
 
     /// What a service that is wanted requires and wants is wanted too, unless an operator said no.
@@ -246,6 +253,8 @@ pub(super) fn fallback_definition() -> Definition {
         start_timeout: None,
         restart: Restart::Never,
         autostart: false,
+        critical: false,
+        safe: false,
         kill_mode: KillMode::Tree,
         hooks: Box::default(),
         retry_policy: RetryPolicy {

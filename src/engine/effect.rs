@@ -128,6 +128,12 @@ pub enum Effect {
     Forget {
         service: ServiceId,
     },
+    /// The host's watchdog waits for so long once more.
+    FeedWatchdog,
+    /// Who started us is told that we live.
+    TellAlive,
+    /// This boot, and those before it, count no more as failed.
+    BootWell,
     /// All is done: leave the loop.
     Exit {
         code: u8,

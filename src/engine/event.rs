@@ -5,6 +5,7 @@ use crate::engine::Sought;
 use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
+use crate::engine::{BootGuard, Watchdogs};
 use crate::exit::{Exit, Signal, errno_words};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
 use crate::probe::Report;
@@ -130,6 +131,10 @@ pub struct Boot {
     pub shutdown_timeout: Option<Duration>,
     /// A reload that a daemon before this one did not finish.
     pub left: Option<Box<Left>>,
+    /// Who is to hear regularly that all is well.
+    pub watchdogs: Watchdogs,
+    /// None: boots are not counted, or this one is known to be well.
+    pub guard: Option<BootGuard>,
 }
 
 /// A reload that waits to be confirmed, or went back, as it was left.

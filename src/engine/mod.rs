@@ -17,7 +17,8 @@
 //! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
 //! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
 //! of them, `provisional` until they are confirmed, `leaving` whose are gone, `instances` of
-//! templates; `shutdown`; `query` what is shown; `plain` all of it, written down and read back.
+//! templates; `shutdown`; `host` its watchdog and its boots; `query` what is shown; `plain` all of
+//! it, written down and read back.
 
 mod aftermath;
 mod answers;
@@ -33,6 +34,7 @@ mod follow;
 mod forking;
 mod given;
 pub mod hooks;
+pub mod host;
 pub mod instances;
 mod judgement;
 mod leaving;
@@ -68,6 +70,7 @@ pub use event::{
 };
 pub use forking::Sought;
 pub use hooks::HookEnd;
+pub use host::{BootGuard, Watchdogs};
 
 use crate::graph::Graph;
 use crate::id::{RunId, ServiceId, Ticket};
@@ -119,6 +122,7 @@ pub struct Engine {
     reload_unit: Option<timers::Unit>,
     /// Whose definitions are gone, and who is to be gone before they are stopped.
     leaving: Vec<(ServiceId, Vec<ServiceId>)>,
+    host: host::Host,
     /// Stands before all other records of this event.
     pledge: Option<Record>,
     /// Services whose change may free or hold others.
@@ -166,6 +170,7 @@ impl Engine {
             reload: None,
             reload_unit: None,
             leaving: Vec::new(),
+            host: host::Host::default(),
             pledge: None,
             unsettled: Queue::default(),
             dirty: Vec::new(),
@@ -177,6 +182,7 @@ impl Engine {
     /// The door. `now` never goes backwards.
     pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
         self.now = now.max(self.now);
+        let idle = matches!(event, Event::Turn);
         match event {
             Event::Boot(boot) => self.boot(*boot),
             Event::Turn => self.turn(),
@@ -225,6 +231,10 @@ impl Engine {
         }
         self.settle();
         self.mind_reload();
+        if !idle {
+            self.mind_watchdog();
+            self.mind_boot();
+        }
         self.flush(effects);
     }
 
@@ -294,6 +304,8 @@ impl Engine {
                 Timer::HoldEnd => self.release(),
                 Timer::DurableWait => self.durable_wait_over(),
                 Timer::Manual => self.manual_due(),
+                Timer::Feed => self.feed_due(),
+                Timer::BootWell => self.boot_is_well(),
                 // To go back is an event of its own; who is to be well by now is seen after this one.
                 Timer::Reload => {}
             }

@@ -369,6 +369,8 @@ impl Engine {
                 .reload
                 .as_deref()
                 .map(|reload| self.reload_status(reload, wall)),
+            watchdog: self.host_watchdog(),
+            safe_mode: self.safe_mode_words(),
             stale_events: self.stale,
             late_turns: self.lateness.turns,
             max_lateness_us: micros(self.lateness.longest),

@@ -81,6 +81,14 @@ impl Engine {
         self.first_obstacle(id).is_none() && !self.held_back.contains_key(&id)
     }
 
+    /// What it waits for to be there, or to be over.
+    pub(super) fn first_need(&self, id: ServiceId) -> Option<(ServiceId, Edge)> {
+        match self.first_obstacle(id)? {
+            Obstacle::Needs(other, edge) => Some((other, edge)),
+            Obstacle::Rival(_) => None,
+        }
+    }
+
     fn first_obstacle(&self, id: ServiceId) -> Option<Obstacle> {
         let restarting = self.service(id).restarting;
         let mut needs = self.graph.needs(id).iter();
@@ -99,7 +107,7 @@ impl Engine {
     fn is_awaited(&self, other: ServiceId, edge: Edge, restarting: bool) -> bool {
         let service = self.service(other);
         let over = matches!(service.state, State::Failed | State::Exited);
-        let unwanted = self.will(other) == Wanted::Stop;
+        let unwanted = self.will(other) == Wanted::Stop || self.is_left_out(other);
         match edge {
             Edge::Requires => !service.is_satisfied(),
             Edge::Milestone => !restarting && !service.is_satisfied(),

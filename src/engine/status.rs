@@ -180,7 +180,7 @@ pub struct StoryLine {
     pub time: String,
     pub service: String,
     pub run: u32,
-    /// `state` `health` `wanted` `probe` `definition` `decision` `hold` `reload`.
+    /// `state` `health` `wanted` `probe` `definition` `host` `decision` `hold` `reload`.
     pub kind: String,
     pub from: String,
     /// For a decision: the verdict.
@@ -220,6 +220,10 @@ pub struct DaemonStatus {
     pub hold: Option<HoldStatus>,
     /// A reload that waits to be confirmed, or went back; null: the files are in force.
     pub reload: Option<ReloadStatus>,
+    /// The host's watchdog; null: there is none, or it is not ours to feed.
+    pub watchdog: Option<HostWatchdog>,
+    /// Only the safe set was started, because boots failed; in words; null: all that is wanted was.
+    pub safe_mode: Option<String>,
     /// Answers and exits of old runs that were dropped.
     pub stale_events: u64,
     /// Turns that were late, and the longest lateness.
@@ -250,6 +254,19 @@ pub struct ReloadStatus {
     /// When (RFC 3339) and why it went back.
     pub went_back_at: Option<String>,
     pub why: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostWatchdog {
+    pub device: String,
+    pub timeout_ms: u64,
+    /// Else the host is reset: why, and in how long.
+    pub fed: bool,
+    pub why: Option<String>,
+    pub reset_in_ms: Option<u64>,
+    /// What is wrong with the device itself; null: nothing.
+    pub trouble: Option<String>,
 }
 
 /// A service and what ties it to others: `service.graph`.

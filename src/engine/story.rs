@@ -49,6 +49,8 @@ const WORDS: &[&str] = &[
     "in force",
     "provisional",
     "previous",
+    "fed",
+    "unfed",
 ];
 
 impl Word {
@@ -108,6 +110,8 @@ pub enum TransitionKind {
     Probe,
     /// Which definition is in force, where a reload can go back.
     Definition,
+    /// Whether the host's watchdog is fed in spite of it.
+    Host,
 }
 
 impl TransitionKind {
@@ -118,6 +122,7 @@ impl TransitionKind {
             TransitionKind::Wanted => "wanted",
             TransitionKind::Probe => "probe",
             TransitionKind::Definition => "definition",
+            TransitionKind::Host => "host",
         }
     }
 }

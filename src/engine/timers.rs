@@ -27,6 +27,10 @@ pub enum Timer {
     Manual,
     /// A reload was not confirmed in time, or somebody is to be well by now.
     Reload,
+    /// The host's watchdog, and who started us, are to hear of us.
+    Feed,
+    /// All that is wanted was well for long enough.
+    BootWell,
 }
 
 /// Three keys of the wheel with one owner.
@@ -40,6 +44,7 @@ pub(super) enum Owner {
     Probe(ServiceId, u16),
     Watchdog(ServiceId),
     Reload,
+    Host,
     Nobody,
 }
 
@@ -74,6 +79,10 @@ impl Timers {
 
     pub fn reload_unit(&mut self) -> Unit {
         self.allocate(Owner::Reload)
+    }
+
+    pub fn host_unit(&mut self) -> Unit {
+        self.allocate(Owner::Host)
     }
 
     fn allocate(&mut self, owner: Owner) -> Unit {
@@ -127,6 +136,8 @@ impl Timers {
                 (Owner::Probe(id, probe), _) => Timer::CheckTimeout(id, probe),
                 (Owner::Watchdog(id), _) => Timer::Watchdog(id),
                 (Owner::Reload, _) => Timer::Reload,
+                (Owner::Host, 0) => Timer::Feed,
+                (Owner::Host, _) => Timer::BootWell,
                 (Owner::Nobody, _) => continue,
             };
             return Some(timer);
@@ -157,6 +168,12 @@ impl Key {
     }
     pub const fn limit(reload: Unit) -> Key {
         Key(reload.0 * PER_UNIT + 1)
+    }
+    pub const fn feed(host: Unit) -> Key {
+        Key(host.0 * PER_UNIT)
+    }
+    pub const fn boot_well(host: Unit) -> Key {
+        Key(host.0 * PER_UNIT + 1)
     }
     pub const fn watchdog(watchdog: Unit) -> Key {
         Key(watchdog.0 * PER_UNIT)

@@ -9,6 +9,7 @@
 //! It decides nothing: what a record means is the engine's business. Invariant: nothing found in
 //! a file is a reason not to start; what could not be read is kept beside it and said.
 
+pub mod boots;
 pub mod file;
 pub mod line;
 pub mod lock;

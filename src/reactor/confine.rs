@@ -73,7 +73,7 @@ pub(super) fn secrets(
         return Ok(None);
     }
     let dir = place.secrets.display();
-    let file = |(name, from): (&Box<str>, &Box<str>)| {
+    let file = |(name, from): (&str, &str)| {
         Ok(Secret {
             from: text("secrets", from)?,
             unfinished: text("secrets", &format!("{dir}/.{name}"))?,
@@ -81,7 +81,10 @@ pub(super) fn secrets(
         })
     };
     Ok(Some(SecretFiles {
-        files: secrets.iter().map(file).collect::<Result<_, _>>()?,
+        files: secrets
+            .iter()
+            .map(|(name, from)| file((name, from)))
+            .collect::<Result<_, _>>()?,
         uid: identity.uid,
         gid: identity.gid,
         buffer: vec![0; BUFFER],

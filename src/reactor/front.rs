@@ -44,6 +44,7 @@ struct View<'a> {
     engine: &'a Engine,
     life: &'a Life,
     troubles: Vec<String>,
+    watchdog: &'a watchdog::Watchdog,
     logs: pipes::LogsSeen<'a>,
     leaves: &'a Leaves,
     templates: &'a Templates,
@@ -96,14 +97,16 @@ impl House for View<'_> {
         self.templates
     }
     fn daemon(&self, wall: &Wall) -> DaemonStatus {
+        let known = self.engine.daemon(*wall);
         DaemonStatus {
+            watchdog: self.watchdog.status(known.watchdog.clone()),
             pid: std::process::id() as i32,
             init: init::role().words().map(str::to_owned),
             cgroups: Some(self.leaves.words()),
             began: self.life.began.clone(),
             reduced: self.life.reduced.clone(),
             not_durable: self.troubles.clone(),
-            ..self.engine.daemon(*wall)
+            ..known
         }
     }
 }
@@ -222,6 +225,7 @@ impl Reactor {
                 engine: &self.engine,
                 life: &self.life,
                 troubles,
+                watchdog: &self.watchdog,
                 logs: pipes::LogsSeen(&self.logs, &self.loggers),
                 leaves: &self.leaves,
                 templates: self.templates.in_force(),

@@ -44,6 +44,8 @@ pub(super) enum Work {
     Remove {
         service: ServiceId,
     },
+    /// Writes that this boot is well.
+    Boots,
     Resolve {
         host: Box<str>,
         check: CheckId,
@@ -91,6 +93,7 @@ impl Work {
             Work::Tree { .. }
             | Work::Main { .. }
             | Work::Remove { .. }
+            | Work::Boots
             | Work::Exhausted { .. }
             | Work::Definitions { .. }
             | Work::Trial(_)
@@ -272,6 +275,7 @@ impl Reactor {
                     Work::Tree { .. }
                     | Work::Main { .. }
                     | Work::Remove { .. }
+                    | Work::Boots
                     | Work::Resolve { .. }
                     | Work::Https { .. }
                     | Work::Definitions { .. }
@@ -326,6 +330,7 @@ impl Reactor {
                 log::warn!("{name}: not all of its runtime directories could be removed");
             }
             Work::Remove { .. } => {}
+            Work::Boots => self.boots_cleared(exit),
             Work::Resolve {
                 host,
                 check,
@@ -427,6 +432,7 @@ impl Reactor {
             Work::Tree { .. }
             | Work::Main { .. }
             | Work::Remove { .. }
+            | Work::Boots
             | Work::Resolve { .. }
             | Work::Https { .. }
             | Work::Definitions { .. }
@@ -449,6 +455,7 @@ impl Reactor {
             Work::Tree { .. }
             | Work::Main { .. }
             | Work::Remove { .. }
+            | Work::Boots
             | Work::Https { .. }
             | Work::Command { .. }
             | Work::Exhausted { .. }

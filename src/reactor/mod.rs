@@ -12,6 +12,7 @@
 //! deregistered by closing it, or before that where a child may hold a copy; whatever runs long
 //! runs in a child that is seen through its pidfd.
 
+pub mod boots;
 pub mod cgroup;
 mod checks;
 pub mod child;
@@ -67,6 +68,7 @@ mod templates;
 pub mod tree;
 mod upgrade;
 pub mod voice;
+pub mod watchdog;
 
 use crate::control::power::Ending;
 use crate::engine::{Boot, Command, Effect, Engine, Event, Request, Terms};
@@ -191,6 +193,7 @@ pub struct Reactor {
     exit: Option<u8>,
     /// What comes after the exit.
     ending: Ending,
+    watchdog: watchdog::Watchdog,
     shell: Option<init::Shell>,
     shell_token: Token,
     shell_due: Time,
@@ -268,6 +271,7 @@ impl Reactor {
             barriers: Vec::new(),
             recheck: Vec::new(),
             ending: parts.life.ending,
+            watchdog: watchdog::Watchdog::default(),
             shell: None,
             shell_token,
             shell_due: now,

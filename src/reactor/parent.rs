@@ -9,6 +9,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// The socket answers, and supervision begins.
 pub fn ready(what: &str) {
@@ -18,6 +19,21 @@ pub fn ready(what: &str) {
 /// All services are being stopped.
 pub fn stopping() {
     tell("STOPPING=1\nSTATUS=stopping all services\n");
+}
+
+/// The loop goes round.
+pub fn alive() {
+    tell("WATCHDOG=1\n");
+}
+
+/// How long who started us waits for that, if he does (sd_watchdog_enabled(3)).
+pub fn patience() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let ours = std::env::var_os("WATCHDOG_PID").is_none()
+        || number("WATCHDOG_PID") == Some(u64::from(std::process::id()));
+    let period = number("WATCHDOG_USEC").filter(|usec| ours && *usec > 0)?;
+    std::env::var_os("NOTIFY_SOCKET")?;
+    Some(Duration::from_micros(period))
 }
 
 fn tell(words: &str) {

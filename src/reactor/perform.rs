@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::Record;
+use crate::engine::story::TransitionKind;
 
 impl Reactor {
     pub(super) fn perform(&mut self, effect: Effect) {
@@ -13,6 +14,11 @@ impl Reactor {
                     && let Some(back) = &reload.went_back
                 {
                     log::warn!("the reload by {} went back: {}", reload.by, back.why);
+                }
+                if let Record::Transition(transition) = &record
+                    && transition.kind == TransitionKind::Host
+                {
+                    log::warn!("{}", transition.detail);
                 }
                 if !matches!(record, Record::Service(_)) {
                     self.publish(&record);
@@ -103,6 +109,9 @@ impl Reactor {
             Effect::Unlisten { service } => self.unlisten(service),
             Effect::Unstore { service } => self.unstore(service),
             Effect::Forget { service } => self.forget(service),
+            Effect::FeedWatchdog => self.feed_watchdog(),
+            Effect::BootWell => self.clear_boots(),
+            Effect::TellAlive => parent::alive(),
             Effect::Exit { code } => self.exit = Some(code),
         }
     }

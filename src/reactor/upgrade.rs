@@ -227,6 +227,7 @@ impl Reactor {
             logs: logs.collect(),
             ending: self.ending,
             shell: init::shell(),
+            watchdog: watchdog::descriptor(),
             execs: known::execs(),
             clients,
             heard: known::all_heard(),

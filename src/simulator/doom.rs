@@ -83,6 +83,9 @@ impl Moment {
             | Effect::Unlisten { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
+            | Effect::FeedWatchdog
+            | Effect::TellAlive
+            | Effect::BootWell
             | Effect::Exit { .. } => false,
         }
     }

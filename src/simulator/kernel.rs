@@ -432,6 +432,9 @@ impl Kernel {
             | Effect::Unstore { .. }
             | Effect::RemoveDirectories { .. }
             | Effect::Forget { .. }
+            | Effect::FeedWatchdog
+            | Effect::TellAlive
+            | Effect::BootWell
             | Effect::Exit { .. } => Vec::new(),
         }
     }

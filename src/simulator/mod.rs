@@ -42,6 +42,7 @@ use crate::engine::snapshot::{ServiceSnapshot, WantedRecord};
 use crate::engine::{
     Boot, Command, Effect, Engine, Event, Found, Given, Left, Loaded, Request, Terms,
 };
+use crate::engine::{BootGuard, Watchdogs};
 use crate::exit::Exit;
 use crate::id::{Pid, RunId, ServiceId, Ticket};
 use crate::journal::record::Recorder;
@@ -77,6 +78,9 @@ pub struct World {
     /// What `vitald.toml` says of the daemon's end.
     pub main: Option<Box<str>>,
     pub shutdown_timeout: Option<Duration>,
+    /// Who is to hear regularly that all is well.
+    pub watchdogs: Watchdogs,
+    pub guard: Option<BootGuard>,
     /// The wall clock runs this far ahead of the monotonic one.
     wall_ahead_ms: u64,
     mischief: Option<Mischief>,
@@ -114,6 +118,8 @@ impl World {
             store: Store::default(),
             main: None,
             shutdown_timeout: None,
+            watchdogs: Watchdogs::default(),
+            guard: None,
             wall_ahead_ms: 0,
             mischief: None,
             watcher: None,
@@ -194,6 +200,8 @@ impl World {
             main: self.main.clone(),
             shutdown_timeout: self.shutdown_timeout,
             left: left.map(Box::new),
+            watchdogs: self.watchdogs.clone(),
+            guard: self.guard.clone(),
         }))
     }
 
@@ -604,7 +612,11 @@ impl World {
                     self.kernel.unlisten(engine.name(service));
                 }
             }
-            Effect::Unstore { .. } | Effect::RemoveDirectories { .. } => {}
+            Effect::Unstore { .. }
+            | Effect::RemoveDirectories { .. }
+            | Effect::FeedWatchdog
+            | Effect::TellAlive
+            | Effect::BootWell => {}
             Effect::CheckExpired { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {

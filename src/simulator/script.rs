@@ -14,7 +14,7 @@ use super::doom::{Armed, Doom, Moment};
 use super::hooks::HookScript;
 use super::kernel::{Disk, Mood, PidFile, dies, finished};
 use crate::config::{self, names};
-use crate::engine::{Command, Event, Given, Loaded, SpawnError, Terms};
+use crate::engine::{BootGuard, Command, Event, Given, Loaded, SpawnError, Terms};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, RunId};
 use crate::probe::{Outcome, Reason, Trouble};
@@ -132,6 +132,16 @@ impl World {
                 self.run_for(Duration::ZERO);
             }
             "main" => self.main = Some(service.into()),
+            "host-watchdog" => self.watchdogs.device = Some(duration(service)?),
+            // So many failed, so many may; how long all must be well.
+            "boot-guard" => {
+                self.guard = Some(BootGuard {
+                    failed: number(&rest[..1])?,
+                    attempts: number(&rest[1..2])?,
+                    ok_after: duration(rest[2])?,
+                });
+            }
+            "parent-watchdog" => self.watchdogs.parent = Some(duration(service)?),
             "shutdown-timeout" => self.shutdown_timeout = Some(duration(service)?),
             "boot" => self.boot(),
             "daemon-dies" => self.daemon_dies(),

@@ -150,6 +150,9 @@ impl World {
             Effect::Unstore { service } => {
                 format!("{} what is kept for it is closed", engine.name(*service))
             }
+            Effect::FeedWatchdog => "the host's watchdog is fed".to_owned(),
+            Effect::TellAlive => "who started the daemon is told that it lives".to_owned(),
+            Effect::BootWell => "the boot is well".to_owned(),
             Effect::Exit { code } => format!("the daemon ends with {code}"),
             Effect::Record(Record::Service(_))
             | Effect::Remember { .. }

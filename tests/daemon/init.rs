@@ -11,15 +11,15 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use vitald::engine::status::DaemonStatus;
 
 /// A daemon that is the first process of its namespace, and who waits for it.
-struct Container {
-    host: Host,
+pub struct Container {
+    pub host: Host,
     unshare: Child,
     /// The daemon's number outside.
     init: i32,
 }
 
 /// Whether this host lets us make pid namespaces.
-fn possible() -> bool {
+pub fn possible() -> bool {
     if !root() {
         return false;
     }
@@ -45,7 +45,32 @@ fn children(pid: i32) -> Vec<i32> {
 
 impl Container {
     /// With these arguments besides the directories.
-    fn start(host: Host, more: &[&str]) -> Container {
+    pub fn start(host: Host, more: &[&str]) -> Container {
+        let (unshare, init) = Container::launch(&host, more);
+        let container = Container {
+            host,
+            unshare,
+            init,
+        };
+        until("it answers", || container.call("system.ping").is_some());
+        container
+    }
+
+    /// All of it ends at once, as a host does when it is reset, and begins anew.
+    pub fn reset(&mut self) {
+        self.unshare.kill().expect("kill");
+        self.again();
+    }
+
+    /// It has ended, and begins anew.
+    pub fn again(&mut self) {
+        self.unshare.wait().expect("wait");
+        until("nobody is left", || !alive(self.init));
+        (self.unshare, self.init) = Container::launch(&self.host, &[]);
+        until("it answers", || self.call("system.ping").is_some());
+    }
+
+    fn launch(host: &Host, more: &[&str]) -> (Child, i32) {
         let log = fs::File::create(host.path("daemon.log")).expect("a log");
         let inner = host.command();
         let mut outer = Command::new("unshare");
@@ -64,23 +89,16 @@ impl Container {
             init = children(unshare.id() as i32).first().copied();
             init.is_some()
         });
-        let init = init.expect("found");
-        let container = Container {
-            host,
-            unshare,
-            init,
-        };
-        until("it answers", || container.call("system.ping").is_some());
-        container
+        (unshare, init.expect("found"))
     }
 
-    fn call(&self, method: &str) -> Option<serde_json::Value> {
+    pub fn call(&self, method: &str) -> Option<serde_json::Value> {
         let mut client = Client::connect(&self.host.socket()).ok()?;
         client.ask(method, &json!({}));
         client.answer()?.1.ok()
     }
 
-    fn ended(&mut self) -> ExitStatus {
+    pub fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         until("the container ends", || {
             status = self.unshare.try_wait().expect("wait");

@@ -1,7 +1,7 @@
 //! vitald as somebody else's service: what it says to who started it, and the scripts for other
 //! inits in contrib/.
 
-use super::host::{Host, alive, binary, executable, root};
+use super::host::{Host, alive, binary, executable, root, until};
 use serde_json::json;
 use std::process::{Command, Output};
 use vitald::service::state::State;
@@ -47,6 +47,27 @@ fn it_tells_who_started_it_how_it_goes() {
         host.status("nested").last_end.expect("an end").code,
         Some(0)
     );
+}
+
+/// WATCHDOG=1 as often as WATCHDOG_USEC wants it: the deadline moves on, in the same run.
+#[test]
+fn it_tells_who_started_it_that_it_lives() {
+    let mut host = Host::new("nested-lives");
+    let text = nested(&host) + "watchdog_ms = 3000\n";
+    std::fs::write(host.path("inner/go"), "").expect("write");
+    host.define("nested", &text);
+    host.start();
+    host.up("nested");
+    let due = |s: &vitald::engine::status::Status| s.watchdog.as_ref().and_then(|w| w.due_in_ms);
+    let mut before = None;
+    let mut moved = 0;
+    until("it was told thrice", || {
+        let status = host.status("nested");
+        moved += u32::from(due(&status) > before && before.is_some());
+        before = due(&status);
+        moved >= 3
+    });
+    assert_eq!(host.status("nested").run, 1);
 }
 
 /// A socket that is not there is no reason not to run.

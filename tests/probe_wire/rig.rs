@@ -141,6 +141,8 @@ pub fn definition(ask: Ask) -> Rc<Definition> {
         start_timeout: None,
         restart: Restart::Always,
         autostart: true,
+        critical: false,
+        safe: false,
         kill_mode: KillMode::Tree,
         retry_policy: RetryPolicy {
             max_attempts: None,

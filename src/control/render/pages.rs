@@ -407,6 +407,20 @@ pub(super) fn hold(daemon: &DaemonStatus, style: &Style) -> Option<String> {
     ))
 }
 
+/// What is wrong with the host's watchdog, or why the host is reset; None: nothing.
+pub(super) fn watchdog_trouble(daemon: &DaemonStatus) -> Option<String> {
+    let watchdog = daemon.watchdog.as_ref()?;
+    if let Some(trouble) = &watchdog.trouble {
+        return Some(clean(trouble));
+    }
+    let left = watchdog.reset_in_ms?;
+    let why = clean(watchdog.why.as_deref().unwrap_or_default());
+    Some(format!(
+        "the host is reset in about {} because {why}",
+        duration(left)
+    ))
+}
+
 /// `info`
 pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
     let mut put = |label: &str, text: String| {
@@ -444,6 +458,20 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
     }
     if let Some(cgroups) = &daemon.cgroups {
         put("cgroups", clean(cgroups));
+    }
+    if let Some(words) = &daemon.safe_mode {
+        put("safe mode", style.paint(Colour::Bad, &clean(words)));
+    }
+    if let Some(watchdog) = &daemon.watchdog {
+        let words = match watchdog_trouble(daemon) {
+            Some(trouble) => style.paint(Colour::Bad, &trouble),
+            None => format!(
+                "{} fed, resets the host after {}",
+                clean(&watchdog.device),
+                duration(watchdog.timeout_ms)
+            ),
+        };
+        put("watchdog", words);
     }
     if let Some(began) = &daemon.began {
         put("began", clean(began));

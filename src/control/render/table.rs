@@ -57,6 +57,14 @@ pub fn overview(daemon: &DaemonStatus, services: &[Status], style: &Style, out: 
         out.push_str(&style.paint(Colour::Warn, &reload));
         out.push('\n');
     }
+    if let Some(words) = &daemon.safe_mode {
+        out.push_str(&style.paint(Colour::Bad, &format!("SAFE MODE: {}", clean(words))));
+        out.push('\n');
+    }
+    if let Some(watchdog) = super::pages::watchdog_trouble(daemon) {
+        out.push_str(&style.paint(Colour::Bad, &format!("watchdog: {watchdog}")));
+        out.push('\n');
+    }
     if let Some(reduced) = &daemon.reduced {
         out.push_str(&style.paint(Colour::Bad, &format!("reduced: {}", clean(reduced))));
         out.push('\n');

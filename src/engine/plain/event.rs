@@ -7,8 +7,8 @@ use crate::engine::snapshot::{
 };
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
-    Accepted, Boot, Command, Defined, Effect, Event, Found, Given, HookEnd, Left, Loaded,
-    NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms,
+    Accepted, Boot, BootGuard, Command, Defined, Effect, Event, Found, Given, HookEnd, Left,
+    Loaded, NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms, Watchdogs,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -59,8 +59,12 @@ fields! { HookEnd { exit error tree_gone output } }
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
 } may {
-    left
+    left watchdogs guard
 } }
+
+fields! { BootGuard { failed attempts ok_after } }
+
+fields! { Watchdogs { device parent } }
 
 fields! { Left { record same_boot same_files } }
 
@@ -118,7 +122,8 @@ fields! { Given { name source definition text } }
 fields! { Report { outcome latency output } }
 
 // Definitions in effects are those of events: a fingerprint is enough, and whoever writes adds it.
-variants! { put Effect {;
+variants! { put Effect {
+    FeedWatchdog TellAlive BootWell;
     Record;
     Remember { seq wanted }
     Keep { seq reload }

@@ -3,6 +3,7 @@
 use super::checkpoint::{no_definition, no_graph};
 use super::*;
 use crate::engine::answers::{Goal, Pending};
+use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::EndRecord;
@@ -29,7 +30,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving reloads
+    reloading reload_unit leaving reloads host
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,
@@ -43,6 +44,10 @@ fields! { Engine {
     records: Vec::new(),
     effects: Vec::new(),
 } }
+
+fields! { Host { guard watchdogs unit fed_at starved } }
+
+fields! { Starved { service why } }
 
 fields! { Lateness { total turns longest } }
 
@@ -124,6 +129,7 @@ impl Put for Owner {
             Owner::Service(id) => (Some(id), None),
             Owner::Probe(id, probe) => (Some(id), Some(probe)),
             Owner::Reload => (None, Some(0)),
+            Owner::Host => (None, Some(1)),
             // No probe has that number.
             Owner::Watchdog(id) => (Some(id), Some(u16::MAX)),
         };
@@ -137,6 +143,7 @@ impl Take for Owner {
         Ok(match owner {
             None => Owner::Nobody,
             Some((None, None)) => Owner::Engine,
+            Some((None, Some(1))) => Owner::Host,
             Some((None, Some(_))) => Owner::Reload,
             Some((Some(id), None)) => Owner::Service(id),
             Some((Some(id), Some(u16::MAX))) => Owner::Watchdog(id),

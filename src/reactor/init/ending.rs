@@ -7,6 +7,7 @@
 use super::{Role, role, shell};
 use crate::control::power::Ending;
 use crate::exit::errno_words;
+use crate::reactor::watchdog;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use std::ffi::CString;
 use std::io;
@@ -19,6 +20,8 @@ const KILLED: Duration = Duration::from_secs(2);
 /// How long disks may take for the last of their writes.
 const DISKS: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
+/// The host's watchdog is fed so often until then.
+const FED: Duration = Duration::from_secs(1);
 
 /// File systems that keep nothing.
 const KEEP_NOTHING: &str = " autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl \
@@ -51,7 +54,13 @@ pub fn end_leftovers(grace: Duration) {
 /// Reaps until nobody is left. On a host all that can be ended descends from PID 1, and kernel
 /// threads are always there; into a container processes come from outside as well (nsenter(1)).
 fn all_gone(until: Instant) -> bool {
+    let mut fed: Option<Instant> = None;
     loop {
+        if fed.is_none_or(|at| at.elapsed() > FED) {
+            // What it says was said before.
+            let _ = watchdog::feed();
+            fed = Some(Instant::now());
+        }
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             // SAFETY: signal 0 is none: it asks whether there is anybody.
             Err(nix::Error::ECHILD) if role() == Role::Host || unsafe { libc::kill(-1, 0) } < 0 => {
@@ -68,10 +77,12 @@ fn all_gone(until: Instant) -> bool {
 }
 
 /// Ends the machine. The services have stopped, or nothing is supervised.
-pub fn end_machine(ending: Ending) -> ! {
+/// `last`: what is still to be written.
+pub fn end_machine(ending: Ending, last: &dyn Fn()) -> ! {
     debug_assert_eq!(role(), Role::Host);
+    watchdog::outlast();
     end_leftovers(GRACE);
-    quiet_disks();
+    quiet_disks(last);
     // There is nobody to whom a host's first process could exit.
     let (command, words) = match ending {
         Ending::Reboot => (libc::LINUX_REBOOT_CMD_RESTART, ending.words()),
@@ -80,6 +91,10 @@ pub fn end_machine(ending: Ending) -> ! {
         Ending::Exit => (libc::LINUX_REBOOT_CMD_POWER_OFF, Ending::Poweroff.words()),
     };
     log::info!("{words}");
+    // It would start again what is to be off; a reboot that hangs is ended by it.
+    if ending != Ending::Reboot {
+        watchdog::disarm();
+    }
     let end = Instant::now() + Duration::from_millis(500);
     while unsent() > 0 && Instant::now() < end {
         std::thread::sleep(LOOK);
@@ -108,10 +123,11 @@ fn unsent() -> libc::c_int {
 }
 
 /// Writes all that waits to be written, and unmounts. In a child: a disk may never answer.
-fn quiet_disks() {
+fn quiet_disks(last: &dyn Fn()) {
     // SAFETY: this process has one thread.
     match unsafe { libc::fork() } {
         0 => {
+            last();
             unmount_all();
             // SAFETY: nothing of ours is to be run at this child's end.
             unsafe { libc::_exit(0) }

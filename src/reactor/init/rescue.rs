@@ -144,7 +144,7 @@ fn hear(signals: Option<&Signals>) {
     while let Some(Ok(Some(caught))) = signals.map(Signals::read) {
         if let Some(ending) = Role::Host.ending(caught.signal) {
             log::info!("{}: {}", caught.signal, ending.words());
-            end_machine(ending);
+            end_machine(ending, &|| {});
         }
     }
 }

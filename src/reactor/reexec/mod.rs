@@ -78,6 +78,8 @@ pub struct Handover {
     pub ending: Ending,
     /// PID 1's rescue shell.
     pub shell: Option<i32>,
+    /// The host's watchdog: closed it would count on.
+    pub watchdog: Option<RawFd>,
     /// As what the execution before knew this boot: where there is no /proc nobody else can tell.
     pub identity: Option<Identity>,
     /// The program that is executed, if it is by its descriptor.
@@ -379,6 +381,7 @@ impl Handover {
             .chain(self.socket.map(|socket| socket.fd))
             .chain(self.logs.iter().map(|(_, fd)| *fd))
             .chain(self.execs.values().copied())
+            .chain(self.watchdog)
             .chain(self.clients.iter().map(|client| client.fd))
             .chain(heard)
             .chain(self.open.iter().copied())

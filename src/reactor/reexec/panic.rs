@@ -5,6 +5,7 @@ use crate::reactor::clock::Clock;
 use crate::reactor::init;
 use crate::reactor::known;
 use crate::reactor::messages::Messages;
+use crate::reactor::watchdog;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -91,6 +92,7 @@ fn on_panic(panic: &str) {
         shutting_down: SHUTTING_DOWN.load(Ordering::Relaxed),
         ending: ENDING.try_lock().map(|ending| *ending).unwrap_or_default(),
         shell: init::shell(),
+        watchdog: watchdog::descriptor(),
         ..Handover::default()
     };
     handover.panics.push(now);

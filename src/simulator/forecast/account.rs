@@ -234,7 +234,8 @@ impl Account {
                 TransitionKind::State
                 | TransitionKind::Wanted
                 | TransitionKind::Probe
-                | TransitionKind::Definition,
+                | TransitionKind::Definition
+                | TransitionKind::Host,
                 _,
             ) => {}
         }

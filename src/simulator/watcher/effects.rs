@@ -108,6 +108,9 @@ impl Watcher {
             | Effect::Keep { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
+            | Effect::FeedWatchdog
+            | Effect::TellAlive
+            | Effect::BootWell
             | Effect::Exit { .. } => {}
         }
     }
@@ -567,6 +570,9 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::Unlisten { .. }
         | Effect::Unstore { .. }
         | Effect::Forget { .. }
+        | Effect::FeedWatchdog
+        | Effect::TellAlive
+        | Effect::BootWell
         | Effect::Exit { .. } => None,
     }
 }
