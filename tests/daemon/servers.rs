@@ -69,8 +69,8 @@ fn stops(host: &Host, name: &str) {
 
 #[test]
 fn redis() {
-    let prepare = "mkdir -p /var/lib/redis /var/log/redis /run/redis
-chown redis: /var/lib/redis /var/log/redis /run/redis
+    let prepare = "mkdir -p /var/lib/redis /var/log/redis
+chown redis: /var/lib/redis /var/log/redis
 ";
     let Some(host) = host_with("redis", "/usr/bin/redis-server", prepare) else {
         return;
@@ -98,8 +98,8 @@ fn nginx() {
 #[test]
 fn postgresql() {
     let server = "/usr/lib/postgresql/15/bin/postgres";
-    let prepare = "mkdir -p /var/lib/postgresql /var/log/postgresql /run/postgresql
-chown postgres: /var/lib/postgresql /var/log/postgresql /run/postgresql
+    let prepare = "mkdir -p /var/lib/postgresql /var/log/postgresql
+chown postgres: /var/lib/postgresql /var/log/postgresql
 mount -t tmpfs tmpfs /etc/postgresql
 pg_createcluster 15 main >&2
 ";
