@@ -222,10 +222,10 @@ fn every_verb_works_in_every_way() {
     for verb in VERBS {
         let arguments: &[&str] = match verb.words {
             "list" | "status" | "history" | "info" | "ping" | "discover" => &[],
-            "release" | "reload" | "graph" => &[],
+            "release" | "reload" | "graph" | "blame" => &[],
             "why" | "logs" | "probe run" => &["web"],
             "start" | "stop" | "once" | "restart" => &["db", "--wait"],
-            "reset" => &["db"],
+            "reset" | "pin" | "unpin" => &["db"],
             // Nothing hears it.
             "signal" => &["web", "CONT"],
             "set" => &["given", definition],
