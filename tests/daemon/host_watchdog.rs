@@ -1,7 +1,7 @@
 //! The host's watchdog by a stand-in: a FIFO, which takes what it is fed and knows no timeout.
 
 use super::host::{Host, send, until};
-use super::upgrade::upgrade;
+use super::upgrade::{can_panic, panic, upgrade};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use serde_json::json;
@@ -80,13 +80,10 @@ fn it_is_fed_over_upgrade_panic_and_death_and_disarmed_at_an_orderly_end() {
     upgrade(&host);
     device.is_fed("fed after an upgrade");
     assert!(watchdog(&host).fed);
-    send(host.pid(), Signal::SIGUSR2);
-    until("it panicked", || {
-        host.daemon()
-            .began
-            .is_some_and(|began| began.contains("panic"))
-    });
-    device.is_fed("fed after a panic");
+    if can_panic() {
+        panic(&host, 1);
+        device.is_fed("fed after a panic");
+    }
     // The descriptor went along: nobody opened the device anew.
     let path = std::fs::canonicalize(host.path("watchdog")).expect("a path");
     let open = || {
