@@ -307,34 +307,29 @@ fn what_is_in_the_way_is_told_and_others_run() {
     let living = UnixListener::bind(host.path("living.sock")).expect("bind");
     std::fs::write(host.path("file"), "not a socket").expect("write");
     let cases = [
-        (
-            "taken",
-            taken_at.clone(),
-            "Address already in use (98)",
-            "ss -ltnp",
-        ),
+        ("taken", taken_at.clone(), "in use (98)", "ss -ltnp"),
         (
             "foreign",
             "tcp:192.0.2.1:80".to_owned(),
-            "requested address (99)",
+            "(99)",
             "no interface has it",
         ),
         (
             "nowhere",
             format!("unix:{}", host.path("none/a")),
-            "No such file or directory (2)",
+            "(2)",
             "make its directory",
         ),
         (
             "living",
             format!("unix:{}", host.path("living.sock")),
-            "Address already in use (98)",
+            "in use (98)",
             "ss -lxp",
         ),
         (
             "bound",
             format!("unix:{}", host.path("bound.sock")),
-            "Address already in use (98)",
+            "in use (98)",
             "ss -lxp",
         ),
         (
