@@ -64,9 +64,13 @@ pub fn boot_ticks() -> u64 {
     // SAFETY: it writes to `now` only.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
     // The kernel divides as whole numbers: a tick is 10 ms wherever Linux runs nowadays.
-    // SAFETY: it only tells.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
+    let ticks = ticks_per_second();
     now.tv_sec as u64 * ticks + now.tv_nsec as u64 / (1_000_000_000 / ticks)
+}
+
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: it only tells.
+    unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64
 }
 
 /// All processes that `/proc` shows. An error: there is no /proc.
