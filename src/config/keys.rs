@@ -67,6 +67,10 @@ pub enum Takes {
     /// A whole number and a percent sign, in quotes; at least 1.
     Percent,
     Choice(&'static [&'static str]),
+    /// An array of some of these.
+    Words(&'static [&'static str]),
+    /// An array of services' names, in which `*` stands for any characters.
+    Patterns,
     Signal,
     /// File mode bits in octal, as a string.
     Umask,
@@ -141,6 +145,7 @@ macro_rules! keys {
     };
 }
 
+pub mod alert;
 pub mod log;
 
 /// The keys of a service.
@@ -532,6 +537,11 @@ pub mod daemon {
         /// `upgrade`; an orderly end of the daemon disarms it, its death does not. Read when the
         /// daemon starts.
         WATCHDOG "watchdog": Takes::Table(super::watchdog::ALL), Words("none"), Live;
+        /// Who is told of trouble and of its end, each a table: a command is run, or a webhook is
+        /// called. What is not taken is tried again for about twenty minutes, in order; after the
+        /// daemon's death, or an `upgrade`, what was under way is sent once more. What waits does
+        /// not outlive the boot. Read when the daemon starts, and by an `upgrade`.
+        ALERT "alert" | "alerts": Takes::Tables(super::alert::ALL), Words("nobody"), Live;
         and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
             log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,
             log::LOG_LINE_BYTES, log::LOG_LONG_LINES, log::LOG_RATE_LIMIT, log::LOGGER;

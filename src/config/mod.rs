@@ -6,6 +6,7 @@
 //! `set::join` checks all files against each other. Typed readers are used instead of serde, so
 //! that all errors of a file come at once, each with its line.
 
+pub mod alerts;
 pub mod capabilities;
 pub mod definition;
 pub mod diff;

@@ -4,6 +4,7 @@
 
 use super::table::{Exhausted, Stop};
 use super::*;
+use crate::config::alerts::What;
 use crate::config::{Definition, Preserve};
 use crate::exit::Exit;
 use crate::service::gate::{self, EndRuling, Reason, Ruling};
@@ -180,6 +181,7 @@ impl Engine {
                 let words: Box<str> = format!("{reason} ({detail})").into();
                 if matches!(reason, Reason::Budget(_)) {
                     self.service_mut(id).trouble = words.clone();
+                    self.raise(id, What::Exhausted, cause.word(), detail);
                     self.tell_exhausted(id, detail);
                 }
                 self.decide(id, cause, Verdict::Denied, words, attempts, None);

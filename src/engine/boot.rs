@@ -27,6 +27,8 @@ impl Engine {
             left,
             watchdogs,
             guard,
+            alerts,
+            alerted,
             wall_ms: _,
         } = boot;
         if let Some(left) = left {
@@ -67,6 +69,7 @@ impl Engine {
             found.push((id, snapshot, process));
         }
         self.relink();
+        self.take_up_alerts(alerts, alerted);
         let leaving: Vec<(ServiceId, Vec<Box<str>>)> = found
             .iter_mut()
             .map(|(id, s, _)| (*id, std::mem::take(&mut s.leaves_after)))
@@ -118,6 +121,7 @@ impl Engine {
                 self.cue(id, crate::service::state::Cue::Stop, Cause::Config, gone);
             }
         }
+        self.alerts_go_on();
         self.greet_host();
     }
 

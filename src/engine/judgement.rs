@@ -5,6 +5,7 @@
 
 use super::table::{Cure, Standing};
 use super::*;
+use crate::config::alerts::What;
 use crate::config::{OnExhausted, OnUnhealthy};
 use crate::service::gate::{self, Inputs, Reason, Requirement, Ruling, Storm};
 use crate::service::health::Health;
@@ -98,7 +99,15 @@ impl Engine {
         let words = format!("{reason} ({trouble})").into();
         let exhausted = matches!((verdict, reason), (Verdict::Denied, Reason::Budget(_)));
         let (cause, attempts) = (standing.cause, self.service(id).attempts);
-        self.service_mut(id).standing = Some(standing);
+        let before = self.service_mut(id).standing.replace(standing);
+        let known = before.is_some_and(|before| {
+            matches!(
+                before.ruling,
+                Ruling::Denied {
+                    reason: Reason::Budget(_)
+                }
+            )
+        });
         self.decide(id, cause, verdict, words, attempts, until);
         let key = self.service_key(id, Key::gate);
         match until {
@@ -106,6 +115,9 @@ impl Engine {
             None => self.timers.cancel(key),
         }
         if exhausted {
+            if !known {
+                self.raise(id, What::Exhausted, cause.word(), &trouble);
+            }
             self.exhausted(id, cause, trouble);
         }
     }
@@ -253,6 +265,10 @@ impl Engine {
             return;
         }
         service.cure = None;
+        if !cured {
+            self.raise_uncured(id, cure.decision);
+        }
+        let service = self.service_mut(id);
         let of = |d: &&mut Decision| d.seq == cure.decision;
         let told = service.decisions.iter_mut().find(of).map(|decision| {
             decision.cured = Some(cured);

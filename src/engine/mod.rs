@@ -17,10 +17,11 @@
 //! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
 //! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
 //! of them, `provisional` until they are confirmed, `leaving` whose are gone, `instances` of
-//! templates; `shutdown`; `host` its watchdog and its boots; `query` what is shown; `plain` all of
+//! templates; `shutdown`; `alerts` who is told of what; `host` its watchdog and its boots; `query` what is shown; `plain` all of
 //! it, written down and read back.
 
 mod aftermath;
+pub mod alerts;
 mod answers;
 mod begin;
 mod boot;
@@ -123,6 +124,7 @@ pub struct Engine {
     /// Whose definitions are gone, and who is to be gone before they are stopped.
     leaving: Vec<(ServiceId, Vec<ServiceId>)>,
     host: host::Host,
+    alerts: alerts::Alerts,
     /// Stands before all other records of this event.
     pledge: Option<Record>,
     /// Services whose change may free or hold others.
@@ -171,6 +173,7 @@ impl Engine {
             reload_unit: None,
             leaving: Vec::new(),
             host: host::Host::default(),
+            alerts: alerts::Alerts::default(),
             pledge: None,
             unsettled: Queue::default(),
             dirty: Vec::new(),
@@ -217,6 +220,7 @@ impl Engine {
             } => self.hook_spawned(run, hook, pid, started),
             Event::HookEnded { run, hook, end } => self.hook_ended(run, hook, end),
             Event::ExhaustedTold { service } => self.exhausted_told(service),
+            Event::AlertSent { number, error } => self.alert_sent(number, error),
             Event::Request(request) => self.request(request),
             Event::Durable { seq, error } => self.durable(seq, error),
             Event::Reloaded {
@@ -234,6 +238,7 @@ impl Engine {
         if !idle {
             self.mind_watchdog();
             self.mind_boot();
+            self.mind_alerts();
         }
         self.flush(effects);
     }
@@ -306,8 +311,9 @@ impl Engine {
                 Timer::Manual => self.manual_due(),
                 Timer::Feed => self.feed_due(),
                 Timer::BootWell => self.boot_is_well(),
-                // To go back is an event of its own; who is to be well by now is seen after this one.
-                Timer::Reload => {}
+                // To go back is an event of its own; who is to be well by now, or told, is seen after
+                // this one.
+                Timer::Reload | Timer::Alerts => {}
             }
             self.settle();
         }
@@ -350,6 +356,7 @@ impl Engine {
             service.transitions.pop_front();
         }
         service.transitions.push_back(transition.clone());
+        self.raise_of(id, &transition);
         self.records.push(Record::Transition(transition));
         self.mark(id);
     }
@@ -360,6 +367,7 @@ impl Engine {
             service.decisions.pop_front();
         }
         service.decisions.push_back(decision.clone());
+        self.raise_decided(id, &decision);
         self.records.push(Record::Decision(decision));
         self.mark(id);
     }

@@ -56,6 +56,12 @@ const CHAPTERS: &[Chapter] = &[
         intro: "Keys of `vitald.toml`, the daemon's own settings. The file may be missing.",
         keys: keys::daemon::ALL,
     },
+    Chapter {
+        title: "Alert",
+        header: "[[alert]]",
+        intro: "Keys of each table in the array `alert` of `vitald.toml`.",
+        keys: keys::alert::ALL,
+    },
 ];
 
 const INTRO: &[&str] = &[
@@ -132,6 +138,11 @@ fn takes(key: &Key) -> String {
             let quoted: Vec<String> = words.iter().map(|w| format!("\"{w}\"")).collect();
             quoted.join(" | ")
         }
+        Takes::Words(words) => {
+            let quoted: Vec<String> = words.iter().map(|w| format!("\"{w}\"")).collect();
+            format!("an array of {}", quoted.join(", "))
+        }
+        Takes::Patterns => "an array of names, in which `*` stands for any characters".to_owned(),
         Takes::Signal => "a signal's name or number".to_owned(),
         Takes::Umask => "octal digits in quotes".to_owned(),
         Takes::Account => "a name or a number".to_owned(),

@@ -3,6 +3,7 @@
 //! A job ends when its process ends; its pipe is read until then and once more after it, never
 //! until its end: a grandchild may hold the other side for ever. Output is bounded.
 
+use super::alerts::Sending;
 use super::show_logs::TailAsked;
 use super::tail::Wanted;
 use super::*;
@@ -67,6 +68,7 @@ pub(super) enum Work {
         tail: Box<Tail>,
         setup: OwnedFd,
     },
+    Alert(Box<Sending>),
     Definitions {
         ticket: Ticket,
         terms: Terms,
@@ -95,6 +97,7 @@ impl Work {
             | Work::Remove { .. }
             | Work::Boots
             | Work::Exhausted { .. }
+            | Work::Alert(_)
             | Work::Definitions { .. }
             | Work::Trial(_)
             | Work::Forecast { .. }
@@ -269,6 +272,11 @@ impl Reactor {
                     return;
                 }
                 Ok(Some(length)) => match &mut job.work {
+                    Work::Alert(sending) if sending.tail.is_some() => {
+                        if let Some(tail) = &mut sending.tail {
+                            tail.push(&buffer[..length]);
+                        }
+                    }
                     Work::Command { tail, .. } | Work::Exhausted { tail, .. } => {
                         tail.push(&buffer[..length]);
                     }
@@ -278,6 +286,7 @@ impl Reactor {
                     | Work::Boots
                     | Work::Resolve { .. }
                     | Work::Https { .. }
+                    | Work::Alert(_)
                     | Work::Definitions { .. }
                     | Work::Trial(_)
                     | Work::Forecast { .. }
@@ -368,6 +377,7 @@ impl Reactor {
                 tail,
                 setup,
             } => self.exhausted_ended(service, exit, &tail, &setup),
+            Work::Alert(sending) => self.sending_ended(&sending, exit, &job.output),
             Work::Tail { ticket, asked } => self.give_found_logs(ticket, &asked, &job.output),
             Work::Definitions { ticket, mut terms } => match definitions::receive(&job.output) {
                 Some(files) if exit == Exit::Code(0) => {
@@ -435,6 +445,7 @@ impl Reactor {
             | Work::Boots
             | Work::Resolve { .. }
             | Work::Https { .. }
+            | Work::Alert(_)
             | Work::Definitions { .. }
             | Work::Trial(_)
             | Work::Forecast { .. }
@@ -459,11 +470,34 @@ impl Reactor {
             | Work::Https { .. }
             | Work::Command { .. }
             | Work::Exhausted { .. }
+            | Work::Alert(_)
             | Work::Definitions { .. }
             | Work::Trial(_)
             | Work::Forecast { .. }
             | Work::Tail { .. } => Outcome::Fail(crate::probe::Reason::Timeout),
         };
+        self.abandon_job(number);
+        Some(Report {
+            outcome,
+            latency,
+            output,
+        })
+    }
+
+    /// An alert that is under way is ended; what it was, and what its helper said so far.
+    pub(super) fn take_sending(&mut self, number: u32) -> Option<(Box<Sending>, Vec<u8>)> {
+        let work = self.abandon_job(number)?;
+        let output = self.jobs.get_mut(&number).map(|job| &mut job.output);
+        let output = output.map(std::mem::take).unwrap_or_default();
+        match work {
+            Work::Alert(sending) => Some((sending, output)),
+            _ => None,
+        }
+    }
+
+    /// Ends a job with its whole group: nobody waits for it any more. What it was for.
+    fn abandon_job(&mut self, number: u32) -> Option<Work> {
+        let job = self.jobs.get(&number)?;
         let pid = job.pid;
         let _ = sys::pidfd_send_signal(job.pidfd.as_fd(), Signal::KILL);
         self.kill_group(pid);
@@ -472,19 +506,12 @@ impl Reactor {
             service: ServiceId(u32::MAX),
             number: 0,
         };
-        let mut pipe = None;
-        if let Some(job) = self.jobs.get_mut(&number) {
-            job.work = Work::Tree { run: nobody };
-            pipe = job.pipe.take();
-        }
-        if let Some((pipe, token)) = pipe {
+        let job = self.jobs.get_mut(&number)?;
+        let work = std::mem::replace(&mut job.work, Work::Tree { run: nobody });
+        if let Some((pipe, token)) = job.pipe.take() {
             self.deregister(&pipe);
             self.sources.remove(token);
         }
-        Some(Report {
-            outcome,
-            latency,
-            output,
-        })
+        Some(work)
     }
 }

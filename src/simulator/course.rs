@@ -5,7 +5,7 @@
 //! ends. What hangs goes on hanging until it is restarted; only new runs are well.
 
 use super::World;
-use super::kernel::{Disk, dies};
+use super::kernel::{Disk, Receiver, dies};
 use super::mischief::Mischief;
 use super::plan::{Plan, Weights};
 use super::watcher::Watcher;
@@ -54,6 +54,7 @@ pub fn run(plan: &Plan, told: bool, twins: bool) -> Report {
         }
         *world.kernel.script(&role.name) = role.script.clone();
     }
+    world.configure(&plan.alerts);
     let mut unwell = match world.suffer(plan) {
         Some(()) => world.heal(plan),
         None => None,
@@ -129,6 +130,7 @@ impl World {
         self.armed.clear();
         self.doom = None;
         self.kernel.disk = Disk::Good;
+        self.kernel.receiver = Receiver::Takes;
         self.retry_writing();
         self.kernel.heal();
         let files = self.files();

@@ -152,6 +152,28 @@ pub struct Kernel {
     pub trouble_until: Time,
     /// How the state directory's disk behaves: None never answers.
     pub disk: Disk,
+    /// How whoever gets alerts behaves.
+    pub receiver: Receiver,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Receiver {
+    #[default]
+    Takes,
+    Refuses,
+    Hangs,
+}
+
+impl Receiver {
+    fn takes(self, number: u64) -> Answers {
+        let (after, error) = match self {
+            Receiver::Takes => (30, None),
+            Receiver::Refuses => (10, Some("HTTP 500".into())),
+            Receiver::Hangs => return Vec::new(),
+        };
+        let event = Event::AlertSent { number, error };
+        told(Duration::from_millis(after), event)
+    }
 }
 
 #[derive(Default, Clone, PartialEq, Eq, Debug)]
@@ -411,6 +433,11 @@ impl Kernel {
             }
             Effect::TellExhausted { service, .. } => {
                 told(Duration::from_millis(5), Event::ExhaustedTold { service })
+            }
+            Effect::SendAlert { alert, .. } => self.receiver.takes(alert.number),
+            Effect::AlertExpired { number } => {
+                let error = Some("not in time".into());
+                told(Duration::ZERO, Event::AlertSent { number, error })
             }
             Effect::CheckCancelled { check } => {
                 self.mute.retain(|open| *open != check);

@@ -53,10 +53,12 @@ pub enum Fault {
     Stuck,
     /// People connect to listening sockets, which cannot be opened, or are not served.
     Connect,
+    /// Who gets alerts does not take them.
+    Receiver,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 20] = [
         Fault::Fork,
         Fault::Exec,
         Fault::Late,
@@ -76,6 +78,7 @@ impl Fault {
         Fault::Given,
         Fault::Stuck,
         Fault::Connect,
+        Fault::Receiver,
     ];
 }
 
@@ -101,6 +104,8 @@ pub struct Plan {
     pub calm: Duration,
     pub roles: Vec<Role>,
     pub weights: Weights,
+    /// `vitald.toml`.
+    pub alerts: String,
     /// By time.
     pub deeds: Vec<Deed>,
 }
@@ -241,6 +246,9 @@ impl Plan {
             format!("# seed {seed}, pace {pace}, faults for {length:?}, calm for {calm:?}\n");
         for (fault, weight) in self.weights.0.iter().filter(|(_, weight)| **weight > 0) {
             let _ = writeln!(text, "# {fault:?}: {weight} of 1000");
+        }
+        if !self.alerts.is_empty() {
+            let _ = write!(text, "settings\n{}end\n", self.alerts);
         }
         let present = self.names();
         for role in &self.roles {

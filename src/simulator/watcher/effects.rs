@@ -31,7 +31,12 @@ impl Watcher {
                 self.goes_on(now, snapshot, kernel);
                 self.recorded(now, snapshot);
             }
+            Effect::Record(Record::Alert(record)) => self.alert_recorded(now, record, engine),
             Effect::Record(Record::Reload(_)) => {}
+            Effect::SendAlert {
+                rule, alert, tries, ..
+            } => self.alerted(now, *rule, alert, *tries),
+            Effect::AlertExpired { number } => self.alert_expired(now, *number),
             Effect::Record(Record::Hold(_)) => {
                 self.step.hold_performed = true;
                 self.step.moved = true;
@@ -556,8 +561,14 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
             d.service, d.verdict, d.reason
         )),
         Effect::Record(
-            Record::Transition(_) | Record::Service(_) | Record::Hold(_) | Record::Reload(_),
+            Record::Transition(_)
+            | Record::Service(_)
+            | Record::Hold(_)
+            | Record::Reload(_)
+            | Record::Alert(_),
         )
+        | Effect::SendAlert { .. }
+        | Effect::AlertExpired { .. }
         | Effect::Remember { .. }
         | Effect::Keep { .. }
         | Effect::Check { .. }

@@ -56,7 +56,10 @@ impl Watcher {
                     }
                 });
             }
-            Event::Boot(boot) => self.booted(now, boot),
+            Event::Boot(boot) => {
+                self.alerts.begin(&boot.alerts, self.same_boot);
+                self.booted(now, boot);
+            }
             Event::Reloaded {
                 ticket,
                 files,
@@ -90,6 +93,7 @@ impl Watcher {
             | Event::Durable { .. }
             | Event::HookSpawned { .. }
             | Event::HookEnded { .. } => {}
+            Event::AlertSent { number, .. } => self.alert_answered(*number),
             Event::ExhaustedTold { service } => {
                 let name = self.ids.get(service);
                 let told = name.and_then(|name| self.books.get_mut(name)?.told.as_mut());
@@ -99,7 +103,7 @@ impl Watcher {
                 let about = service_of(&request.command);
                 let state = about.map(|id| engine.status(id, Wall { now, wall_ms: 0 }).state);
                 let due = match (&request.command, request.wait) {
-                    (Command::ProbeRun { .. }, _) => Some(Duration::from_secs(20) * self.pace),
+                    (Command::ProbeRun { .. } | Command::AlertTest { .. }, _) => Some(Duration::from_secs(20) * self.pace),
                     (Command::Shutdown { .. }, _) | (_, true) => None,
                     (_, false) => Some(limits::DURABLE_WAIT),
                 };
@@ -684,6 +688,7 @@ fn words(event: &Event, engine: &Engine) -> String {
         Event::Request(_) => "request",
         Event::Durable { .. } => "durable",
         Event::ExhaustedTold { .. } => "exhaustion told",
+        Event::AlertSent { .. } => "alert sent",
         Event::Notified { .. } => "notified",
         Event::Stored { .. } => "stored",
         Event::Listening { .. } => "listening",

@@ -6,6 +6,7 @@
 //!
 //! Invariant: it changes nothing, and the first breach is the one that is told.
 
+mod alerts;
 mod book;
 mod effects;
 mod events;
@@ -54,6 +55,7 @@ pub struct Watcher {
     step: Step,
     /// What comes back when a reload is not confirmed, or came back.
     kept: Option<provisional::Kept>,
+    alerts: alerts::AlertBook,
     /// The power has not gone since the last daemon.
     same_boot: bool,
     /// As it was before this event, should the daemon die of it.
@@ -191,6 +193,7 @@ impl Watcher {
             | Event::Listening { .. }
             | Event::Connected { .. }
             | Event::ExhaustedTold { .. }
+            | Event::AlertSent { .. }
             | Event::Reloaded { .. } => false,
         }
     }
