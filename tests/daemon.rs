@@ -12,6 +12,8 @@
 mod acceptor;
 #[path = "daemon/actor.rs"]
 mod actor;
+#[path = "daemon/alerts.rs"]
+mod alerts;
 #[path = "daemon/boot_guard.rs"]
 mod boot_guard;
 #[path = "daemon/cgroups.rs"]

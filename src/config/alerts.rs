@@ -146,9 +146,7 @@ impl Url {
             "http" => false,
             "https" => true,
             _ => {
-                return Err(
-                    "must be a URL such as \"https://alerts.example.org/hook\"".to_owned(),
-                );
+                return Err("must be a URL such as \"https://alerts.example.org/hook\"".to_owned());
             }
         };
         if tls && !cfg!(feature = "tls") {

@@ -137,7 +137,10 @@ const ALERT_ELSEWHERE: &[(&str, &str)] = &[
     ("events", "write `on`"),
     ("kind", "write `on`, an array"),
     ("kinds", "write `on`"),
-    ("retries", "what is not taken is tried again by itself: remove it"),
+    (
+        "retries",
+        "what is not taken is tried again by itself: remove it",
+    ),
     ("service", "write `services`, an array"),
     ("target", "write `exec` or `webhook`"),
     ("type", "write `exec` or `webhook`: that says it"),

@@ -158,7 +158,8 @@ impl Engine {
             // Of a rule that is no more nobody is told.
             let Some(rule) = known else { continue };
             if let Some(alert) = record.alert {
-                let tries = record.tries;
+                // Of the last one it is not known how it went.
+                let tries = record.tries.min(limits::ALERT_TRIES - 1);
                 let waiting = &mut self.alerts.desks[rule].waiting;
                 if waiting.len() < limits::ALERTS_WAITING {
                     waiting.push_back(Waiting { tries, alert });
@@ -447,18 +448,21 @@ impl Engine {
 
     // --- sending
 
-    /// The end of an event: whatever of it is for alerts.
-    pub(super) fn mind_alerts(&mut self) {
+    /// The end of an event: whatever of it is for alerts. What is due by the clock waits for the
+    /// `timers`.
+    pub(super) fn mind_alerts(&mut self, timers: bool) {
         let Some(unit) = self.alerts.unit else {
             return;
         };
         if !self.alerts.known.is_empty() {
-            self.mind_ends();
+            self.mind_ends(timers);
         }
         for rule in 0..self.alerts.desks.len() as u16 {
-            self.mind_desk(rule);
+            self.mind_desk(rule, timers);
         }
-        self.mind_tests();
+        if timers {
+            self.mind_tests();
+        }
         let desks = self.alerts.desks.iter();
         let desks = desks.filter_map(|desk| desk.under_way.or(desk.next_at));
         let clears = self.alerts.known.iter().filter_map(|k| self.clear_due(k));
@@ -473,7 +477,7 @@ impl Engine {
         }
     }
 
-    fn mind_ends(&mut self) {
+    fn mind_ends(&mut self, timers: bool) {
         for at in 0..self.alerts.known.len() {
             let id = self.alerts.known[at].service;
             // Whoever has changed is about to be journalled.
@@ -481,7 +485,7 @@ impl Engine {
                 self.mind_end(at, id);
             }
             let known = &self.alerts.known[at];
-            if self.clear_due(known).is_some_and(|due| due <= self.now) {
+            if timers && self.clear_due(known).is_some_and(|due| due <= self.now) {
                 let since = known.well_since.unwrap_or(self.now);
                 let service = self.service(id);
                 let word = match (service.state, service.health()) {
@@ -499,7 +503,7 @@ impl Engine {
         self.alerts.known = known;
     }
 
-    fn mind_desk(&mut self, rule: u16) {
+    fn mind_desk(&mut self, rule: u16, timers: bool) {
         let (now, number) = (self.now, usize::from(rule));
         let to = self.alerts.rules[number].name.clone();
         let timeout = self.alerts.rules[number].timeout;
@@ -508,14 +512,14 @@ impl Engine {
             return;
         };
         match desk.under_way {
-            Some(due) if due <= now => {
+            Some(due) if timers && due <= now => {
                 // It is answered at once; never ask for that twice.
                 desk.under_way = Some(Time::MAX);
                 let number = first.alert.number;
                 self.effects.push(Effect::AlertExpired { number });
             }
             Some(_) => {}
-            None if desk.next_at.is_some_and(|at| now < at) => {}
+            None if desk.next_at.is_some_and(|at| !timers || now < at) => {}
             None => {
                 first.tries += 1;
                 desk.next_at = None;

@@ -186,6 +186,7 @@ impl Engine {
     pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
         self.now = now.max(self.now);
         let idle = matches!(event, Event::Turn);
+        let timers = matches!(event, Event::Timers);
         match event {
             Event::Boot(boot) => self.boot(*boot),
             Event::Turn => self.turn(),
@@ -238,7 +239,7 @@ impl Engine {
         if !idle {
             self.mind_watchdog();
             self.mind_boot();
-            self.mind_alerts();
+            self.mind_alerts(timers);
         }
         self.flush(effects);
     }

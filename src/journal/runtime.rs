@@ -8,9 +8,9 @@
 //! aside. No failure stops the daemon: it is told once, remembered, and mended by writing the
 //! whole state anew ([`Runtime::compact`]) until that succeeds.
 
+use super::alerts::Alerts;
 use super::file::{self, Append, Replace};
 use super::{Fault, line};
-use super::alerts::Alerts;
 use crate::engine::alerts::AlertRecord;
 use crate::engine::effect::Record;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot};

@@ -57,7 +57,9 @@ impl Reactor {
             rule,
             last,
             timeout: defined.rule.timeout,
-            what: format!("{} {}", alert.kind, alert.service).trim_end().into(),
+            what: format!("{} {}", alert.kind, alert.service)
+                .trim_end()
+                .into(),
             tail: None,
             setup: None,
         };
@@ -355,9 +357,6 @@ mod tests {
     fn a_helper_tells_its_stages_and_what_is_wrong() {
         assert_eq!(told(b""), ("", ""));
         assert_eq!(told(b"~connecting\n~waiting\n"), ("waiting", ""));
-        assert_eq!(
-            told(b"~connecting\nHTTP 500\n"),
-            ("connecting", "HTTP 500")
-        );
+        assert_eq!(told(b"~connecting\nHTTP 500\n"), ("connecting", "HTTP 500"));
     }
 }

@@ -12,7 +12,7 @@
 use super::World;
 use super::doom::{Armed, Doom, Moment};
 use super::hooks::HookScript;
-use super::kernel::{Disk, Receiver, Mood, PidFile, dies, finished};
+use super::kernel::{Disk, Mood, PidFile, Receiver, dies, finished};
 use crate::config::{self, names};
 use crate::engine::{BootGuard, Command, Event, Given, Loaded, SpawnError, Terms};
 use crate::exit::{Exit, Signal};
@@ -117,17 +117,17 @@ impl World {
     /// As `info` does.
     fn show_alerts(&mut self) {
         let wall = self.wall();
-        let alerts = self.engine.as_ref().map(|engine| engine.daemon(wall).alerts);
+        let alerts = self
+            .engine
+            .as_ref()
+            .map(|engine| engine.daemon(wall).alerts);
         for alert in alerts.into_iter().flatten() {
-            let trouble = alert.trouble.map_or(String::new(), |why| format!(", {why}"));
+            let trouble = alert
+                .trouble
+                .map_or(String::new(), |why| format!(", {why}"));
             self.say(&format!(
                 "= alert {}: {} sent, {} given up, {} dropped, {} withheld, {} waiting{trouble}",
-                alert.name,
-                alert.sent,
-                alert.failed,
-                alert.dropped,
-                alert.withheld,
-                alert.waiting
+                alert.name, alert.sent, alert.failed, alert.dropped, alert.withheld, alert.waiting
             ));
         }
     }

@@ -55,7 +55,10 @@ impl Store {
     pub fn snapshot(&self, service: &str) -> Option<&ServiceSnapshot> {
         match self.lines.get(*self.last.get(service)?)? {
             Record::Service(snapshot) => Some(snapshot),
-            Record::Transition(_) | Record::Decision(_) | Record::Hold(_) | Record::Reload(_)
+            Record::Transition(_)
+            | Record::Decision(_)
+            | Record::Hold(_)
+            | Record::Reload(_)
             | Record::Alert(_) => None,
         }
     }

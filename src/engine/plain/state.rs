@@ -2,8 +2,8 @@
 
 use super::checkpoint::{no_definition, no_graph};
 use super::*;
-use crate::engine::answers::{Goal, Pending};
 use crate::engine::alerts::{Alerts, Desk, Known, Test as AlertTest, Waiting};
+use crate::engine::answers::{Goal, Pending};
 use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;

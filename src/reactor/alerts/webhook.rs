@@ -219,9 +219,7 @@ fn head(bytes: &[u8]) -> io::Result<Option<(u16, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 128];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) => {
-            Ok(response.code.map(|status| (status, length)))
-        }
+        Ok(httparse::Status::Complete(length)) => Ok(response.code.map(|status| (status, length))),
         Ok(httparse::Status::Partial) => Ok(None),
         Err(error) => Err(io::Error::other(format!("it is not HTTP: {error}"))),
     }

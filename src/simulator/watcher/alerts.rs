@@ -93,7 +93,9 @@ impl Watcher {
             say("another is under way");
         }
         let before = book.tries.insert(number, tries);
-        if before.is_some_and(|before| tries <= before) || tries > ALERT_TRIES {
+        // The last try before a death is made again.
+        let least = before.map_or(1, |before| (before + 1).min(ALERT_TRIES));
+        if tries < least || tries > ALERT_TRIES {
             say("it is tried more often than counted, or allowed");
         }
         let last = book.last.get(&rule).copied().unwrap_or(0);

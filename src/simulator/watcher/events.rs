@@ -103,7 +103,9 @@ impl Watcher {
                 let about = service_of(&request.command);
                 let state = about.map(|id| engine.status(id, Wall { now, wall_ms: 0 }).state);
                 let due = match (&request.command, request.wait) {
-                    (Command::ProbeRun { .. } | Command::AlertTest { .. }, _) => Some(Duration::from_secs(20) * self.pace),
+                    (Command::ProbeRun { .. } | Command::AlertTest { .. }, _) => {
+                        Some(Duration::from_secs(20) * self.pace)
+                    }
                     (Command::Shutdown { .. }, _) | (_, true) => None,
                     (_, false) => Some(limits::DURABLE_WAIT),
                 };
