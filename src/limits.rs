@@ -150,6 +150,8 @@ pub const BARRIERS_PER_TURN: usize = 256;
 /// What a service may ask for in all, by `EXTEND_TIMEOUT_USEC=`, on top of a start or stop timeout.
 pub const EXTEND_MAX: Duration = Duration::from_secs(3600);
 
+/// Rungs of one `escalate`.
+pub const MAX_RUNGS: usize = 16;
 /// Alerts in `vitald.toml`, and patterns of services in one.
 pub const MAX_ALERTS: usize = 16;
 pub const MAX_ALERT_SERVICES: usize = 64;

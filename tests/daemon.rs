@@ -54,6 +54,8 @@ mod init;
 mod instances;
 #[path = "daemon/kinds.rs"]
 mod kinds;
+#[path = "daemon/ladder.rs"]
+mod ladder;
 #[path = "daemon/loggers.rs"]
 mod loggers;
 #[path = "daemon/logs.rs"]

@@ -159,6 +159,7 @@ const LATER: &[&str] = &[
 const TABLES: &[(&str, &[&Key])] = &[
     ("beside `exec`", keys::service::ALL),
     ("in `retry_policy`", keys::retry_policy::ALL),
+    ("in `escalate`", keys::rung::ALL),
     ("in a `probe`", keys::probe::ALL),
     ("in a `socket`", keys::socket::ALL),
     ("in vitald.toml", keys::daemon::ALL),

@@ -147,6 +147,7 @@ macro_rules! keys {
 
 pub mod alert;
 pub mod log;
+pub mod rung;
 
 /// The keys of a service.
 pub mod service {
@@ -394,6 +395,10 @@ pub mod retry_policy {
         /// they are refunded: to page somebody, say. It runs as the service's user and in its
         /// environment; VITALD_REASON says what happened. Written like `exec`.
         ON_EXHAUSTED_EXEC "on_exhausted_exec": Takes::Command, Words("nothing"), Live;
+        /// What is done, in place of a plain restart, when restarts for its health do not cure it: a
+        /// ladder of tables, each for more uncured restarts in a row than the one before. A cure
+        /// begins it anew.
+        ESCALATE "escalate": Takes::Tables(super::rung::ALL), Words("it is restarted, as ever"), Live;
     } }
 }
 

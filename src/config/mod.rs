@@ -24,6 +24,7 @@ mod probe;
 pub mod problem;
 mod reader;
 mod resources;
+mod rungs;
 mod service;
 pub mod set;
 pub mod settings;
@@ -42,6 +43,7 @@ pub use log::{
     Severity,
 };
 pub use resources::sized;
+pub use rungs::{Escalation, Rung};
 pub use ties::{OnDependency, Relation, Ties};
 
 #[cfg(test)]

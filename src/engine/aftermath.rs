@@ -63,8 +63,13 @@ impl Engine {
                 Next::Exited
             }
             Some(stop) if stop.final_stop => {
-                let used = budget_words(&definition.retry_policy, self.service(id).attempts);
-                self.service_mut(id).trouble = format!("budget {used}").into();
+                let service = self.service(id);
+                let used = budget_words(&definition.retry_policy, service.attempts);
+                let words = match service.is_exhausted() {
+                    true => format!("budget {used}"),
+                    false => format!("{} restarts in a row did not cure it", service.uncured),
+                };
+                self.service_mut(id).trouble = words.into();
                 Next::Failed
             }
             Some(Stop {

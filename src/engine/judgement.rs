@@ -6,7 +6,7 @@
 use super::table::{Cure, Standing};
 use super::*;
 use crate::config::alerts::What;
-use crate::config::{OnExhausted, OnUnhealthy};
+use crate::config::{Escalation, OnExhausted, OnUnhealthy};
 use crate::service::gate::{self, Inputs, Reason, Requirement, Ruling, Storm};
 use crate::service::health::Health;
 use crate::service::state::{Cause, Cue, State};
@@ -78,6 +78,17 @@ impl Engine {
 
     /// The attempt is spent, the run ended.
     fn allow(&mut self, id: ServiceId, cause: Cause, attempt: u32, trouble: Box<str>) {
+        let rung = self.rung(id);
+        let (trouble, with) = match rung {
+            None => (trouble, None),
+            Some((uncured, Escalation::Stop)) => {
+                return self.give_up(id, cause, uncured, trouble);
+            }
+            Some((uncured, Escalation::RestartWith(name))) => {
+                let words = format!("{trouble}; {uncured} uncured in a row: restart with {name}");
+                (words.into(), Some((name, uncured)))
+            }
+        };
         let used = std::mem::replace(&mut self.service_mut(id).attempts, attempt);
         self.decide(id, cause, Verdict::Allowed, trouble.clone(), used, None);
         let service = self.service_mut(id);
@@ -87,6 +98,9 @@ impl Engine {
         });
         service.standing = None;
         self.cue(id, Cue::Cycle, cause, trouble);
+        if let Some((name, uncured)) = with {
+            self.restart_with(id, &name, uncured);
+        }
     }
 
     /// Deferred or denied: that stands until it is asked again, or has lost its object.
@@ -265,6 +279,7 @@ impl Engine {
             return;
         }
         service.cure = None;
+        self.count_cure(id, cured);
         if !cured {
             self.raise_uncured(id, cure.decision);
         }

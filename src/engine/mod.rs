@@ -12,7 +12,8 @@
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
 //! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `sockets` what
 //! is held for it; `checks` asking probes; `forking` the main process of daemons that fork;
-//! `targets` groups; `judgement` the gate and its deferrals; `settle` dependencies, `links` who
+//! `targets` groups; `judgement` the gate and its deferrals, `ladder` what
+//! follows when restarts do not cure; `settle` dependencies, `links` who
 //! needs whom, `conflicts`, `follow`, `pins`, `relations` what is shown of them; `operator`
 //! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
 //! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
@@ -38,6 +39,7 @@ pub mod hooks;
 pub mod host;
 pub mod instances;
 mod judgement;
+mod ladder;
 mod leaving;
 mod lifecycle;
 pub mod links;

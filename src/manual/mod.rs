@@ -39,6 +39,12 @@ const CHAPTERS: &[Chapter] = &[
         keys: keys::retry_policy::ALL,
     },
     Chapter {
+        title: "Rung",
+        header: "escalate",
+        intro: "Keys of each table in the array `escalate` of `retry_policy`.",
+        keys: keys::rung::ALL,
+    },
+    Chapter {
         title: "Probe",
         header: "[[probe]]",
         intro: "Keys of each table in the array `probe`.",

@@ -339,12 +339,18 @@ impl Lot {
         if self.theme == Theme::Ties && own.chance(700) {
             own.ties(&mut keys, &mut relations, names, at, roles);
         }
+        // Last, so that all before is drawn as it was.
+        let ladder = match own.chance(250) && !oneshot {
+            true => (own.of(&[0, 1, 2]), own.of(&[0, 0, 3, 4])),
+            false => (0, 0),
+        };
         Shape {
             keys,
             tables,
             relations,
             broken: false,
             target: special == Special::Target,
+            ladder,
         }
     }
 

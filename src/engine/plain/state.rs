@@ -70,7 +70,7 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot sockets pinned
+    once at_boot sockets pinned uncured
 } skips {
     definition: None,
     given: None,

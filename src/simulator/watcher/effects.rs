@@ -47,6 +47,7 @@ impl Watcher {
                 if decision.verdict == Verdict::Denied && decision.reason.starts_with("budget") {
                     self.step.denied.insert(decision.service.to_string());
                 }
+                self.rung_decided(now, decision);
                 let late = self.late;
                 let book = self.books.get_mut(&*decision.service);
                 if let Some(run) = book.and_then(|book| book.run.as_mut())
@@ -277,6 +278,7 @@ impl Watcher {
     /// We stop a run that nobody asked us to stop: all that must hold for that.
     fn automatic_stop(&mut self, now: Time, name: &str, last: bool) {
         let held = self.is_held(now);
+        let gives_up = self.may_give_up(name);
         let late = self.late;
         let Some(book) = self.books.get_mut(name) else {
             return;
@@ -298,7 +300,7 @@ impl Watcher {
         let max = book.max_attempts();
         let spent = book.spent;
         let full = max.is_some_and(|max| spent >= max);
-        if full != last {
+        if full != last && !(last && gives_up) {
             wrong.push(format!("{spent} of {max:?} spent, for good: {last}"));
         }
         let window = run.spawned_at + run.definition.retry_policy.stability_period;

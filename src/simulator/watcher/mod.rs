@@ -11,6 +11,7 @@ mod book;
 mod effects;
 mod events;
 mod groups;
+mod ladder;
 mod provisional;
 mod rules;
 mod sockets;
@@ -99,6 +100,8 @@ struct Step {
     decided: BTreeSet<String>,
     /// Who is stopped with what it requires.
     followed: BTreeSet<String>,
+    /// Who is restarted with another.
+    with: BTreeSet<String>,
     /// Whose budget was found to be spent.
     denied: BTreeSet<String>,
     /// Who ended by itself, and as what that is to be told.
