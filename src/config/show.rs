@@ -554,7 +554,8 @@ mod tests {
             assert!(shown.is_some(), "{} shows nothing", key.name);
         }
         for key in crate::config::keys::retry_policy::ALL {
-            let set = "exec = 'a'\n[retry_policy]\non_exhausted_exec = 'x'\n";
+            let set = "exec = 'a'\n[retry_policy]\non_exhausted_exec = 'x'\n\
+                       escalate = [{ after_uncured = 2, action = 'stop' }]\n";
             assert!(value(&one(set), key.name).is_some(), "{}", key.name);
         }
     }

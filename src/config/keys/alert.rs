@@ -24,7 +24,7 @@ keys! { ALL {
     /// once; `host`: the host's watchdog is no longer fed; `recovered`: the all-clear, when a service
     /// of which trouble was told has been well for its `stability_period_ms`, or was stopped.
     ON "on": Takes::Words(KINDS),
-        Words("uncured, exhausted, failed, storm, host, recovered: what does not mend by itself"), Live;
+        Words("all but unhealthy and restarted"), Live;
     /// The services that it is for; `*` stands for any characters, as in "db-*".
     SERVICES "services": Takes::Patterns, Words("all"), Live;
     /// The command that is run, as the daemon's user: it reads the alert as JSON on its standard
