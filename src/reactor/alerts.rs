@@ -306,9 +306,12 @@ fn text(alert: &Alert, host: &str) -> String {
 /// The last stage, and what is wrong; empty: nothing was told.
 fn told(output: &[u8]) -> (&str, &str) {
     let text = std::str::from_utf8(output).unwrap_or_default();
-    let stage = text.lines().filter_map(|line| line.strip_prefix(STAGE));
+    let mut stage = text.lines().filter_map(|line| line.strip_prefix(STAGE));
     let wrong = text.lines().find(|line| !line.starts_with(STAGE));
-    (stage.last().unwrap_or_default(), wrong.unwrap_or_default())
+    (
+        stage.next_back().unwrap_or_default(),
+        wrong.unwrap_or_default(),
+    )
 }
 
 /// A file without a name: reading it never waits, and nobody need be there to write it.

@@ -5,9 +5,10 @@
 //! ends. What hangs goes on hanging until it is restarted; only new runs are well.
 
 use super::World;
-use super::kernel::{Disk, Receiver, dies};
+use super::kernel::{Disk, dies};
 use super::mischief::Mischief;
 use super::plan::{Plan, Weights};
+use super::receiver::Receiver;
 use super::watcher::Watcher;
 use crate::config::{OnUnhealthy, Probe};
 use crate::engine::Terms;

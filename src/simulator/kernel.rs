@@ -5,6 +5,7 @@
 //! asked.
 
 use super::hooks::{HookProcess, HookScript};
+use super::receiver::Receiver;
 use super::sockets::Sockets;
 use crate::config::{Definition, Kind};
 use crate::engine::{Effect, Engine, Event, SpawnError};
@@ -154,26 +155,6 @@ pub struct Kernel {
     pub disk: Disk,
     /// How whoever gets alerts behaves.
     pub receiver: Receiver,
-}
-
-#[derive(Default, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Receiver {
-    #[default]
-    Takes,
-    Refuses,
-    Hangs,
-}
-
-impl Receiver {
-    fn takes(self, number: u64) -> Answers {
-        let (after, error) = match self {
-            Receiver::Takes => (30, None),
-            Receiver::Refuses => (10, Some("HTTP 500".into())),
-            Receiver::Hangs => return Vec::new(),
-        };
-        let event = Event::AlertSent { number, error };
-        told(Duration::from_millis(after), event)
-    }
 }
 
 #[derive(Default, Clone, PartialEq, Eq, Debug)]

@@ -26,6 +26,7 @@ mod kernel;
 mod lot;
 mod mischief;
 pub mod plan;
+mod receiver;
 mod script;
 pub mod shrink;
 mod sockets;

@@ -12,7 +12,8 @@
 use super::World;
 use super::doom::{Armed, Doom, Moment};
 use super::hooks::HookScript;
-use super::kernel::{Disk, Mood, PidFile, Receiver, dies, finished};
+use super::kernel::{Disk, Mood, PidFile, dies, finished};
+use super::receiver::Receiver;
 use crate::config::{self, names};
 use crate::engine::{BootGuard, Command, Event, Given, Loaded, SpawnError, Terms};
 use crate::exit::{Exit, Signal};

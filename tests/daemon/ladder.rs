@@ -21,7 +21,7 @@ fn what_restarts_do_not_cure_is_restarted_with_what_it_requires_and_then_stopped
     host.until("web", "its second run", |s| s.run >= 2);
     host.kill();
     host.start();
-    let again = host.up_again("db", db.run);
+    let again = host.up_again("db", db.run + 1);
     assert_eq!((again.run, again.attempts), (2, 0));
     assert!(!alive(db.pid.expect("a pid")));
     let failed = host.until("web", "failed", |s| s.state == "failed");

@@ -2,6 +2,7 @@
 
 use super::book::{By, ProbeBook, RunBook};
 use super::groups::service_of;
+use super::words::words;
 use super::{Promise, Step, Watcher, provisional};
 use crate::config::diff::{Change, diff};
 use crate::config::names;
@@ -56,10 +57,7 @@ impl Watcher {
                     }
                 });
             }
-            Event::Boot(boot) => {
-                self.alerts.begin(&boot.alerts, self.same_boot);
-                self.booted(now, boot);
-            }
+            Event::Boot(boot) => self.booted(now, boot),
             Event::Reloaded {
                 ticket,
                 files,
@@ -246,6 +244,7 @@ impl Watcher {
         self.step.moved = true;
         self.stolen += now.since(self.died_at);
         let definitions = self.in_force_at_boot(now, boot);
+        self.alerts.begin(&boot.alerts, self.same_boot);
         self.same_boot = true;
         for (snapshot, found) in &boot.services {
             if let Found::Alive { pid, .. } = found {
@@ -672,35 +671,4 @@ impl Watcher {
             None => By::Health,
         }
     }
-}
-
-fn words(event: &Event, engine: &Engine) -> String {
-    let run = super::super::mischief::run_of(event);
-    let name = run.map(|run| format!(" {} {}", engine.name(run.service), run.number));
-    let kind = match event {
-        Event::Boot(_) => "boot",
-        Event::Turn => "turn",
-        Event::Timers => "timers",
-        Event::Resumed(_) => "resumed",
-        Event::Spawned { .. } => "spawned",
-        Event::Executed { .. } => "executed",
-        Event::SpawnFailed { .. } => "spawn failed",
-        Event::Exited { .. } => "exited",
-        Event::OutOfMemory { .. } => "out of memory",
-        Event::TreeEnded { .. } => "tree ended",
-        Event::MainSought { .. } => "main process sought",
-        Event::HookSpawned { .. } => "command spawned",
-        Event::HookEnded { .. } => "command ended",
-        Event::ProbeFinished { .. } => "probe finished",
-        Event::Request(_) => "request",
-        Event::Durable { .. } => "durable",
-        Event::ExhaustedTold { .. } => "exhaustion told",
-        Event::AlertSent { .. } => "alert sent",
-        Event::Notified { .. } => "notified",
-        Event::Stored { .. } => "stored",
-        Event::Listening { .. } => "listening",
-        Event::Connected { .. } => "connected",
-        Event::Reloaded { .. } => "reloaded",
-    };
-    format!("{kind}{}", name.unwrap_or_default())
 }

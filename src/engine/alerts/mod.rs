@@ -11,15 +11,16 @@
 //! follows trouble that was told; every queue is bounded, what finds no room is counted; a record
 //! stands before each effect, so that whatever becomes of the daemon an alert is sent at least once.
 
-use super::operator::refuse;
-use super::status::AlertStatus;
+mod by_hand;
+mod shown;
+
 use super::story::Verdict;
 use super::timers::Unit;
 use super::*;
 use crate::config::alerts::{Rule, What};
 use crate::service::health::Health;
 use crate::service::state::{State, Wanted};
-use crate::time::{Wall, millis, spoken};
+use crate::time::spoken;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -584,161 +585,6 @@ impl Engine {
             ..AlertRecord::default()
         };
         self.records.push(Record::Alert(Box::new(record)));
-    }
-
-    // --- by hand
-
-    pub(super) fn verb_alert_test(
-        &mut self,
-        ticket: Ticket,
-        name: Option<&str>,
-    ) -> Result<(), Refusal> {
-        let rules = &self.alerts.rules;
-        if rules.is_empty() {
-            let words = "no alerts are defined: write an [[alert]] into vitald.toml; it is read \
-                         when the daemon starts, and by `vitald upgrade`";
-            return Err(refuse(code::CONFIG, words));
-        }
-        if self.alerts.tests.len() >= limits::MAX_ALERT_TESTS {
-            let words = "too many alerts are tried at once: wait for their answers";
-            return Err(refuse(code::TOO_MANY, words));
-        }
-        let chosen = |rule: &&Rule| name.is_none_or(|name| *rule.name == *name);
-        if !rules.iter().any(|rule| chosen(&rule)) {
-            let known: Vec<&str> = rules.iter().map(|rule| &*rule.name).collect();
-            let words = format!(
-                "no alert {} in vitald.toml; there are {}",
-                crate::config::hints::shorten(name.unwrap_or_default()),
-                known.join(", ")
-            );
-            return Err(refuse(code::NOT_FOUND, &words));
-        }
-        let mut open = Vec::new();
-        for (rule, of) in rules.iter().enumerate() {
-            if chosen(&of) {
-                self.alerts.number += 1;
-                let (number, due) = (self.alerts.number, self.now + of.timeout);
-                open.push((number, rule as u16, due));
-            }
-        }
-        for (number, rule, _) in &open {
-            let alert = Alert {
-                number: *number,
-                kind: "test".into(),
-                at: self.now,
-                reason: "somebody tries whether alerts arrive".into(),
-                ..Alert::default()
-            };
-            self.effects.push(Effect::SendAlert {
-                rule: *rule,
-                alert: Rc::new(alert),
-                tries: 1,
-                last: true,
-            });
-        }
-        self.alerts.tests.push(Test {
-            ticket,
-            open,
-            words: Vec::new(),
-            failed: false,
-        });
-        Ok(())
-    }
-
-    fn mind_tests(&mut self) {
-        for test in &mut self.alerts.tests {
-            for (number, _, due) in &mut test.open {
-                if *due <= self.now {
-                    let number = *number;
-                    self.effects.push(Effect::AlertExpired { number });
-                    *due = Time::MAX;
-                }
-            }
-        }
-    }
-
-    fn test_sent(&mut self, number: u64, error: Option<&str>) -> bool {
-        let is_it = |test: &Test| test.open.iter().any(|(open, ..)| *open == number);
-        let Some(at) = self.alerts.tests.iter().position(is_it) else {
-            return false;
-        };
-        let test = &mut self.alerts.tests[at];
-        if let Some(which) = test.open.iter().position(|(open, ..)| *open == number) {
-            let (_, rule, _) = test.open.remove(which);
-            let name = &self.alerts.rules[usize::from(rule)].name;
-            let words = match error {
-                None => format!("{name}: taken"),
-                Some(error) => format!("{name}: {error}"),
-            };
-            test.failed |= error.is_some();
-            test.words.push(words.into());
-        }
-        if !test.open.is_empty() {
-            return true;
-        }
-        let test = self.alerts.tests.remove(at);
-        let words = test.words.join("\n");
-        self.answer(
-            test.ticket,
-            match test.failed {
-                true => Err(refuse(code::HOOK_FAILED, &words)),
-                false => Ok(Accepted {
-                    note: words.into(),
-                    ..Accepted::default()
-                }),
-            },
-        );
-        true
-    }
-
-    // --- shown and written down
-
-    /// Where they go is the reactor's to fill in.
-    pub(super) fn alert_statuses(&self, wall: Wall) -> Vec<AlertStatus> {
-        let rules = self.alerts.rules.iter().zip(&self.alerts.desks);
-        rules
-            .map(|(rule, desk)| AlertStatus {
-                name: rule.name.to_string(),
-                to: String::new(),
-                sent: desk.sent,
-                failed: desk.failed,
-                dropped: desk.dropped,
-                withheld: desk.withheld,
-                waiting: desk.waiting.len() as u32,
-                last_at: desk.last.as_ref().map(|(at, _)| wall.rfc3339(*at)),
-                last: desk.last.as_ref().map(|(_, what)| what.to_string()),
-                trouble: desk.trouble.as_ref().map(|(_, why)| why.to_string()),
-                trouble_at: desk.trouble.as_ref().map(|(at, _)| wall.rfc3339(*at)),
-                next_in_ms: desk.next_at.map(|at| millis(at.since(wall.now))),
-            })
-            .collect()
-    }
-
-    /// All that a journal must hold of them.
-    pub(super) fn alert_records(&self) -> impl Iterator<Item = Record> + '_ {
-        let last = AlertRecord {
-            number: self.alerts.number,
-            ..AlertRecord::default()
-        };
-        let last = (self.alerts.number > 0).then_some(last);
-        let name = |rule: usize| self.alerts.rules[rule].name.clone();
-        let told = self.alerts.known.iter().map(move |known| AlertRecord {
-            to: name(known.rule.into()),
-            told: Some(self.told(known)),
-            ..AlertRecord::default()
-        });
-        let desks = self.alerts.desks.iter().enumerate();
-        let waiting = desks.flat_map(move |(rule, desk)| {
-            desk.waiting.iter().map(move |waiting| AlertRecord {
-                to: name(rule),
-                number: waiting.alert.number,
-                tries: waiting.tries,
-                alert: Some(waiting.alert.clone()),
-                told: None,
-            })
-        });
-        let all = last.into_iter().chain(told).chain(waiting);
-        all.map(|record| Record::Alert(Box::new(record)))
     }
 }
 
