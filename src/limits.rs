@@ -174,6 +174,25 @@ pub const BARRIERS_PER_TURN: usize = 256;
 /// What a service may ask for in all, by `EXTEND_TIMEOUT_USEC=`, on top of a start or stop timeout.
 pub const EXTEND_MAX: Duration = Duration::from_secs(3600);
 
+/// Rungs of one `escalate`.
+pub const MAX_RUNGS: usize = 16;
+/// Alerts in `vitald.toml`, and patterns of services in one.
+pub const MAX_ALERTS: usize = 16;
+pub const MAX_ALERT_SERVICES: usize = 64;
+/// What waits to be sent for one of them, before more is dropped and counted.
+pub const ALERTS_WAITING: usize = 64;
+/// Tries before one is given up: with pauses from the first to the longest, doubling, for about
+/// twenty minutes.
+pub const ALERT_TRIES: u32 = 12;
+pub const ALERT_RETRY: Duration = Duration::from_secs(1);
+pub const ALERT_RETRY_MAX: Duration = Duration::from_secs(300);
+/// Alerts that are sent by hand to be tried, at once.
+pub const MAX_ALERT_TESTS: usize = 16;
+/// Words in an alert that come from elsewhere, each.
+pub const ALERT_WORDS: usize = 2048;
+/// A file with a URL or headers; and how many headers there may be.
+pub const ALERT_FILE: u64 = 16 * 1024;
+
 /// What one simulation may take: virtual time …
 pub const SIMULATED_TIME: Duration = Duration::from_secs(366 * 24 * 3600);
 /// … statements of its scenario, those made of a history included …

@@ -12,6 +12,8 @@
 mod acceptor;
 #[path = "daemon/actor.rs"]
 mod actor;
+#[path = "daemon/alerts.rs"]
+mod alerts;
 #[path = "daemon/boot_guard.rs"]
 mod boot_guard;
 #[path = "daemon/cgroups.rs"]
@@ -54,6 +56,8 @@ mod init;
 mod instances;
 #[path = "daemon/kinds.rs"]
 mod kinds;
+#[path = "daemon/ladder.rs"]
+mod ladder;
 #[path = "daemon/loggers.rs"]
 mod loggers;
 #[path = "daemon/logs.rs"]

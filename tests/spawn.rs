@@ -86,6 +86,7 @@ fn a_child_has_descriptors_0_to_2_and_the_declared_ones_only() {
         let spawned = spawner("fds").spawn(&SpawnPlan {
             service: "web",
             run: None,
+            outlives: false,
             exec: &words(&list),
             process: &Process::default(),
             stdin: None,

@@ -296,6 +296,14 @@ pub struct RetryPolicy {
     pub on_exhausted: OnExhausted,
     /// Run once per exhaustion: program and arguments.
     pub on_exhausted_exec: Option<Box<[Box<str>]>>,
+    /// In place of a plain restart, in order.
+    pub escalate: Option<Box<[super::Rung]>>,
+}
+
+impl RetryPolicy {
+    pub fn rungs(&self) -> &[super::Rung] {
+        self.escalate.as_deref().unwrap_or_default()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -294,6 +294,7 @@ impl Changed {
             stability_period,
             on_exhausted,
             on_exhausted_exec,
+            escalate,
         } = old;
         self.note(
             &retry_policy::MAX_ATTEMPTS,
@@ -315,6 +316,7 @@ impl Changed {
             &retry_policy::ON_EXHAUSTED_EXEC,
             *on_exhausted_exec != new.on_exhausted_exec,
         );
+        self.note(&retry_policy::ESCALATE, *escalate != new.escalate);
     }
 }
 

@@ -128,6 +128,26 @@ const SOCKET_ELSEWHERE: &[(&str, &str)] = &[
     ),
 ];
 
+/// The same for an alert.
+const ALERT_ELSEWHERE: &[(&str, &str)] = &[
+    ("command", "the command is `exec`"),
+    ("cooldown", "write `repeat_after_ms`"),
+    ("dedup_ms", "write `repeat_after_ms`"),
+    ("event", "write `on`, an array"),
+    ("events", "write `on`"),
+    ("kind", "write `on`, an array"),
+    ("kinds", "write `on`"),
+    (
+        "retries",
+        "what is not taken is tried again by itself: remove it",
+    ),
+    ("service", "write `services`, an array"),
+    ("target", "write `exec` or `webhook`"),
+    ("type", "write `exec` or `webhook`: that says it"),
+    ("url", "the address is `webhook`"),
+    ("when", "write `on`"),
+];
+
 /// Keys of the design that this version does not have.
 const LATER: &[&str] = &["confirm_interval_ms", "health_restart_limit"];
 
@@ -135,9 +155,11 @@ const LATER: &[&str] = &["confirm_interval_ms", "health_restart_limit"];
 const TABLES: &[(&str, &[&Key])] = &[
     ("beside `exec`", keys::service::ALL),
     ("in `retry_policy`", keys::retry_policy::ALL),
+    ("in `escalate`", keys::rung::ALL),
     ("in a `probe`", keys::probe::ALL),
     ("in a `socket`", keys::socket::ALL),
     ("in vitald.toml", keys::daemon::ALL),
+    ("in an `alert` of vitald.toml", keys::alert::ALL),
 ];
 
 /// What is wrong with the unknown key `name` and what to write instead.
@@ -158,6 +180,7 @@ pub fn unknown(name: &str, table: &[&'static Key]) -> String {
     let elsewhere = match table {
         _ if std::ptr::eq(table, keys::probe::ALL) => PROBE_ELSEWHERE,
         _ if std::ptr::eq(table, keys::socket::ALL) => SOCKET_ELSEWHERE,
+        _ if std::ptr::eq(table, keys::alert::ALL) => ALERT_ELSEWHERE,
         _ => SERVICE_ELSEWHERE,
     };
     if let Some((_, advice)) = elsewhere.iter().find(|(known, _)| *known == name) {
@@ -265,6 +288,10 @@ mod tests {
         }
         for (name, _) in SOCKET_ELSEWHERE {
             let known = keys::socket::ALL.iter().any(|k| k.is_called(name));
+            assert!(!known, "{name}");
+        }
+        for (name, _) in ALERT_ELSEWHERE {
+            let known = keys::alert::ALL.iter().any(|k| k.is_called(name));
             assert!(!known, "{name}");
         }
         for name in LATER {

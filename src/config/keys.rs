@@ -67,6 +67,10 @@ pub enum Takes {
     /// A whole number and a percent sign, in quotes; at least 1.
     Percent,
     Choice(&'static [&'static str]),
+    /// An array of some of these.
+    Words(&'static [&'static str]),
+    /// An array of services' names, in which `*` stands for any characters.
+    Patterns,
     Signal,
     /// File mode bits in octal, as a string.
     Umask,
@@ -141,7 +145,9 @@ macro_rules! keys {
     };
 }
 
+pub mod alert;
 pub mod log;
+pub mod rung;
 
 /// The keys of a service.
 pub mod service {
@@ -401,6 +407,10 @@ pub mod retry_policy {
         /// they are refunded: to page somebody, say. It runs as the service's user and in its
         /// environment; VITALD_REASON says what happened. Written like `exec`.
         ON_EXHAUSTED_EXEC "on_exhausted_exec": Takes::Command, Words("nothing"), Live;
+        /// What is done, in place of a plain restart, when restarts for its health do not cure it: a
+        /// ladder of tables, each for more uncured restarts in a row than the one before. A cure
+        /// begins it anew.
+        ESCALATE "escalate": Takes::Tables(super::rung::ALL), Words("it is restarted, as ever"), Live;
     } }
 }
 
@@ -551,6 +561,11 @@ pub mod daemon {
         /// `upgrade`; an orderly end of the daemon disarms it, its death does not. Read when the
         /// daemon starts.
         WATCHDOG "watchdog": Takes::Table(super::watchdog::ALL), Words("none"), Live;
+        /// Who is told of trouble and of its end, each a table: a command is run, or a webhook is
+        /// called. What is not taken is tried again for about twenty minutes, in order; after the
+        /// daemon's death, or an `upgrade`, what was under way is sent once more. What waits does
+        /// not outlive the boot. Read when the daemon starts, and by an `upgrade`.
+        ALERT "alert" | "alerts": Takes::Tables(super::alert::ALL), Words("nobody"), Live;
         and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
             log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,
             log::LOG_LINE_BYTES, log::LOG_LONG_LINES, log::LOG_RATE_LIMIT, log::LOGGER;

@@ -6,6 +6,7 @@
 //! `set::join` checks all files against each other. Typed readers are used instead of serde, so
 //! that all errors of a file come at once, each with its line.
 
+pub mod alerts;
 pub mod capabilities;
 pub mod definition;
 pub mod diff;
@@ -23,6 +24,7 @@ mod probe;
 pub mod problem;
 mod reader;
 mod resources;
+mod rungs;
 mod service;
 pub mod set;
 pub mod settings;
@@ -41,6 +43,7 @@ pub use log::{
     Severity,
 };
 pub use resources::sized;
+pub use rungs::{Escalation, Rung};
 pub use ties::{OnDependency, Relation, Ties};
 
 #[cfg(test)]

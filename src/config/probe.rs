@@ -293,7 +293,7 @@ fn http(
         let words = "`expect_body` cannot hold: the answer to HEAD has no body; use GET";
         p.error(t.place(&keys::EXPECT_BODY), words);
     }
-    let headers = headers(t, p);
+    let headers = headers(t, &keys::HEADERS, p);
     let expect_status = statuses(t, p);
     let follow_redirects = redirects(t, p);
     let keep_alive = t.boolean(&keys::KEEP_ALIVE, p);
@@ -312,7 +312,11 @@ fn http(
 }
 
 /// Names and values as RFC 9110 §5 allows them. What frames the message is the probe's own.
-fn headers(t: &Table<'_>, p: &mut Problems) -> Box<[(Box<str>, Box<str>)]> {
+pub(super) fn headers(
+    t: &Table<'_>,
+    key: &'static Key,
+    p: &mut Problems,
+) -> Box<[(Box<str>, Box<str>)]> {
     const OURS: [&str; 4] = [
         "connection",
         "content-length",
@@ -321,10 +325,10 @@ fn headers(t: &Table<'_>, p: &mut Problems) -> Box<[(Box<str>, Box<str>)]> {
     ];
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     let mut found: Vec<(Box<str>, Box<str>)> = Vec::new();
-    let given = t.strings(&keys::HEADERS, p);
+    let given = t.strings(key, p);
     if given.len() > MAX_HEADERS {
         let words = format!("{} headers; at most {MAX_HEADERS} are taken", given.len());
-        p.error(t.place(&keys::HEADERS), words);
+        p.error(t.place(key), words);
         return Box::default();
     }
     for (member, value) in given {
@@ -336,7 +340,7 @@ fn headers(t: &Table<'_>, p: &mut Problems) -> Box<[(Box<str>, Box<str>)]> {
         } else if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
             p.error(
                 member.key_at,
-                format!("`{shown}` is set by the probe itself: remove it"),
+                format!("`{shown}` is set by vitald itself: remove it"),
             );
         } else if found
             .iter()

@@ -10,7 +10,7 @@ use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::ties::{self, Named, Relation};
 use crate::config::tree::{Entry, Span, Value};
-use crate::config::{hints, kinds, names, probe, resources, socket};
+use crate::config::{hints, kinds, names, probe, resources, rungs, socket};
 use crate::exit::Signal;
 use crate::limits;
 use std::collections::BTreeMap;
@@ -59,7 +59,8 @@ pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -
     let hooks = hooks(&t, p);
     let dependencies = ties::named(name, &t, p);
     let ties = ties::ties(&dependencies, &t, p);
-    let (retry_policy, [stability_period, max_attempts]) = retry(&t, p);
+    let requires = ties::names(&dependencies, Relation::Requires);
+    let (retry_policy, [stability_period, max_attempts]) = retry(&t, &requires, p);
     let probes = probe::build_all(&t, p);
     if kind == Kind::Oneshot
         && let Some(entry) = t.entry(&service::PROBE)
@@ -334,7 +335,7 @@ fn env(t: &Table<'_>, p: &mut Problems) -> BTreeMap<Box<str>, Box<str>> {
 }
 
 /// The policy, and where `stability_period_ms` and `max_attempts` stand.
-fn retry(t: &Table<'_>, p: &mut Problems) -> (RetryPolicy, [Span; 2]) {
+fn retry(t: &Table<'_>, requires: &[Box<str>], p: &mut Problems) -> (RetryPolicy, [Span; 2]) {
     let (at, members): (Span, &[Entry<'_>]) = match t.entry(&service::RETRY_POLICY) {
         None => (t.at, &[]),
         Some(entry) => match &entry.value.value {
@@ -361,8 +362,9 @@ fn retry(t: &Table<'_>, p: &mut Problems) -> (RetryPolicy, [Span; 2]) {
     };
     let backoffs = [Backoff::Fixed, Backoff::Linear, Backoff::Exponential];
     let ends = [OnExhausted::Keep, OnExhausted::Stop];
+    let max_attempts = max_attempts(&t, p);
     let policy = RetryPolicy {
-        max_attempts: max_attempts(&t, p),
+        max_attempts,
         delay,
         backoff: t.choice(&retry_policy::BACKOFF, &backoffs, Backoff::Exponential, p),
         max_delay,
@@ -370,6 +372,8 @@ fn retry(t: &Table<'_>, p: &mut Problems) -> (RetryPolicy, [Span; 2]) {
         stability_period: t.millis(&retry_policy::STABILITY_PERIOD, p),
         on_exhausted: t.choice(&retry_policy::ON_EXHAUSTED, &ends, OnExhausted::Keep, p),
         on_exhausted_exec: t.command(&retry_policy::ON_EXHAUSTED_EXEC, p),
+        escalate: Some(rungs::read(&t, requires, max_attempts, p))
+            .filter(|rungs| !rungs.is_empty()),
     };
     let places = [
         t.place(&retry_policy::STABILITY_PERIOD),

@@ -3,6 +3,7 @@
 //! All have defaults, so the file may be missing. A key that cannot be used keeps its default and
 //! the daemon runs on; for `access` that is "nobody else", so a mistake never opens a door.
 
+use crate::config::alerts::{self, Alert};
 use crate::config::hints;
 use crate::config::keys::{ACCESS_WORDS, daemon, watchdog};
 use crate::config::load;
@@ -43,6 +44,7 @@ pub struct Settings {
     pub boot_ok_after: Duration,
     /// The host's.
     pub watchdog: Option<Watchdog>,
+    pub alerts: Box<[Alert]>,
 }
 
 /// A device that resets the host when it is not fed for so long.
@@ -138,6 +140,7 @@ impl Default for Settings {
             boot_attempts: 3,
             boot_ok_after: Duration::from_secs(60),
             watchdog: None,
+            alerts: Box::default(),
         }
     }
 }
@@ -193,6 +196,7 @@ fn build(t: &Table<'_>, p: &mut Problems) -> Settings {
         boot_attempts: u32::try_from(t.number(&daemon::BOOT_ATTEMPTS, p)).unwrap_or(u32::MAX),
         boot_ok_after: t.millis(&daemon::BOOT_OK_AFTER, p),
         watchdog: watchdog(t, p),
+        alerts: alerts::build_all(t, p),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Which keys changed is `diff`'s; here is how a value reads. Invariant: no value of `env`, of a
 //! probe's headers, nor what a probe sends is shown: those are only said to have changed.
 
+use crate::config::Rung;
 use crate::config::capabilities::NAMES;
 use crate::config::definition::{
     Address, Ask, Backoff, Commands, Definition, Http, KillMode, Kind, Limit, NotifyAccess,
@@ -377,6 +378,11 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
             OnExhausted::Stop => "stop",
         }),
         "on_exhausted_exec" => return r.on_exhausted_exec.as_deref().map(words),
+        "escalate" => {
+            let rung = |rung: &Rung| format!("{}: {}", rung.after, rung.action.words());
+            let rungs: Vec<String> = r.rungs().iter().map(rung).collect();
+            return (!rungs.is_empty()).then(|| format!("[{}]", rungs.join(", ")));
+        }
         _ => return log_value(d.log.as_deref()?, key),
     })
 }
@@ -554,7 +560,8 @@ mod tests {
             assert!(shown.is_some(), "{} shows nothing", key.name);
         }
         for key in crate::config::keys::retry_policy::ALL {
-            let set = "exec = 'a'\n[retry_policy]\non_exhausted_exec = 'x'\n";
+            let set = "exec = 'a'\n[retry_policy]\non_exhausted_exec = 'x'\n\
+                       escalate = [{ after_uncured = 2, action = 'stop' }]\n";
             assert!(value(&one(set), key.name).is_some(), "{}", key.name);
         }
     }

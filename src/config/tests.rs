@@ -58,6 +58,7 @@ fn all_defaults() {
             stability_period: ms(30_000),
             on_exhausted: OnExhausted::Keep,
             on_exhausted_exec: None,
+            escalate: None,
         },
         notify: None,
         held: None,

@@ -5,6 +5,7 @@
 //! Invariants: words and methods are unique; within a row, positional arguments come before
 //! options, a list is the last positional one, and nothing required follows what is optional.
 
+mod alert;
 mod dossier;
 mod reload;
 mod row;
@@ -414,6 +415,7 @@ pub static VERBS: &[Verb] = &[
     reload::RELOAD,
     reload::CONFIRM,
     reload::REVERT,
+    alert::TEST,
     Verb {
         words: "policy simulate",
         method: "policy.simulate",

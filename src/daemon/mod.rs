@@ -274,6 +274,8 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         shutdown_timeout: settings.shutdown_timeout.or(host),
         left,
         guard,
+        alerts: settings.alerts.iter().map(|a| a.rule.clone()).collect(),
+        alerted: journal.alerts,
         watchdogs: reactor.open_watchdogs(settings.watchdog.as_ref(), watchdog_before),
     };
     parent::ready(&format!("{number}{taken_up}"));
@@ -370,6 +372,7 @@ fn build(
         poll,
         engine: Engine::new(now, seed()),
         spawner,
+        alerts: settings.alerts.clone(),
         cgroups,
         signals,
         runtime,

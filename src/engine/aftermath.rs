@@ -4,6 +4,7 @@
 
 use super::table::{Exhausted, Stop};
 use super::*;
+use crate::config::alerts::What;
 use crate::config::{Definition, Preserve};
 use crate::exit::Exit;
 use crate::service::gate::{self, EndRuling, Reason, Ruling};
@@ -62,8 +63,13 @@ impl Engine {
                 Next::Exited
             }
             Some(stop) if stop.final_stop => {
-                let used = budget_words(&definition.retry_policy, self.service(id).attempts);
-                self.service_mut(id).trouble = format!("budget {used}").into();
+                let service = self.service(id);
+                let used = budget_words(&definition.retry_policy, service.attempts);
+                let words = match service.is_exhausted() {
+                    true => format!("budget {used}"),
+                    false => format!("{} restarts in a row did not cure it", service.uncured),
+                };
+                self.service_mut(id).trouble = words.into();
                 Next::Failed
             }
             Some(Stop {
@@ -180,6 +186,7 @@ impl Engine {
                 let words: Box<str> = format!("{reason} ({detail})").into();
                 if matches!(reason, Reason::Budget(_)) {
                     self.service_mut(id).trouble = words.clone();
+                    self.raise(id, What::Exhausted, cause.word(), detail);
                     self.tell_exhausted(id, detail);
                 }
                 self.decide(id, cause, Verdict::Denied, words, attempts, None);

@@ -198,8 +198,9 @@ impl Engine {
     /// The whole budget and the first delay again.
     pub(super) fn refund(&mut self, id: ServiceId) {
         let service = self.service_mut(id);
-        if service.attempts > 0 || service.exhausted != Exhausted::No {
+        if service.attempts > 0 || service.uncured > 0 || service.exhausted != Exhausted::No {
             service.attempts = 0;
+            service.uncured = 0;
             service.exhausted = Exhausted::No;
             self.mark(id);
         }

@@ -27,6 +27,8 @@ impl Engine {
             left,
             watchdogs,
             guard,
+            alerts,
+            alerted,
             wall_ms: _,
         } = boot;
         if let Some(left) = left {
@@ -67,6 +69,7 @@ impl Engine {
             found.push((id, snapshot, process));
         }
         self.relink();
+        self.take_up_alerts(alerts, alerted);
         let leaving: Vec<(ServiceId, Vec<Box<str>>)> = found
             .iter_mut()
             .map(|(id, s, _)| (*id, std::mem::take(&mut s.leaves_after)))
@@ -118,6 +121,7 @@ impl Engine {
                 self.cue(id, crate::service::state::Cue::Stop, Cause::Config, gone);
             }
         }
+        self.alerts_go_on();
         self.greet_host();
     }
 
@@ -160,6 +164,7 @@ impl Engine {
             number: 0,
             run: None,
             attempts: 0,
+            uncured: 0,
             exhausted: Exhausted::No,
             last_end: None,
             dossier: None,
@@ -267,6 +272,7 @@ pub(super) fn fallback_definition() -> Definition {
             stability_period: Duration::from_secs(30),
             on_exhausted: OnExhausted::Keep,
             on_exhausted_exec: None,
+            escalate: None,
         },
         notify: None,
         held: None,

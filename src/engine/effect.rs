@@ -4,6 +4,7 @@
 //! before they are performed.
 
 use crate::config::Definition;
+use crate::engine::alerts::{Alert, AlertRecord};
 use crate::engine::plan::Plan;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
@@ -119,6 +120,19 @@ pub enum Effect {
         /// What happened, in words.
         reason: Box<str>,
     },
+    /// Tell somebody, by the rule of this number. `AlertSent` answers.
+    SendAlert {
+        rule: u16,
+        alert: Rc<Alert>,
+        /// With this one.
+        tries: u32,
+        /// It is not tried again.
+        last: bool,
+    },
+    /// Its time is up: `AlertSent` answers at once.
+    AlertExpired {
+        number: u64,
+    },
     /// Of a run that is over: remove the directories that were made for it; `runtime`: its runtime
     /// directories, too.
     RemoveDirectories {
@@ -157,7 +171,7 @@ pub enum Effect {
     },
 }
 
-/// A line of the runtime journal. All but `Service` are also sent to subscribers.
+/// A line of the runtime journal. All but `Service` and `Alert` are also sent to subscribers.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Record {
     Service(Box<ServiceSnapshot>),
@@ -166,6 +180,7 @@ pub enum Record {
     Hold(Option<HoldRecord>),
     /// None: it was confirmed, or the files are in force again.
     Reload(Option<Rc<ReloadRecord>>),
+    Alert(Box<AlertRecord>),
 }
 
 /// The answer to a request. `Err` carries a JSON-RPC error code.

@@ -1,7 +1,9 @@
 //! What can happen to the engine. Everything it knows of the world came through here.
 
 use crate::config::Definition;
+use crate::config::alerts::Rule;
 use crate::engine::Sought;
+use crate::engine::alerts::AlertRecord;
 use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
@@ -82,6 +84,12 @@ pub enum Event {
     /// The answer to `TellExhausted`.
     ExhaustedTold { service: ServiceId },
 
+    /// The answer to `SendAlert`; None: it was taken.
+    AlertSent {
+        number: u64,
+        error: Option<Box<str>>,
+    },
+
     /// The answer to `Check`; also, at once, to `CheckExpired`.
     ProbeFinished { check: CheckId, report: Report },
 
@@ -150,6 +158,9 @@ pub struct Boot {
     pub watchdogs: Watchdogs,
     /// None: boots are not counted, or this one is known to be well.
     pub guard: Option<BootGuard>,
+    /// Who is told of trouble; and what of that a daemon before this one left.
+    pub alerts: Vec<Rule>,
+    pub alerted: Vec<AlertRecord>,
 }
 
 /// A reload that waits to be confirmed, or went back, as it was left.
@@ -318,6 +329,10 @@ pub enum Command {
         length: Option<Duration>,
     },
     Release,
+    /// Send alerts, to see whether they arrive.
+    AlertTest {
+        name: Option<Box<str>>,
+    },
     /// The last reload stays.
     Confirm,
     /// What was in force before it comes back.

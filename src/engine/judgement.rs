@@ -5,7 +5,8 @@
 
 use super::table::{Cure, Standing};
 use super::*;
-use crate::config::{OnExhausted, OnUnhealthy};
+use crate::config::alerts::What;
+use crate::config::{Escalation, OnExhausted, OnUnhealthy};
 use crate::service::gate::{self, Inputs, Reason, Requirement, Ruling, Storm};
 use crate::service::health::Health;
 use crate::service::state::{Cause, Cue, State};
@@ -77,6 +78,17 @@ impl Engine {
 
     /// The attempt is spent, the run ended.
     fn allow(&mut self, id: ServiceId, cause: Cause, attempt: u32, trouble: Box<str>) {
+        let rung = self.rung(id);
+        let (trouble, with) = match rung {
+            None => (trouble, None),
+            Some((uncured, Escalation::Stop)) => {
+                return self.give_up(id, cause, uncured, trouble);
+            }
+            Some((uncured, Escalation::RestartWith(name))) => {
+                let words = format!("{trouble}; {uncured} uncured in a row: restart with {name}");
+                (words.into(), Some((name, uncured)))
+            }
+        };
         let used = std::mem::replace(&mut self.service_mut(id).attempts, attempt);
         self.decide(id, cause, Verdict::Allowed, trouble.clone(), used, None);
         let service = self.service_mut(id);
@@ -86,6 +98,9 @@ impl Engine {
         });
         service.standing = None;
         self.cue(id, Cue::Cycle, cause, trouble);
+        if let Some((name, uncured)) = with {
+            self.restart_with(id, &name, uncured);
+        }
     }
 
     /// Deferred or denied: that stands until it is asked again, or has lost its object.
@@ -98,7 +113,15 @@ impl Engine {
         let words = format!("{reason} ({trouble})").into();
         let exhausted = matches!((verdict, reason), (Verdict::Denied, Reason::Budget(_)));
         let (cause, attempts) = (standing.cause, self.service(id).attempts);
-        self.service_mut(id).standing = Some(standing);
+        let before = self.service_mut(id).standing.replace(standing);
+        let known = before.is_some_and(|before| {
+            matches!(
+                before.ruling,
+                Ruling::Denied {
+                    reason: Reason::Budget(_)
+                }
+            )
+        });
         self.decide(id, cause, verdict, words, attempts, until);
         let key = self.service_key(id, Key::gate);
         match until {
@@ -106,6 +129,9 @@ impl Engine {
             None => self.timers.cancel(key),
         }
         if exhausted {
+            if !known {
+                self.raise(id, What::Exhausted, cause.word(), &trouble);
+            }
             self.exhausted(id, cause, trouble);
         }
     }
@@ -253,6 +279,11 @@ impl Engine {
             return;
         }
         service.cure = None;
+        self.count_cure(id, cured);
+        if !cured {
+            self.raise_uncured(id, cure.decision);
+        }
+        let service = self.service_mut(id);
         let of = |d: &&mut Decision| d.seq == cure.decision;
         let told = service.decisions.iter_mut().find(of).map(|decision| {
             decision.cured = Some(cured);

@@ -12,16 +12,18 @@
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
 //! `aftermath`; `evidence` before a stop for its health; `hooks` the commands around a run; `notify` what it says of itself; `sockets` what
 //! is held for it; `checks` asking probes; `forking` the main process of daemons that fork;
-//! `targets` groups; `judgement` the gate and its deferrals; `settle` dependencies, `links` who
+//! `targets` groups; `judgement` the gate and its deferrals, `ladder` what
+//! follows when restarts do not cure; `settle` dependencies, `links` who
 //! needs whom, `conflicts`, `follow`, `pins`, `relations` what is shown of them; `operator`
 //! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
 //! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
 //! of them, `provisional` until they are confirmed, `leaving` whose are gone, `instances` of
-//! templates; `shutdown`; `host` its watchdog and its boots; `query` what is shown, `outlook` what comes
-//! next, `chain` whose trouble it is; `plain` all of
+//! templates; `shutdown`; `alerts` who is told of what; `host` its watchdog and its boots; `query` what
+//! is shown, `outlook` what comes next, `chain` whose trouble it is; `plain` all of
 //! it, written down and read back.
 
 mod aftermath;
+pub mod alerts;
 mod answers;
 mod begin;
 mod boot;
@@ -40,6 +42,7 @@ pub mod hooks;
 pub mod host;
 pub mod instances;
 mod judgement;
+mod ladder;
 mod leaving;
 mod lifecycle;
 pub mod links;
@@ -126,6 +129,7 @@ pub struct Engine {
     /// Whose definitions are gone, and who is to be gone before they are stopped.
     leaving: Vec<(ServiceId, Vec<ServiceId>)>,
     host: host::Host,
+    alerts: alerts::Alerts,
     /// Stands before all other records of this event.
     pledge: Option<Record>,
     /// Services whose change may free or hold others.
@@ -174,6 +178,7 @@ impl Engine {
             reload_unit: None,
             leaving: Vec::new(),
             host: host::Host::default(),
+            alerts: alerts::Alerts::default(),
             pledge: None,
             unsettled: Queue::default(),
             dirty: Vec::new(),
@@ -186,6 +191,7 @@ impl Engine {
     pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
         self.now = now.max(self.now);
         let idle = matches!(event, Event::Turn);
+        let timers = matches!(event, Event::Timers);
         match event {
             Event::Boot(boot) => self.boot(*boot),
             Event::Turn => self.turn(),
@@ -221,6 +227,7 @@ impl Engine {
             Event::HookEnded { run, hook, end } => self.hook_ended(run, hook, end),
             Event::EvidenceDone { run, dossier } => self.evidence_done(run, dossier),
             Event::ExhaustedTold { service } => self.exhausted_told(service),
+            Event::AlertSent { number, error } => self.alert_sent(number, error),
             Event::Request(request) => self.request(request),
             Event::Durable { seq, error } => self.durable(seq, error),
             Event::Reloaded {
@@ -238,6 +245,7 @@ impl Engine {
         if !idle {
             self.mind_watchdog();
             self.mind_boot();
+            self.mind_alerts(timers);
         }
         self.flush(effects);
     }
@@ -310,8 +318,9 @@ impl Engine {
                 Timer::Manual => self.manual_due(),
                 Timer::Feed => self.feed_due(),
                 Timer::BootWell => self.boot_is_well(),
-                // To go back is an event of its own; who is to be well by now is seen after this one.
-                Timer::Reload => {}
+                // To go back is an event of its own; who is to be well by now, or told, is seen after
+                // this one.
+                Timer::Reload | Timer::Alerts => {}
             }
             self.settle();
         }
@@ -354,6 +363,7 @@ impl Engine {
             service.transitions.pop_front();
         }
         service.transitions.push_back(transition.clone());
+        self.raise_of(id, &transition);
         self.records.push(Record::Transition(transition));
         self.mark(id);
     }
@@ -364,6 +374,7 @@ impl Engine {
             service.decisions.pop_front();
         }
         service.decisions.push_back(decision.clone());
+        self.raise_decided(id, &decision);
         self.records.push(Record::Decision(decision));
         self.mark(id);
     }

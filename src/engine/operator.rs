@@ -86,6 +86,10 @@ impl Engine {
                 Ok(()) => return,
                 Err(refusal) => Err(refusal),
             },
+            Command::AlertTest { name } => match self.verb_alert_test(ticket, name.as_deref()) {
+                Ok(()) => return,
+                Err(refusal) => Err(refusal),
+            },
             Command::Set(given) => self.verb_set(*given).map(|(note, id)| {
                 let after_run = self.service(id).number.saturating_sub(1);
                 (note, Some((id, Goal::Up { after_run })))

@@ -53,6 +53,7 @@ impl Engine {
                     .iter()
                     .map(|reload| Record::Reload(Some(reload.clone()))),
             )
+            .chain(self.alert_records())
     }
 
     /// It has a run that is not ready yet, and is not being ended.
@@ -378,6 +379,7 @@ impl Engine {
                 .map(|reload| self.reload_status(reload, wall)),
             watchdog: self.host_watchdog(),
             safe_mode: self.safe_mode_words(),
+            alerts: self.alert_statuses(wall),
             stale_events: self.stale,
             late_turns: self.lateness.turns,
             max_lateness_us: micros(self.lateness.longest),

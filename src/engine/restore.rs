@@ -65,6 +65,7 @@ impl Engine {
         let service = self.service_mut(id);
         service.number = snapshot.number;
         service.attempts = snapshot.attempts;
+        service.uncured = snapshot.uncured;
         // What nobody knows to be told is told again, when all that has ended is judged.
         service.exhausted = match snapshot.exhausted {
             Exhausted::No | Exhausted::Due => Exhausted::No,
@@ -337,6 +338,7 @@ impl Engine {
             trouble: service.trouble.clone(),
             number: service.number,
             attempts: service.attempts,
+            uncured: service.uncured,
             deadline: self.lifecycle_deadline(id),
             run: service.run.as_ref().map(|run| run_snapshot(run)),
             exhausted: service.exhausted,

@@ -15,6 +15,11 @@ use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+fn is_none(number: &u32) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -39,6 +44,9 @@ pub struct ServiceSnapshot {
     pub deadline: Option<Time>,
     pub run: Option<RunSnapshot>,
     pub exhausted: Exhausted,
+    /// Restarts for its health in a row that did not cure it.
+    #[serde(skip_serializing_if = "is_none")]
+    pub uncured: u32,
     pub last_end: Option<EndRecord>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dossier: Option<Box<DossierRecord>>,

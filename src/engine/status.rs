@@ -260,6 +260,8 @@ pub struct DaemonStatus {
     pub watchdog: Option<HostWatchdog>,
     /// Only the safe set was started, because boots failed; in words; null: all that is wanted was.
     pub safe_mode: Option<String>,
+    /// Who is told of trouble.
+    pub alerts: Vec<AlertStatus>,
     /// Answers and exits of old runs that were dropped.
     pub stale_events: u64,
     /// Turns that were late, and the longest lateness.
@@ -303,6 +305,31 @@ pub struct HostWatchdog {
     pub reset_in_ms: Option<u64>,
     /// What is wrong with the device itself; null: nothing.
     pub trouble: Option<String>,
+}
+
+/// One `[[alert]]`, and how it went since the daemon began.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AlertStatus {
+    pub name: String,
+    /// The program, or scheme, host and port of the webhook.
+    pub to: String,
+    pub sent: u64,
+    /// Given up after the last try.
+    pub failed: u64,
+    /// For want of room.
+    pub dropped: u64,
+    /// Not sent because the same had been, shortly before.
+    pub withheld: u64,
+    pub waiting: u32,
+    /// The last that was taken (RFC 3339): its kind and service; null: none was.
+    pub last_at: Option<String>,
+    pub last: Option<String>,
+    /// Why the last try failed, when; null: it did not.
+    pub trouble: Option<String>,
+    pub trouble_at: Option<String>,
+    /// Until the next try.
+    pub next_in_ms: Option<u64>,
 }
 
 /// A service and what ties it to others: `service.graph`.

@@ -48,6 +48,8 @@ pub struct Service {
     pub run: Option<Box<Run>>,
     /// Automatic restarts spent since the last refund.
     pub attempts: u32,
+    /// Restarts for its health in a row that did not cure it.
+    pub uncured: u32,
     /// How far the telling of a spent budget is.
     pub exhausted: Exhausted,
     pub last_end: Option<EndRecord>,

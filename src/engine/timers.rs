@@ -31,6 +31,8 @@ pub enum Timer {
     Feed,
     /// All that is wanted was well for long enough.
     BootWell,
+    /// An alert is tried again or has used up its time, or an all-clear is due.
+    Alerts,
 }
 
 /// Three keys of the wheel with one owner.
@@ -45,6 +47,7 @@ pub(super) enum Owner {
     Watchdog(ServiceId),
     Reload,
     Host,
+    Alerts,
     Nobody,
 }
 
@@ -83,6 +86,10 @@ impl Timers {
 
     pub fn host_unit(&mut self) -> Unit {
         self.allocate(Owner::Host)
+    }
+
+    pub fn alerts_unit(&mut self) -> Unit {
+        self.allocate(Owner::Alerts)
     }
 
     fn allocate(&mut self, owner: Owner) -> Unit {
@@ -138,6 +145,7 @@ impl Timers {
                 (Owner::Reload, _) => Timer::Reload,
                 (Owner::Host, 0) => Timer::Feed,
                 (Owner::Host, _) => Timer::BootWell,
+                (Owner::Alerts, _) => Timer::Alerts,
                 (Owner::Nobody, _) => continue,
             };
             return Some(timer);
@@ -174,6 +182,9 @@ impl Key {
     }
     pub const fn boot_well(host: Unit) -> Key {
         Key(host.0 * PER_UNIT + 1)
+    }
+    pub const fn alerts(alerts: Unit) -> Key {
+        Key(alerts.0 * PER_UNIT)
     }
     pub const fn watchdog(watchdog: Unit) -> Key {
         Key(watchdog.0 * PER_UNIT)

@@ -3,12 +3,14 @@
 //! - [`line`]: one record a line, with a checksum; the reader that tells torn from corrupt.
 //! - [`runtime`]: what is so. On a tmpfs, never synced; outlives the daemon, not the boot.
 //! - [`state`]: what the operator wants. Written and synced by the scribe only; outlives the boot.
+//! - `alerts`: those in the former, read back.
 //! - [`lock`]: making both directories and locking them.
 //! - [`file`]: whole writes, atomic replacement, setting a file aside.
 //!
 //! It decides nothing: what a record means is the engine's business. Invariant: nothing found in
 //! a file is a reason not to start; what could not be read is kept beside it and said.
 
+mod alerts;
 pub mod boots;
 pub mod file;
 pub mod line;

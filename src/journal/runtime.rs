@@ -8,8 +8,10 @@
 //! aside. No failure stops the daemon: it is told once, remembered, and mended by writing the
 //! whole state anew ([`Runtime::compact`]) until that succeeds.
 
+use super::alerts::Alerts;
 use super::file::{self, Append, Replace};
 use super::{Fault, line};
+use crate::engine::alerts::AlertRecord;
 use crate::engine::effect::Record;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot};
 use crate::engine::story::{Decision, Transition};
@@ -94,6 +96,8 @@ pub struct Loaded {
     pub hold: Option<HoldRecord>,
     /// A reload that waits to be confirmed, or went back.
     pub reload: Option<Rc<ReloadRecord>>,
+    /// How far the telling of alerts is; in order.
+    pub alerts: Vec<AlertRecord>,
     /// What a person should know of what was found.
     pub notes: Vec<String>,
 }
@@ -391,6 +395,7 @@ fn encode(out: &mut Vec<u8>, record: &Record) -> Result<(), serde_json::Error> {
         Record::Decision(decision) => line::write(out, "decision", decision),
         Record::Hold(hold) => line::write(out, "hold", hold),
         Record::Reload(reload) => line::write(out, "reload", reload),
+        Record::Alert(alert) => line::write(out, "alert", alert),
     }
 }
 
@@ -449,6 +454,7 @@ impl Loaded {
             .chain(self.decisions.iter().cloned().map(Record::Decision))
             .chain(self.hold.iter().cloned().map(|h| Record::Hold(Some(h))))
             .chain(self.reload.iter().cloned().map(|r| Record::Reload(Some(r))))
+            .chain(self.alerts.iter().cloned().map(Box::new).map(Record::Alert))
     }
 }
 
@@ -461,6 +467,7 @@ struct Replay {
     decisions: BTreeMap<Rc<str>, VecDeque<Decision>>,
     hold: Option<HoldRecord>,
     reload: Option<Rc<ReloadRecord>>,
+    alerts: Alerts,
     /// Lines of kinds that a newer version writes, and lines of ours that say something new.
     unknown: BTreeMap<Box<str>, usize>,
     kept_bytes: u64,
@@ -486,6 +493,7 @@ impl Replay {
                 }
             }),
             "hold" => serde_json::from_slice(value).map(|hold| self.hold = hold),
+            "alert" => serde_json::from_slice(value).map(|record| self.alerts.take(record)),
             "reload" => serde_json::from_slice(value).map(|reload| self.reload = reload),
             _ => Err(serde::de::Error::custom("")),
         };
@@ -528,6 +536,7 @@ impl Replay {
                 .collect(),
             hold: self.hold.take(),
             reload: self.reload.take(),
+            alerts: std::mem::take(&mut self.alerts).records(),
             ..Loaded::default()
         };
         loaded.transitions.sort_by_key(|transition| transition.seq);

@@ -39,6 +39,12 @@ const CHAPTERS: &[Chapter] = &[
         keys: keys::retry_policy::ALL,
     },
     Chapter {
+        title: "Rung",
+        header: "escalate",
+        intro: "Keys of each table in the array `escalate` of `retry_policy`.",
+        keys: keys::rung::ALL,
+    },
+    Chapter {
         title: "Probe",
         header: "[[probe]]",
         intro: "Keys of each table in the array `probe`.",
@@ -55,6 +61,12 @@ const CHAPTERS: &[Chapter] = &[
         header: "",
         intro: "Keys of `vitald.toml`, the daemon's own settings. The file may be missing.",
         keys: keys::daemon::ALL,
+    },
+    Chapter {
+        title: "Alert",
+        header: "[[alert]]",
+        intro: "Keys of each table in the array `alert` of `vitald.toml`.",
+        keys: keys::alert::ALL,
     },
 ];
 
@@ -132,6 +144,11 @@ fn takes(key: &Key) -> String {
             let quoted: Vec<String> = words.iter().map(|w| format!("\"{w}\"")).collect();
             quoted.join(" | ")
         }
+        Takes::Words(words) => {
+            let quoted: Vec<String> = words.iter().map(|w| format!("\"{w}\"")).collect();
+            format!("an array of {}", quoted.join(", "))
+        }
+        Takes::Patterns => "an array of names, in which `*` stands for any characters".to_owned(),
         Takes::Signal => "a signal's name or number".to_owned(),
         Takes::Umask => "octal digits in quotes".to_owned(),
         Takes::Account => "a name or a number".to_owned(),

@@ -123,6 +123,10 @@ fn takes(key: &Key) -> Value {
         ] }),
         Takes::Percent => json!({ "type": "string", "pattern": "^[0-9]+%$" }),
         Takes::Choice(words) => json!({ "enum": words }),
+        Takes::Words(words) => {
+            json!({ "type": "array", "items": { "enum": words }, "minItems": 1 })
+        }
+        Takes::Patterns => words(),
         Takes::Signal => json!({ "type": ["string", "integer"] }),
         Takes::Umask => json!({ "type": "string", "pattern": "^(0o)?0?[0-7]{1,3}$" }),
         Takes::Account => account(),

@@ -209,6 +209,7 @@ impl Reactor {
         let spawned = self.spawner.spawn(&SpawnPlan {
             service: &name,
             run: None,
+            outlives: false,
             exec: argv,
             process: &definition.process,
             stdin: None,

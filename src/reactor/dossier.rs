@@ -114,7 +114,7 @@ impl Reactor {
             return;
         };
         if let Some(number) = looking.job {
-            let output = self.abandon_job(number);
+            let output = self.abandon_look(number);
             self.looked(run, &output, true, more);
         }
         if !more {
@@ -180,7 +180,7 @@ impl Reactor {
 
     fn abandon(&mut self, looking: &Looking) {
         if let Some(number) = looking.job {
-            self.abandon_job(number);
+            self.abandon_look(number);
         }
     }
 

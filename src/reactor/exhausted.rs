@@ -38,6 +38,7 @@ impl Reactor {
         let spawned = self.spawner.spawn(&SpawnPlan {
             service: name,
             run: None,
+            outlives: false,
             exec,
             process: &definition.process,
             stdin: None,

@@ -45,6 +45,7 @@ struct View<'a> {
     life: &'a Life,
     troubles: Vec<String>,
     watchdog: &'a watchdog::Watchdog,
+    alerts: &'a [crate::config::alerts::Alert],
     logs: pipes::LogsSeen<'a>,
     leaves: &'a Leaves,
     templates: &'a Templates,
@@ -100,6 +101,7 @@ impl House for View<'_> {
         let known = self.engine.daemon(*wall);
         DaemonStatus {
             watchdog: self.watchdog.status(known.watchdog.clone()),
+            alerts: alerts::shown(known.alerts.clone(), self.alerts),
             pid: std::process::id() as i32,
             init: init::role().words().map(str::to_owned),
             cgroups: Some(self.leaves.words()),
@@ -226,6 +228,7 @@ impl Reactor {
                 life: &self.life,
                 troubles,
                 watchdog: &self.watchdog,
+                alerts: &self.alerts,
                 logs: pipes::LogsSeen(&self.logs, &self.loggers),
                 leaves: &self.leaves,
                 templates: self.templates.in_force(),
@@ -434,7 +437,7 @@ impl Reactor {
                 ..StoryLine::default()
             },
             Record::Reload(reload) => reload_line(reload.as_deref(), wall),
-            Record::Service(_) => return,
+            Record::Service(_) | Record::Alert(_) => return,
         };
         let event = Publication::new(line);
         for (serial, (client, _)) in &mut self.front.clients {

@@ -101,6 +101,7 @@ impl Reactor {
         let spawned = self.spawner.spawn(&SpawnPlan {
             service: &name,
             run: Some(run.number),
+            outlives: true,
             exec,
             process: &definition.process,
             stdin: None,

@@ -41,6 +41,19 @@ pub fn https_blocking(
     )
 }
 
+/// Sends `body` to an address that was looked up already; the status and the beginning of what was
+/// answered, or what was wrong. It blocks.
+#[cfg(feature = "tls")]
+pub fn post(
+    uri: &str,
+    addresses: &[std::net::SocketAddr],
+    headers: &[(Box<str>, Box<str>)],
+    body: &[u8],
+    timeout: Duration,
+) -> Result<(u16, Vec<u8>), String> {
+    tls::post(uri, addresses, headers, body, timeout)
+}
+
 /// One line of JSON.
 pub fn encode(answer: &(Outcome, Box<str>)) -> Vec<u8> {
     let mut line = serde_json::to_vec(answer).unwrap_or_default();
@@ -155,6 +168,34 @@ mod tls {
             path = next;
             hops += 1;
         }
+    }
+
+    pub fn post(
+        uri: &str,
+        addresses: &[SocketAddr],
+        headers: &[(Box<str>, Box<str>)],
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<(u16, Vec<u8>), String> {
+        let agent = agent(true, timeout, Known(addresses.to_vec()));
+        let mut request = Request::builder().method(Method::POST).uri(uri);
+        for (name, value) in headers {
+            request = request.header(&**name, &**value);
+        }
+        let request = request
+            .header(header::CONNECTION, "close")
+            .body(body)
+            .map_err(|e| format!("cannot build the request: {e}"))?;
+        let mut response = agent.run(request).map_err(|e| match e {
+            Error::Timeout(_) => "no answer in time".to_owned(),
+            e => words(&e.to_string()).into(),
+        })?;
+        let mut said = Vec::new();
+        if !response.status().is_success() {
+            // What is missing of it is not worth an error.
+            let _ = read(&mut response, &mut said, PROBE_OUTPUT_BYTES, None);
+        }
+        Ok((response.status().as_u16(), said))
     }
 
     fn agent(verify: bool, timeout: Duration, known: Known) -> Agent {

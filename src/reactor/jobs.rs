@@ -3,6 +3,7 @@
 //! A job ends when its process ends; its pipe is read until then and once more after it, never
 //! until its end: a grandchild may hold the other side for ever. Output is bounded.
 
+use super::alerts::Sending;
 use super::show_logs::TailAsked;
 use super::tail::Wanted;
 use super::*;
@@ -72,6 +73,7 @@ pub(super) enum Work {
         tail: Box<Tail>,
         setup: OwnedFd,
     },
+    Alert(Box<Sending>),
     Definitions {
         ticket: Ticket,
         terms: Terms,
@@ -109,6 +111,7 @@ impl Work {
             | Work::Remove { .. }
             | Work::Boots
             | Work::Exhausted { .. }
+            | Work::Alert(_)
             | Work::Definitions { .. }
             | Work::Trial(_)
             | Work::Forecast { .. }
@@ -285,6 +288,11 @@ impl Reactor {
                     return;
                 }
                 Ok(Some(length)) => match &mut job.work {
+                    Work::Alert(sending) if sending.tail.is_some() => {
+                        if let Some(tail) = &mut sending.tail {
+                            tail.push(&buffer[..length]);
+                        }
+                    }
                     Work::Command { tail, .. } | Work::Exhausted { tail, .. } => {
                         tail.push(&buffer[..length]);
                     }
@@ -294,6 +302,7 @@ impl Reactor {
                     | Work::Boots
                     | Work::Resolve { .. }
                     | Work::Https { .. }
+                    | Work::Alert(_)
                     | Work::Definitions { .. }
                     | Work::Trial(_)
                     | Work::Forecast { .. }
@@ -390,6 +399,7 @@ impl Reactor {
                 tail,
                 setup,
             } => self.exhausted_ended(service, exit, &tail, &setup),
+            Work::Alert(sending) => self.sending_ended(&sending, exit, &job.output),
             Work::Tail { ticket, asked } => self.give_found_logs(ticket, &asked, &job.output),
             Work::Definitions { ticket, mut terms } => match definitions::receive(&job.output) {
                 Some(files) if exit == Exit::Code(0) => {
@@ -457,6 +467,7 @@ impl Reactor {
             | Work::Boots
             | Work::Resolve { .. }
             | Work::Https { .. }
+            | Work::Alert(_)
             | Work::Definitions { .. }
             | Work::Trial(_)
             | Work::Forecast { .. }
@@ -483,6 +494,7 @@ impl Reactor {
             | Work::Https { .. }
             | Work::Command { .. }
             | Work::Exhausted { .. }
+            | Work::Alert(_)
             | Work::Definitions { .. }
             | Work::Trial(_)
             | Work::Forecast { .. }
@@ -490,10 +502,7 @@ impl Reactor {
             | Work::Dossiers { .. }
             | Work::Tail { .. } => Outcome::Fail(crate::probe::Reason::Timeout),
         };
-        let pid = job.pid;
-        let _ = sys::pidfd_send_signal(job.pidfd.as_fd(), Signal::KILL);
-        self.kill_group(pid);
-        self.disown_job(number, Work::Tree { run: NOBODY });
+        self.abandon_job(number);
         Some(Report {
             outcome,
             latency,
@@ -501,9 +510,30 @@ impl Reactor {
         })
     }
 
+    /// An alert that is under way is ended; what it was, and what its helper said so far.
+    pub(super) fn take_sending(&mut self, number: u32) -> Option<(Box<Sending>, Vec<u8>)> {
+        let work = self.abandon_job(number)?;
+        let output = self.jobs.get_mut(&number).map(|job| &mut job.output);
+        let output = output.map(std::mem::take).unwrap_or_default();
+        match work {
+            Work::Alert(sending) => Some((sending, output)),
+            _ => None,
+        }
+    }
+
+    /// Ends a job with its whole group: nobody waits for it any more. What it was for.
+    fn abandon_job(&mut self, number: u32) -> Option<Work> {
+        let job = self.jobs.get(&number)?;
+        let pid = job.pid;
+        let _ = sys::pidfd_send_signal(job.pidfd.as_fd(), Signal::KILL);
+        self.kill_group(pid);
+        // Its end is still to be reaped, by nobody's check any more.
+        self.disown_job(number, Work::Tree { run: NOBODY })
+    }
+
     /// Ends a helper that looks at a service; what it told so far. Until it is gone, which may be
     /// never where it hangs in the kernel, it counts as one that looks.
-    pub(super) fn abandon_job(&mut self, number: u32) -> Vec<u8> {
+    pub(super) fn abandon_look(&mut self, number: u32) -> Vec<u8> {
         self.job_said(number);
         let Some(job) = self.jobs.get_mut(&number) else {
             return Vec::new();
@@ -515,15 +545,13 @@ impl Reactor {
     }
 
     /// Its end is still to be reaped, by nobody's check any more; nor is what others of it write.
-    fn disown_job(&mut self, number: u32, work: Work) {
-        let mut pipe = None;
-        if let Some(job) = self.jobs.get_mut(&number) {
-            job.work = work;
-            pipe = job.pipe.take();
-        }
-        if let Some((pipe, token)) = pipe {
+    fn disown_job(&mut self, number: u32, work: Work) -> Option<Work> {
+        let job = self.jobs.get_mut(&number)?;
+        let work = std::mem::replace(&mut job.work, work);
+        if let Some((pipe, token)) = job.pipe.take() {
             self.deregister(&pipe);
             self.sources.remove(token);
         }
+        Some(work)
     }
 }

@@ -179,6 +179,7 @@ impl Reactor {
         let spawned = self.spawner.spawn(&SpawnPlan {
             service: name,
             run: None,
+            outlives: true,
             exec: &argv,
             process: &definition.process,
             stdin: Some(input.as_fd()),

@@ -12,6 +12,7 @@
 //! deregistered by closing it, or before that where a child may hold a copy; whatever runs long
 //! runs in a child that is seen through its pidfd.
 
+mod alerts;
 pub mod boots;
 pub mod cgroup;
 mod checks;
@@ -131,6 +132,8 @@ pub struct Reactor {
     /// The loop's own timers, by source: tries again, never decides.
     wheel: Wheel,
     spawner: Spawner,
+    /// In the order in which the engine knows them.
+    alerts: Box<[crate::config::alerts::Alert]>,
     signals: Signals,
     runtime: Runtime,
     unflushed: bool,
@@ -232,6 +235,7 @@ impl Reactor {
             sources,
             wheel: Wheel::new(now),
             spawner: parts.spawner,
+            alerts: parts.alerts,
             signals: parts.signals,
             runtime: parts.runtime,
             unflushed: false,

@@ -59,6 +59,8 @@ pub struct Parts {
     pub poll: Poll,
     pub engine: Engine,
     pub spawner: Spawner,
+    /// Who is told of trouble.
+    pub alerts: Box<[crate::config::alerts::Alert]>,
     pub cgroups: Cgroups,
     pub signals: Signals,
     pub runtime: Runtime,

@@ -20,7 +20,7 @@ impl Reactor {
                 {
                     log::warn!("{}", transition.detail);
                 }
-                if !matches!(record, Record::Service(_)) {
+                if !matches!(record, Record::Service(_) | Record::Alert(_)) {
                     self.publish(&record);
                 }
             }
@@ -104,6 +104,13 @@ impl Reactor {
                 self.flush_records();
                 self.tell_exhausted(service, &definition, &reason);
             }
+            Effect::SendAlert {
+                rule, alert, last, ..
+            } => {
+                self.flush_records();
+                self.send_alert(rule, &alert, last);
+            }
+            Effect::AlertExpired { number } => self.expire_alert(number),
             Effect::FindMain { run, definition } => {
                 self.flush_records();
                 self.find_main(run, &definition);

@@ -147,6 +147,7 @@ impl Reactor {
         let plan = SpawnPlan {
             service: &name,
             run: Some(run.number),
+            outlives: true,
             exec: &definition.exec,
             process: &definition.process,
             stdin: None,

@@ -63,10 +63,12 @@ pub struct SpawnPlan<'a> {
     /// The run's number: VITALD_RUN=service/number. None for a probe's command, which must not be
     /// taken for a part of the run's tree.
     pub run: Option<u32>,
+    /// It lives on when the daemon dies.
+    pub outlives: bool,
     /// Program and arguments, never empty. A name without a slash is sought along PATH.
     pub exec: &'a [Box<str>],
     pub process: &'a Process,
-    /// None: it is empty. Who gets one is a logger, and outlives the daemon as a run does.
+    /// None: it is empty.
     pub stdin: Option<BorrowedFd<'a>>,
     pub stdout: BorrowedFd<'a>,
     pub stderr: BorrowedFd<'a>,
@@ -213,7 +215,7 @@ impl Spawner {
         let program = plan.exec.first().map_or("", |program| program);
         Ok(ChildSetup {
             parent: std::process::id() as i32,
-            outlives: plan.run.is_some() || plan.stdin.is_some(),
+            outlives: plan.outlives,
             altered: self.altered,
             report: -1,
             door: None,

@@ -250,6 +250,7 @@ mod tests {
         stability_period: Duration::from_secs(30),
         on_exhausted: OnExhausted::Keep,
         on_exhausted_exec: None,
+        escalate: None,
     };
 
     fn open() -> Inputs<'static> {

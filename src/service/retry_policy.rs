@@ -58,6 +58,7 @@ mod tests {
             stability_period: Duration::from_secs(30),
             on_exhausted: OnExhausted::Keep,
             on_exhausted_exec: None,
+            escalate: None,
         }
     }
 

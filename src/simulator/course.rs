@@ -8,6 +8,7 @@ use super::World;
 use super::kernel::{Disk, dies};
 use super::mischief::Mischief;
 use super::plan::{Plan, Weights};
+use super::receiver::Receiver;
 use super::watcher::Watcher;
 use crate::config::{OnUnhealthy, Probe};
 use crate::engine::Terms;
@@ -54,6 +55,7 @@ pub fn run(plan: &Plan, told: bool, twins: bool) -> Report {
         }
         *world.kernel.script(&role.name) = role.script.clone();
     }
+    world.configure(&plan.alerts);
     let mut unwell = match world.suffer(plan) {
         Some(()) => world.heal(plan),
         None => None,
@@ -129,6 +131,7 @@ impl World {
         self.armed.clear();
         self.doom = None;
         self.kernel.disk = Disk::Good;
+        self.kernel.receiver = Receiver::Takes;
         self.retry_writing();
         self.kernel.heal();
         let files = self.files();

@@ -72,7 +72,11 @@ impl Moment {
             }
             Effect::Check { .. } | Effect::CheckExpired { .. } => self == Moment::Check,
             Effect::Answer { .. } => self == Moment::Answer,
-            Effect::Record(Record::Service(_) | Record::Hold(_) | Record::Reload(_))
+            Effect::Record(
+                Record::Service(_) | Record::Hold(_) | Record::Reload(_) | Record::Alert(_),
+            )
+            | Effect::SendAlert { .. }
+            | Effect::AlertExpired { .. }
             | Effect::Remember { .. }
             | Effect::Keep { .. }
             | Effect::CheckCancelled { .. }

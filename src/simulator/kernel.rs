@@ -5,6 +5,7 @@
 //! asked.
 
 use super::hooks::{HookProcess, HookScript};
+use super::receiver::Receiver;
 use super::sockets::Sockets;
 use crate::config::{Definition, Kind};
 use crate::engine::{Effect, Engine, Event, SpawnError};
@@ -160,6 +161,8 @@ pub struct Kernel {
     pub trouble_until: Time,
     /// How the state directory's disk behaves: None never answers.
     pub disk: Disk,
+    /// How whoever gets alerts behaves.
+    pub receiver: Receiver,
 }
 
 #[derive(Default, Clone, PartialEq, Eq, Debug)]
@@ -422,6 +425,11 @@ impl Kernel {
             Effect::EvidenceOver { run, .. } => self.look_away(engine, run),
             Effect::TellExhausted { service, .. } => {
                 told(Duration::from_millis(5), Event::ExhaustedTold { service })
+            }
+            Effect::SendAlert { alert, .. } => self.receiver.takes(alert.number),
+            Effect::AlertExpired { number } => {
+                let error = Some("not in time".into());
+                told(Duration::ZERO, Event::AlertSent { number, error })
             }
             Effect::CheckCancelled { check } => {
                 self.mute.retain(|open| *open != check);

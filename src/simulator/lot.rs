@@ -6,6 +6,7 @@
 //! A share of the worlds is slow: probed every minute or so, with hours between two faults and
 //! days without any, as most services live.
 
+mod alerts;
 mod deeds;
 
 use super::doom::Moment;
@@ -146,6 +147,7 @@ impl Plan {
             calm: Duration::from_secs(calm),
             roles,
             weights,
+            alerts: String::new(),
             deeds: Vec::new(),
         };
         if plan.weights.of(Fault::Given) > 0 {
@@ -164,6 +166,8 @@ impl Plan {
             lot.dice = Prng::new(seed ^ 0x9159_9159_9159_9159);
             lot.pins(&mut plan, &names);
         }
+        lot.dice = Prng::new(seed ^ 0xa1e7_a1e7_a1e7_a1e7);
+        lot.alerts(&mut plan, &names);
         plan.deeds.sort_by_key(|deed| deed.at);
         plan
     }
@@ -172,8 +176,9 @@ impl Plan {
 impl Lot {
     fn weights(&mut self) -> Weights {
         let mut weights = Weights::default();
-        // The last has dice of its own: what was drawn before it came stays as it was.
-        for fault in Fault::ALL.into_iter().filter(|f| *f != Fault::Connect) {
+        // The last have dice of their own: what was drawn before they came stays as it was.
+        let own = |fault: &Fault| matches!(fault, Fault::Connect | Fault::Receiver);
+        for fault in Fault::ALL.into_iter().filter(|fault| !own(fault)) {
             let (present, weight) = match fault {
                 Fault::Fork | Fault::Exec => (250, self.of(&[50, 200, 500])),
                 Fault::Late => (350, self.of(&[50, 300])),
@@ -189,7 +194,7 @@ impl Lot {
                 Fault::Trouble | Fault::Suspend | Fault::Wall | Fault::Disk | Fault::Stuck => {
                     (250, self.of(&[3, 10]))
                 }
-                Fault::Connect => (0, 0),
+                Fault::Connect | Fault::Receiver => (0, 0),
             };
             if self.chance(present) {
                 weights.0.insert(fault, weight);
@@ -347,6 +352,11 @@ impl Lot {
         if self.themes.ties && own.chance(700) {
             own.ties(&mut keys, &mut relations, names, at, roles);
         }
+        // Last, so that all before is drawn as it was.
+        let ladder = match own.chance(250) && !oneshot {
+            true => (own.of(&[0, 1, 2]), own.of(&[0, 0, 3, 4])),
+            false => (0, 0),
+        };
         if special == Special::Target {
             // It has no process that could wait for the end of another.
             relations.retain(|(key, _)| *key != "after_exit");
@@ -357,6 +367,7 @@ impl Lot {
             relations,
             broken: false,
             target: special == Special::Target,
+            ladder,
         }
     }
 

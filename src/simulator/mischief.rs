@@ -159,6 +159,7 @@ pub fn run_of(event: &Event) -> Option<RunId> {
         | Event::Listening { .. }
         | Event::Connected { .. }
         | Event::ExhaustedTold { .. }
+        | Event::AlertSent { .. }
         | Event::Reloaded { .. } => None,
     }
 }

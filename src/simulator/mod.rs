@@ -27,6 +27,7 @@ mod kernel;
 mod lot;
 mod mischief;
 pub mod plan;
+mod receiver;
 mod script;
 pub mod shrink;
 mod sockets;
@@ -36,6 +37,7 @@ mod watcher;
 
 pub use script::{play, play_in};
 
+use crate::config::alerts::Rule;
 use crate::config::names;
 use crate::config::templates::{Instance, Templates};
 use crate::engine::instances::known_before;
@@ -82,6 +84,8 @@ pub struct World {
     /// Who is to hear regularly that all is well.
     pub watchdogs: Watchdogs,
     pub guard: Option<BootGuard>,
+    /// Who is told of trouble.
+    pub alerts: Vec<Rule>,
     /// The wall clock runs this far ahead of the monotonic one.
     wall_ahead_ms: u64,
     mischief: Option<Mischief>,
@@ -121,6 +125,7 @@ impl World {
             shutdown_timeout: None,
             watchdogs: Watchdogs::default(),
             guard: None,
+            alerts: Vec::new(),
             wall_ahead_ms: 0,
             mischief: None,
             watcher: None,
@@ -203,6 +208,8 @@ impl World {
             left: left.map(Box::new),
             watchdogs: self.watchdogs.clone(),
             guard: self.guard.clone(),
+            alerts: self.alerts.clone(),
+            alerted: journal.alerts,
         }))
     }
 
@@ -618,7 +625,9 @@ impl World {
             | Effect::FeedWatchdog
             | Effect::TellAlive
             | Effect::BootWell => {}
-            Effect::CheckExpired { .. } | Effect::EvidenceOver { .. } => {
+            Effect::CheckExpired { .. }
+            | Effect::EvidenceOver { .. }
+            | Effect::AlertExpired { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {
                     return;
@@ -637,6 +646,7 @@ impl World {
             | Effect::FindMain { .. }
             | Effect::CollectEvidence { .. }
             | Effect::TellExhausted { .. }
+            | Effect::SendAlert { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
             | Effect::Check { .. }

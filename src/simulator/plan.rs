@@ -53,10 +53,12 @@ pub enum Fault {
     Stuck,
     /// People connect to listening sockets, which cannot be opened, or are not served.
     Connect,
+    /// Who gets alerts does not take them.
+    Receiver,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 20] = [
         Fault::Fork,
         Fault::Exec,
         Fault::Late,
@@ -76,6 +78,7 @@ impl Fault {
         Fault::Given,
         Fault::Stuck,
         Fault::Connect,
+        Fault::Receiver,
     ];
 }
 
@@ -101,6 +104,8 @@ pub struct Plan {
     pub calm: Duration,
     pub roles: Vec<Role>,
     pub weights: Weights,
+    /// `vitald.toml`.
+    pub alerts: String,
     /// By time.
     pub deeds: Vec<Deed>,
 }
@@ -128,6 +133,8 @@ pub struct Shape {
     pub broken: bool,
     /// A group: of its keys only those about others.
     pub target: bool,
+    /// After so many uncured it is restarted with what it requires, after so many stopped; 0: never.
+    pub ladder: (u32, u32),
 }
 
 /// Something done to the world at a time.
@@ -174,6 +181,11 @@ impl Shape {
         if self.broken {
             text.push_str("no_such_key = 1\n");
         }
+        let tables = self.tables.replacen(
+            "[retry_policy]\n",
+            &format!("[retry_policy]\n{}", self.escalate(present)),
+            1,
+        );
         for key in [
             "requires",
             "wants",
@@ -194,7 +206,26 @@ impl Shape {
         }
         match self.target {
             true => text,
-            false => text + &self.tables,
+            false => text + &tables,
+        }
+    }
+
+    fn escalate(&self, present: &BTreeSet<String>) -> String {
+        let required =
+            |(key, other): &&(&str, String)| *key == "requires" && present.contains(other);
+        let other = self.relations.iter().find(required).map(|(_, other)| other);
+        let mut rungs = Vec::new();
+        if let (after @ 1.., Some(other)) = (self.ladder.0, other) {
+            rungs.push(format!(
+                "{{ after_uncured = {after}, action = \"restart-with\", service = \"{other}\" }}"
+            ));
+        }
+        if let after @ 1.. = self.ladder.1 {
+            rungs.push(format!("{{ after_uncured = {after}, action = \"stop\" }}"));
+        }
+        match rungs.is_empty() {
+            true => String::new(),
+            false => format!("escalate = [{}]\n", rungs.join(", ")),
         }
     }
 }
@@ -241,6 +272,9 @@ impl Plan {
             format!("# seed {seed}, pace {pace}, faults for {length:?}, calm for {calm:?}\n");
         for (fault, weight) in self.weights.0.iter().filter(|(_, weight)| **weight > 0) {
             let _ = writeln!(text, "# {fault:?}: {weight} of 1000");
+        }
+        if !self.alerts.is_empty() {
+            let _ = write!(text, "settings\n{}end\n", self.alerts);
         }
         let present = self.names();
         for role in &self.roles {

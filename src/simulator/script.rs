@@ -13,6 +13,7 @@ use super::World;
 use super::doom::{Armed, Doom, Moment};
 use super::hooks::HookScript;
 use super::kernel::{Disk, Mood, PidFile, dies, finished};
+use super::receiver::Receiver;
 use crate::config::{self, names};
 use crate::engine::{BootGuard, Command, Event, Given, Loaded, SpawnError, Terms};
 use crate::exit::{Exit, Signal};
@@ -41,6 +42,12 @@ pub fn play_in(world: &mut World, script: &str) -> Result<(), String> {
             .split_once('#')
             .map_or(line, |(before, _)| before)
             .trim();
+        if line == "settings" {
+            let text = lines.by_ref().map(|(_, line)| line);
+            let text: Vec<&str> = text.take_while(|l| l.trim() != "end").collect();
+            world.configure(&text.join("\n"));
+            continue;
+        }
         if let Some((verb @ ("define" | "set"), name)) = line.split_once(' ') {
             let text: Vec<&str> = lines
                 .by_ref()
@@ -99,6 +106,33 @@ fn given(name: &str, text: &str) -> Result<Given, String> {
 }
 
 impl World {
+    /// What `vitald.toml` says of alerts.
+    pub(super) fn configure(&mut self, text: &str) {
+        let (settings, problems) = config::settings::read("vitald.toml", text.as_bytes());
+        for problem in problems {
+            self.say(&problem.to_string());
+        }
+        self.alerts = settings.alerts.iter().map(|a| a.rule.clone()).collect();
+    }
+
+    /// As `info` does.
+    fn show_alerts(&mut self) {
+        let wall = self.wall();
+        let alerts = self
+            .engine
+            .as_ref()
+            .map(|engine| engine.daemon(wall).alerts);
+        for alert in alerts.into_iter().flatten() {
+            let trouble = alert
+                .trouble
+                .map_or(String::new(), |why| format!(", {why}"));
+            self.say(&format!(
+                "= alert {}: {} sent, {} given up, {} dropped, {} withheld, {} waiting{trouble}",
+                alert.name, alert.sent, alert.failed, alert.dropped, alert.withheld, alert.waiting
+            ));
+        }
+    }
+
     /// An operator's `set`, if it can be used.
     pub(super) fn give(&mut self, name: &str, text: &str) {
         if let Ok(given) = given(name, text) {
@@ -170,6 +204,20 @@ impl World {
             "wall-jumps" => {
                 self.wall_ahead_ms += duration(service)?.as_millis() as u64;
             }
+            "receiver" => {
+                self.kernel.receiver = match service {
+                    "takes" => Receiver::Takes,
+                    "refuses" => Receiver::Refuses,
+                    "hangs" => Receiver::Hangs,
+                    _ => return Err("a receiver takes, refuses or hangs".to_owned()),
+                }
+            }
+            "alert-test" => {
+                let name = Some(service).filter(|name| !name.is_empty());
+                let name = name.map(Into::into);
+                self.request(line, Command::AlertTest { name }, false);
+            }
+            "alerts" => self.show_alerts(),
             "trouble" => self.kernel.trouble_until = self.now + duration(service)?,
             "suspend" => self.post(Duration::ZERO, Event::Resumed(duration(service)?)),
             "status" => self.show(service)?,

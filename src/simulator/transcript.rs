@@ -139,6 +139,24 @@ impl World {
             Effect::TellExhausted {
                 service, reason, ..
             } => format!("{} on_exhausted_exec: {reason}", engine.name(*service)),
+            Effect::SendAlert {
+                rule, alert, tries, ..
+            } => {
+                let to = self.alerts.get(usize::from(*rule)).map(|rule| &*rule.name);
+                let to = to.unwrap_or_default();
+                let again = match tries {
+                    1 => String::new(),
+                    tries => format!(", try {tries}"),
+                };
+                let withheld = match alert.withheld {
+                    0 => String::new(),
+                    number => format!(" ({number} withheld)"),
+                };
+                let reason = alert.reason.replace('\n', " | ");
+                let (kind, service) = (&alert.kind, &alert.service);
+                format!("alert {to}{again}: {kind} {service}: {reason}{withheld}")
+            }
+            Effect::AlertExpired { .. } => "an alert is not taken in time".to_owned(),
             Effect::Listen { service, watch, .. } => {
                 let how = if *watch {
                     "listen, and tell who comes"
@@ -157,7 +175,7 @@ impl World {
             Effect::TellAlive => "who started the daemon is told that it lives".to_owned(),
             Effect::BootWell => "the boot is well".to_owned(),
             Effect::Exit { code } => format!("the daemon ends with {code}"),
-            Effect::Record(Record::Service(_))
+            Effect::Record(Record::Service(_) | Record::Alert(_))
             | Effect::Remember { .. }
             | Effect::Keep { .. }
             | Effect::Check { .. }

@@ -153,6 +153,7 @@ pub fn definition(ask: Ask) -> Rc<Definition> {
             stability_period: LONG,
             on_exhausted: OnExhausted::Keep,
             on_exhausted_exec: None,
+            escalate: None,
         },
         notify: None,
         held: None,

@@ -186,6 +186,7 @@ fn our_own_want_of_descriptors_or_processes_is_told_apart() {
         let plan = SpawnPlan {
             service: "web",
             run: None,
+            outlives: false,
             exec: &words(&["true"]),
             process: &process,
             stdin: None,

@@ -74,6 +74,7 @@ pub fn start(
     let spawned = spawner.spawn(&SpawnPlan {
         service: "web",
         run: Some(3),
+        outlives: true,
         exec: &words(exec),
         process,
         stdin: None,

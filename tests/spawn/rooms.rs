@@ -75,6 +75,7 @@ fn whereabouts(room: &Room) -> String {
     let spawned = spawner("rooms").spawn(&SpawnPlan {
         service: "web",
         run: Some(1),
+        outlives: true,
         exec: &words(&["grep", "0::", "/proc/self/cgroup"]),
         process: &Process::default(),
         stdin: None,

@@ -175,6 +175,7 @@ fn other_services_and_other_daemons_are_left_alone() {
             .spawn(&SpawnPlan {
                 service,
                 run: Some(run),
+                outlives: true,
                 exec: &words(&["sleep", "60"]),
                 process: &Process::default(),
                 stdin: None,

@@ -4,6 +4,7 @@
 //! characters; without colour no escape sequence is written; the same data, style and time give
 //! the same text.
 
+mod alerts;
 mod dossier;
 mod forecast;
 mod pages;

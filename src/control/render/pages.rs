@@ -482,6 +482,9 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
         };
         put("watchdog", words);
     }
+    for alert in &daemon.alerts {
+        put("alert", super::alerts::line(alert, style));
+    }
     if let Some(began) = &daemon.began {
         put("began", clean(began));
     }

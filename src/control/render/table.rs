@@ -65,6 +65,10 @@ pub fn overview(daemon: &DaemonStatus, services: &[Status], style: &Style, out: 
         out.push_str(&style.paint(Colour::Bad, &format!("watchdog: {watchdog}")));
         out.push('\n');
     }
+    for trouble in super::alerts::troubles(daemon) {
+        out.push_str(&style.paint(Colour::Bad, &trouble));
+        out.push('\n');
+    }
     if let Some(reduced) = &daemon.reduced {
         out.push_str(&style.paint(Colour::Bad, &format!("reduced: {}", clean(reduced))));
         out.push('\n');

@@ -7,6 +7,7 @@ use crate::config::{
     OnDependency, OnExhausted, OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Resources,
     Restart, RetryPolicy, Severity, Socket, StartOn, Ties,
 };
+use crate::config::{Escalation, Rung};
 use std::ops::RangeInclusive;
 
 fields! { Definition {
@@ -46,7 +47,12 @@ fields! { Limit { soft hard } }
 fields! { RetryPolicy {
     max_attempts delay backoff max_delay jitter stability_period on_exhausted
     on_exhausted_exec
+} may {
+    escalate
 } }
+
+fields! { Rung { after action } }
+variants! { Escalation { Stop; RestartWith; } }
 
 fields! { Log {
     to time prefix file_bytes files stderr priority facility tag line_bytes long_lines rate_limit

@@ -1,6 +1,8 @@
 //! Events and effects.
 
 use super::*;
+use crate::config::alerts::Rule;
+use crate::engine::alerts::{Alert, AlertRecord};
 use crate::engine::plan::Plan;
 use crate::engine::snapshot::{
     Before, HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord, Watched, WentBack,
@@ -19,6 +21,7 @@ use crate::time::Time;
 
 serde! {
     Hook Outcome ServiceSnapshot WantedRecord HoldRecord Transition Decision WentBack Watched Plan
+    Alert AlertRecord
 }
 
 newtype! { Time ServiceId Pid Ticket Signal }
@@ -44,6 +47,7 @@ variants! { Event {
     HookEnded { run hook end }
     EvidenceDone { run dossier }
     ExhaustedTold { service }
+    AlertSent { number error }
     ProbeFinished { check report }
     Durable { seq error }
     Reloaded { ticket files terms }
@@ -62,8 +66,10 @@ fields! { HookEnd { exit error tree_gone output } }
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
 } may {
-    left watchdogs guard
+    left watchdogs guard alerts alerted
 } }
+
+fields! { Rule { name on services timeout repeat_after } }
 
 fields! { BootGuard { failed attempts ok_after } }
 
@@ -113,6 +119,7 @@ variants! { Command {
     ProbeRun { service probe }
     Delete { service }
     Hold { length }
+    AlertTest { name }
     Shutdown { keep }
 } }
 
@@ -145,6 +152,8 @@ variants! { put Effect {
     CheckCancelled { check }
     Answer { ticket answer }
     TellExhausted { service reason, skips definition }
+    SendAlert { rule alert tries last }
+    AlertExpired { number }
     Listen { service watch, skips definition }
     Unlisten { service }
     Unstore { service }
@@ -152,7 +161,7 @@ variants! { put Effect {
     Exit { code }
 } }
 
-variants! { put Record {; Service Transition Decision Hold Reload; } }
+variants! { put Record {; Service Transition Decision Hold Reload Alert; } }
 
 fields! { Accepted { note durable reports } may { plan } }
 

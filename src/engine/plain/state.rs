@@ -2,6 +2,7 @@
 
 use super::checkpoint::{no_definition, no_graph};
 use super::*;
+use crate::engine::alerts::{Alerts, Desk, Known, Test as AlertTest, Waiting};
 use crate::engine::answers::{Goal, Pending};
 use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
@@ -30,7 +31,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving reloads host
+    reloading reload_unit leaving reloads host alerts
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,
@@ -45,6 +46,18 @@ fields! { Engine {
     effects: Vec::new(),
 } }
 
+fields! { Alerts { rules desks known tests unit number returning } }
+
+fields! { Desk {
+    waiting under_way next_at sent failed dropped untold withheld last trouble
+} }
+
+fields! { Waiting { tries alert } }
+
+fields! { Known { rule service open told clear_at well_since } }
+
+fields! { AlertTest { ticket open words failed } }
+
 fields! { Host { guard watchdogs unit fed_at starved } }
 
 fields! { Starved { service why } }
@@ -57,7 +70,7 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot sockets pinned dossier
+    once at_boot sockets pinned dossier uncured
 } skips {
     definition: None,
     given: None,
@@ -132,6 +145,7 @@ impl Put for Owner {
             Owner::Probe(id, probe) => (Some(id), Some(probe)),
             Owner::Reload => (None, Some(0)),
             Owner::Host => (None, Some(1)),
+            Owner::Alerts => (None, Some(2)),
             // No probe has that number.
             Owner::Watchdog(id) => (Some(id), Some(u16::MAX)),
         };
@@ -146,6 +160,7 @@ impl Take for Owner {
             None => Owner::Nobody,
             Some((None, None)) => Owner::Engine,
             Some((None, Some(1))) => Owner::Host,
+            Some((None, Some(2))) => Owner::Alerts,
             Some((None, Some(_))) => Owner::Reload,
             Some((Some(id), None)) => Owner::Service(id),
             Some((Some(id), Some(u16::MAX))) => Owner::Watchdog(id),

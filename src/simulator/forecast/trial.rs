@@ -377,8 +377,8 @@ impl<'a> Trial<'a> {
                 }
                 self.hold = hold;
             }
-            // No scenario reloads.
-            Record::Reload(_) => {}
+            // No scenario reloads, and nobody is told.
+            Record::Reload(_) | Record::Alert(_) => {}
         }
     }
 

@@ -22,6 +22,7 @@ impl Lot {
                 | Fault::Ghost
                 | Fault::LostTree
                 | Fault::Connect
+                | Fault::Receiver
                 | Fault::SlowTurn => 0,
                 // A tenth of the weight is how many there are each minute.
                 Fault::Trouble
@@ -123,7 +124,7 @@ impl Lot {
         }
     }
 
-    fn when(&mut self) -> When {
+    pub(super) fn when(&mut self) -> When {
         match self.below(6) {
             0 => When::Now,
             1 => When::BeforeNext,
@@ -187,6 +188,7 @@ impl Lot {
             | Fault::LostTree
             | Fault::Reload
             | Fault::Connect
+            | Fault::Receiver
             | Fault::SlowTurn => String::new(),
         })
     }

@@ -41,6 +41,8 @@ pub struct Book {
     pub told: Option<Told>,
     /// Automatic restarts since the last refund.
     pub spent: u32,
+    /// Health restarts in a row that did not cure it.
+    pub uncured: u32,
     /// An automatic restart was decided on, and may come.
     pub charged: bool,
     /// Not before.
@@ -392,6 +394,7 @@ impl RunBook {
 impl Book {
     pub fn refund(&mut self) {
         self.spent = 0;
+        self.uncured = 0;
         self.told = None;
     }
 

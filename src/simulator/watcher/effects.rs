@@ -33,7 +33,12 @@ impl Watcher {
                 self.looked_at(now, snapshot);
                 self.recorded(now, snapshot);
             }
+            Effect::Record(Record::Alert(record)) => self.alert_recorded(now, record, engine),
             Effect::Record(Record::Reload(_)) => {}
+            Effect::SendAlert {
+                rule, alert, tries, ..
+            } => self.alerted(now, *rule, alert, *tries),
+            Effect::AlertExpired { number } => self.alert_expired(now, *number),
             Effect::Record(Record::Hold(_)) => {
                 self.step.hold_performed = true;
                 self.step.moved = true;
@@ -44,6 +49,7 @@ impl Watcher {
                 if decision.verdict == Verdict::Denied && decision.reason.starts_with("budget") {
                     self.step.denied.insert(decision.service.to_string());
                 }
+                self.rung_decided(now, decision);
                 let late = self.late;
                 let book = self.books.get_mut(&*decision.service);
                 if let Some(run) = book.and_then(|book| book.run.as_mut())
@@ -278,6 +284,7 @@ impl Watcher {
     /// We stop a run that nobody asked us to stop: all that must hold for that.
     fn automatic_stop(&mut self, now: Time, name: &str, last: bool) {
         let held = self.is_held(now);
+        let gives_up = self.may_give_up(name);
         let late = self.late;
         let Some(book) = self.books.get_mut(name) else {
             return;
@@ -299,7 +306,7 @@ impl Watcher {
         let max = book.max_attempts();
         let spent = book.spent;
         let full = max.is_some_and(|max| spent >= max);
-        if full != last {
+        if full != last && !(last && gives_up) {
             wrong.push(format!("{spent} of {max:?} spent, for good: {last}"));
         }
         let window = run.spawned_at + run.definition.retry_policy.stability_period;
@@ -571,8 +578,14 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
             d.service, d.verdict, d.reason
         )),
         Effect::Record(
-            Record::Transition(_) | Record::Service(_) | Record::Hold(_) | Record::Reload(_),
+            Record::Transition(_)
+            | Record::Service(_)
+            | Record::Hold(_)
+            | Record::Reload(_)
+            | Record::Alert(_),
         )
+        | Effect::SendAlert { .. }
+        | Effect::AlertExpired { .. }
         | Effect::Remember { .. }
         | Effect::Keep { .. }
         | Effect::Check { .. }

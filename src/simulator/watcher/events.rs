@@ -2,6 +2,7 @@
 
 use super::book::{By, ProbeBook, RunBook};
 use super::groups::service_of;
+use super::words::words;
 use super::{Promise, Step, Watcher, provisional};
 use crate::config::diff::{Change, diff};
 use crate::config::names;
@@ -88,6 +89,7 @@ impl Watcher {
             Event::Connected { service, .. } => self.connected(now, *service),
             Event::EvidenceDone { .. } | Event::HookEnded { .. } => self.looked(event),
             Event::Stored { .. } | Event::Durable { .. } | Event::HookSpawned { .. } => {}
+            Event::AlertSent { number, .. } => self.alert_answered(*number),
             Event::ExhaustedTold { service } => {
                 let name = self.ids.get(service);
                 let told = name.and_then(|name| self.books.get_mut(name)?.told.as_mut());
@@ -97,7 +99,9 @@ impl Watcher {
                 let about = service_of(&request.command);
                 let state = about.map(|id| engine.status(id, Wall { now, wall_ms: 0 }).state);
                 let due = match (&request.command, request.wait) {
-                    (Command::ProbeRun { .. }, _) => Some(Duration::from_secs(20) * self.pace),
+                    (Command::ProbeRun { .. } | Command::AlertTest { .. }, _) => {
+                        Some(Duration::from_secs(20) * self.pace)
+                    }
                     (Command::Shutdown { .. }, _) | (_, true) => None,
                     (_, false) => Some(limits::DURABLE_WAIT),
                 };
@@ -238,6 +242,7 @@ impl Watcher {
         self.step.moved = true;
         self.stolen += now.since(self.died_at);
         let definitions = self.in_force_at_boot(now, boot);
+        self.alerts.begin(&boot.alerts, self.same_boot);
         self.same_boot = true;
         for (snapshot, found) in &boot.services {
             if let Found::Alive { pid, .. } = found {
@@ -664,35 +669,4 @@ impl Watcher {
             None => By::Health,
         }
     }
-}
-
-fn words(event: &Event, engine: &Engine) -> String {
-    let run = super::super::mischief::run_of(event);
-    let name = run.map(|run| format!(" {} {}", engine.name(run.service), run.number));
-    let kind = match event {
-        Event::Boot(_) => "boot",
-        Event::Turn => "turn",
-        Event::Timers => "timers",
-        Event::Resumed(_) => "resumed",
-        Event::Spawned { .. } => "spawned",
-        Event::Executed { .. } => "executed",
-        Event::SpawnFailed { .. } => "spawn failed",
-        Event::Exited { .. } => "exited",
-        Event::OutOfMemory { .. } => "out of memory",
-        Event::TreeEnded { .. } => "tree ended",
-        Event::MainSought { .. } => "main process sought",
-        Event::HookSpawned { .. } => "command spawned",
-        Event::HookEnded { .. } => "command ended",
-        Event::ProbeFinished { .. } => "probe finished",
-        Event::Request(_) => "request",
-        Event::Durable { .. } => "durable",
-        Event::EvidenceDone { .. } => "evidence done",
-        Event::ExhaustedTold { .. } => "exhaustion told",
-        Event::Notified { .. } => "notified",
-        Event::Stored { .. } => "stored",
-        Event::Listening { .. } => "listening",
-        Event::Connected { .. } => "connected",
-        Event::Reloaded { .. } => "reloaded",
-    };
-    format!("{kind}{}", name.unwrap_or_default())
 }

@@ -177,6 +177,7 @@ pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
         | Command::Delete { service }
         | Command::ProbeRun { service, .. } => Some(*service),
         Command::Hold { .. }
+        | Command::AlertTest { .. }
         | Command::Release
         | Command::Confirm
         | Command::Revert

@@ -6,15 +6,18 @@
 //!
 //! Invariant: it changes nothing, and the first breach is the one that is told.
 
+mod alerts;
 mod book;
 mod effects;
 mod events;
 mod evidence;
 mod groups;
+mod ladder;
 mod provisional;
 mod rules;
 mod sockets;
 mod ties;
+mod words;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event};
@@ -55,6 +58,7 @@ pub struct Watcher {
     step: Step,
     /// What comes back when a reload is not confirmed, or came back.
     kept: Option<provisional::Kept>,
+    alerts: alerts::AlertBook,
     /// The power has not gone since the last daemon.
     same_boot: bool,
     /// As it was before this event, should the daemon die of it.
@@ -98,6 +102,8 @@ struct Step {
     decided: BTreeSet<String>,
     /// Who is stopped with what it requires.
     followed: BTreeSet<String>,
+    /// Who is restarted with another.
+    with: BTreeSet<String>,
     /// Whose budget was found to be spent.
     denied: BTreeSet<String>,
     /// Who ended by itself, and as what that is to be told.
@@ -194,6 +200,7 @@ impl Watcher {
             | Event::Listening { .. }
             | Event::Connected { .. }
             | Event::ExhaustedTold { .. }
+            | Event::AlertSent { .. }
             | Event::Reloaded { .. } => false,
         }
     }

@@ -232,7 +232,7 @@ impl Watcher {
             let book = &self.books[name];
             let lives = book.run.as_ref().is_some_and(|run| run.is_judged());
             let Some(definition) = self.follows(name) else {
-                if followed && !self.step.reload {
+                if followed && !self.step.reload && !self.step.with.contains(name) {
                     wrong.push(format!("{name} goes down, though it is not to"));
                 }
                 continue;
@@ -242,7 +242,7 @@ impl Watcher {
             }
             let present = definition.requires.iter().filter(|r| self.is_present(r));
             let down = present.filter(|other| !is_up(engine, other, now)).count() > 0;
-            if followed && !down && !self.step.reload {
+            if followed && !down && !self.step.reload && !self.step.with.contains(name) {
                 wrong.push(format!("{name} goes down, and what it requires is up"));
             }
             let known = engine.find(name).is_some();
