@@ -28,6 +28,7 @@ pub mod set;
 pub mod settings;
 pub mod show;
 pub mod socket;
+mod storm;
 mod target;
 pub mod templates;
 pub mod ties;
@@ -41,6 +42,7 @@ pub use log::{
     Severity,
 };
 pub use resources::sized;
+pub use storm::StormLimits;
 pub use ties::{OnDependency, Relation, Ties};
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What can happen to the engine. Everything it knows of the world came through here.
 
-use crate::config::Definition;
+use crate::config::{Definition, StormLimits};
 use crate::engine::Sought;
 use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
+use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{BootGuard, Watchdogs};
 use crate::exit::{Exit, Signal, errno_words};
@@ -135,6 +136,10 @@ pub struct Boot {
     pub watchdogs: Watchdogs,
     /// None: boots are not counted, or this one is known to be well.
     pub guard: Option<BootGuard>,
+    /// How many restarts for health there may be.
+    pub limits: StormLimits,
+    /// Who had some, and what came of them.
+    pub storm: Option<Box<StormRecord>>,
 }
 
 /// A reload that waits to be confirmed, or went back, as it was left.

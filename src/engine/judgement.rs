@@ -31,7 +31,7 @@ impl Engine {
             State::Stopping
         };
         let attempts = service.attempts;
-        let inputs = Inputs {
+        let mut inputs = Inputs {
             now: self.now,
             wanted,
             once: service.once,
@@ -53,7 +53,12 @@ impl Engine {
             ever_ready: run.ready_at.is_some(),
             storm: Storm::Token,
         };
-        let ruling = gate::judge(&inputs);
+        let mut ruling = gate::judge(&inputs);
+        if matches!(ruling, Ruling::Allowed { .. }) {
+            // Only who would go takes a place in line.
+            inputs.storm = self.storm_says(id);
+            ruling = gate::judge(&inputs);
+        }
         let trouble = self.trouble_words(id, cause);
         match ruling {
             Ruling::Allowed { attempt } => self.allow(id, cause, attempt, trouble),
@@ -85,6 +90,8 @@ impl Engine {
             run: d.run,
         });
         service.standing = None;
+        let decision = service.cure.map_or(0, |cure| cure.decision);
+        self.storm_allows(id, decision);
         self.cue(id, Cue::Cycle, cause, trouble);
     }
 
@@ -98,7 +105,15 @@ impl Engine {
         let words = format!("{reason} ({trouble})").into();
         let exhausted = matches!((verdict, reason), (Verdict::Denied, Reason::Budget(_)));
         let (cause, attempts) = (standing.cause, self.service(id).attempts);
+        let queued = matches!(reason, Reason::Storm(_));
         self.service_mut(id).standing = Some(standing);
+        match verdict {
+            Verdict::Deferred if queued => self.join_storm(id),
+            Verdict::Deferred => {}
+            Verdict::Denied | Verdict::Allowed | Verdict::Absorbed | Verdict::Cancelled => {
+                self.leave_storm(id);
+            }
+        }
         self.decide(id, cause, verdict, words, attempts, until);
         let key = self.service_key(id, Key::gate);
         match until {
@@ -160,6 +175,7 @@ impl Engine {
             }
             Some(Ruling::Allowed { .. } | Ruling::Denied { .. } | Ruling::Absorbed { .. }) => {
                 self.service_mut(id).standing = None;
+                self.leave_storm(id);
             }
             None => {}
         }
@@ -170,6 +186,7 @@ impl Engine {
         let Some(standing) = self.service_mut(id).standing.take() else {
             return false;
         };
+        self.leave_storm(id);
         let key = self.service_key(id, Key::gate);
         self.timers.cancel(key);
         let attempts = self.service(id).attempts;
@@ -361,7 +378,7 @@ impl Engine {
         Some((&**missing).into())
     }
 
-    fn ask_now(&mut self, id: ServiceId, until: Time) {
+    pub(super) fn ask_now(&mut self, id: ServiceId, until: Time) {
         if self.service(id).asked_until.is_none_or(|u| u < until) {
             self.service_mut(id).asked_until = Some(until);
         }

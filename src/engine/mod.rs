@@ -18,7 +18,7 @@
 //! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
 //! of them, `provisional` until they are confirmed, `leaving` whose are gone, `instances` of
 //! templates; `shutdown`; `host` its watchdog and its boots; `query` what is shown; `plain` all of
-//! it, written down and read back.
+//! it, written down and read back; `storm` the host-wide limit on restarts for health.
 
 mod aftermath;
 mod answers;
@@ -58,6 +58,7 @@ mod shutdown;
 pub mod snapshot;
 mod sockets;
 pub mod status;
+pub mod storm;
 pub mod story;
 pub mod table;
 mod targets;
@@ -123,6 +124,7 @@ pub struct Engine {
     /// Whose definitions are gone, and who is to be gone before they are stopped.
     leaving: Vec<(ServiceId, Vec<ServiceId>)>,
     host: host::Host,
+    storm: storm::Storm,
     /// Stands before all other records of this event.
     pledge: Option<Record>,
     /// Services whose change may free or hold others.
@@ -171,6 +173,7 @@ impl Engine {
             reload_unit: None,
             leaving: Vec::new(),
             host: host::Host::default(),
+            storm: storm::Storm::default(),
             pledge: None,
             unsettled: Queue::default(),
             dirty: Vec::new(),
@@ -306,6 +309,8 @@ impl Engine {
                 Timer::Manual => self.manual_due(),
                 Timer::Feed => self.feed_due(),
                 Timer::BootWell => self.boot_is_well(),
+                // Whose turn it is is seen after it.
+                Timer::Storm => {}
                 // To go back is an event of its own; who is to be well by now is seen after this one.
                 Timer::Reload => {}
             }
@@ -367,6 +372,8 @@ impl Engine {
     /// Records first, so that an intent is journalled before its effect.
     fn flush(&mut self, effects: &mut Vec<Effect>) {
         effects.extend(self.pledge.take().map(Effect::Record));
+        // A token is gone before anything is done with it.
+        effects.extend(self.record_storm().map(Effect::Record));
         for id in std::mem::take(&mut self.dirty) {
             self.services[id.index()].dirty = false;
             let snapshot = self.snapshot(id);

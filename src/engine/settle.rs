@@ -19,11 +19,16 @@ enum Obstacle {
 
 impl Engine {
     pub(super) fn settle(&mut self) {
-        while let Some(id) = self.unsettled.pop() {
-            self.follow(id);
-            self.free_dependents(id);
-            self.unblock(id);
-            self.check_waiters();
+        loop {
+            while let Some(id) = self.unsettled.pop() {
+                self.follow(id);
+                self.free_dependents(id);
+                self.unblock(id);
+                self.check_waiters();
+            }
+            if !self.mind_storm() {
+                break;
+            }
         }
         self.leaving_goes_on();
         self.mind_main();

@@ -51,6 +51,9 @@ const WORDS: &[&str] = &[
     "previous",
     "fed",
     "unfed",
+    "calm",
+    "storm",
+    "held",
 ];
 
 impl Word {
@@ -112,6 +115,8 @@ pub enum TransitionKind {
     Definition,
     /// Whether the host's watchdog is fed in spite of it.
     Host,
+    /// An incident, of which this service is the canary: it began, is held, or is over.
+    Storm,
 }
 
 impl TransitionKind {
@@ -123,6 +128,7 @@ impl TransitionKind {
             TransitionKind::Probe => "probe",
             TransitionKind::Definition => "definition",
             TransitionKind::Host => "host",
+            TransitionKind::Storm => "storm",
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum Timer {
     Feed,
     /// All that is wanted was well for long enough.
     BootWell,
+    /// Of those who wait for a restart for their health, somebody's turn may have come.
+    Storm,
 }
 
 /// Three keys of the wheel with one owner.
@@ -45,6 +47,7 @@ pub(super) enum Owner {
     Watchdog(ServiceId),
     Reload,
     Host,
+    Storm,
     Nobody,
 }
 
@@ -83,6 +86,10 @@ impl Timers {
 
     pub fn host_unit(&mut self) -> Unit {
         self.allocate(Owner::Host)
+    }
+
+    pub fn storm_unit(&mut self) -> Unit {
+        self.allocate(Owner::Storm)
     }
 
     fn allocate(&mut self, owner: Owner) -> Unit {
@@ -138,6 +145,7 @@ impl Timers {
                 (Owner::Reload, _) => Timer::Reload,
                 (Owner::Host, 0) => Timer::Feed,
                 (Owner::Host, _) => Timer::BootWell,
+                (Owner::Storm, _) => Timer::Storm,
                 (Owner::Nobody, _) => continue,
             };
             return Some(timer);
@@ -168,6 +176,9 @@ impl Key {
     }
     pub const fn limit(reload: Unit) -> Key {
         Key(reload.0 * PER_UNIT + 1)
+    }
+    pub const fn storm(storm: Unit) -> Key {
+        Key(storm.0 * PER_UNIT)
     }
     pub const fn feed(host: Unit) -> Key {
         Key(host.0 * PER_UNIT)

@@ -12,6 +12,7 @@ use super::file::{self, Append, Replace};
 use super::{Fault, line};
 use crate::engine::effect::Record;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot};
+use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::limits;
 use crate::time::Time;
@@ -94,6 +95,8 @@ pub struct Loaded {
     pub hold: Option<HoldRecord>,
     /// A reload that waits to be confirmed, or went back.
     pub reload: Option<Rc<ReloadRecord>>,
+    /// Who had restarts for health lately, and what came of them.
+    pub storm: Option<Box<StormRecord>>,
     /// What a person should know of what was found.
     pub notes: Vec<String>,
 }
@@ -391,6 +394,7 @@ fn encode(out: &mut Vec<u8>, record: &Record) -> Result<(), serde_json::Error> {
         Record::Decision(decision) => line::write(out, "decision", decision),
         Record::Hold(hold) => line::write(out, "hold", hold),
         Record::Reload(reload) => line::write(out, "reload", reload),
+        Record::Storm(storm) => line::write(out, "storm", storm),
     }
 }
 
@@ -449,6 +453,7 @@ impl Loaded {
             .chain(self.decisions.iter().cloned().map(Record::Decision))
             .chain(self.hold.iter().cloned().map(|h| Record::Hold(Some(h))))
             .chain(self.reload.iter().cloned().map(|r| Record::Reload(Some(r))))
+            .chain(self.storm.iter().cloned().map(Record::Storm))
     }
 }
 
@@ -461,6 +466,7 @@ struct Replay {
     decisions: BTreeMap<Rc<str>, VecDeque<Decision>>,
     hold: Option<HoldRecord>,
     reload: Option<Rc<ReloadRecord>>,
+    storm: Option<Box<StormRecord>>,
     /// Lines of kinds that a newer version writes, and lines of ours that say something new.
     unknown: BTreeMap<Box<str>, usize>,
     kept_bytes: u64,
@@ -487,6 +493,7 @@ impl Replay {
             }),
             "hold" => serde_json::from_slice(value).map(|hold| self.hold = hold),
             "reload" => serde_json::from_slice(value).map(|reload| self.reload = reload),
+            "storm" => serde_json::from_slice(value).map(|storm| self.storm = storm),
             _ => Err(serde::de::Error::custom("")),
         };
         if known.is_err() {
@@ -528,6 +535,7 @@ impl Replay {
                 .collect(),
             hold: self.hold.take(),
             reload: self.reload.take(),
+            storm: self.storm.take(),
             ..Loaded::default()
         };
         loaded.transitions.sort_by_key(|transition| transition.seq);

@@ -72,7 +72,9 @@ impl Moment {
             }
             Effect::Check { .. } | Effect::CheckExpired { .. } => self == Moment::Check,
             Effect::Answer { .. } => self == Moment::Answer,
-            Effect::Record(Record::Service(_) | Record::Hold(_) | Record::Reload(_))
+            Effect::Record(
+                Record::Service(_) | Record::Hold(_) | Record::Reload(_) | Record::Storm(_),
+            )
             | Effect::Remember { .. }
             | Effect::Keep { .. }
             | Effect::CheckCancelled { .. }

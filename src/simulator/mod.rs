@@ -30,12 +30,13 @@ mod script;
 pub mod shrink;
 mod sockets;
 mod store;
+mod storm;
 mod transcript;
 mod watcher;
 
 pub use script::{play, play_in};
 
-use crate::config::names;
+use crate::config::{StormLimits, names};
 use crate::config::templates::{Instance, Templates};
 use crate::engine::instances::known_before;
 use crate::engine::snapshot::{ServiceSnapshot, WantedRecord};
@@ -81,6 +82,8 @@ pub struct World {
     /// Who is to hear regularly that all is well.
     pub watchdogs: Watchdogs,
     pub guard: Option<BootGuard>,
+    /// Of restarts for health.
+    pub limits: StormLimits,
     /// The wall clock runs this far ahead of the monotonic one.
     wall_ahead_ms: u64,
     mischief: Option<Mischief>,
@@ -120,6 +123,7 @@ impl World {
             shutdown_timeout: None,
             watchdogs: Watchdogs::default(),
             guard: None,
+            limits: StormLimits::STANDARD,
             wall_ahead_ms: 0,
             mischief: None,
             watcher: None,
@@ -202,6 +206,8 @@ impl World {
             left: left.map(Box::new),
             watchdogs: self.watchdogs.clone(),
             guard: self.guard.clone(),
+            limits: self.limits,
+            storm: journal.storm,
         }))
     }
 

@@ -55,9 +55,11 @@ impl Store {
     pub fn snapshot(&self, service: &str) -> Option<&ServiceSnapshot> {
         match self.lines.get(*self.last.get(service)?)? {
             Record::Service(snapshot) => Some(snapshot),
-            Record::Transition(_) | Record::Decision(_) | Record::Hold(_) | Record::Reload(_) => {
-                None
-            }
+            Record::Transition(_)
+            | Record::Decision(_)
+            | Record::Hold(_)
+            | Record::Reload(_)
+            | Record::Storm(_) => None,
         }
     }
 

@@ -1,10 +1,12 @@
 //! Events and effects.
 
 use super::*;
+use crate::config::StormLimits;
 use crate::engine::plan::Plan;
 use crate::engine::snapshot::{
     Before, HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord, Watched, WentBack,
 };
+use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
     Accepted, Boot, BootGuard, Command, Defined, Effect, Event, Found, Given, HookEnd, Left,
@@ -19,7 +21,11 @@ use crate::time::Time;
 
 serde! {
     Hook Outcome ServiceSnapshot WantedRecord HoldRecord Transition Decision WentBack Watched Plan
+    StormRecord
 }
+
+fields! { StormLimits { count per services percent within } }
+
 
 newtype! { Time ServiceId Pid Ticket Signal }
 fields! { RunId { service number } }
@@ -59,7 +65,7 @@ fields! { HookEnd { exit error tree_gone output } }
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
 } may {
-    left watchdogs guard
+    left watchdogs guard limits storm
 } }
 
 fields! { BootGuard { failed attempts ok_after } }
@@ -147,7 +153,7 @@ variants! { put Effect {
     Exit { code }
 } }
 
-variants! { put Record {; Service Transition Decision Hold Reload; } }
+variants! { put Record {; Service Transition Decision Hold Reload Storm; } }
 
 fields! { Accepted { note durable reports } may { plan } }
 

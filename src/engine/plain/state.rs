@@ -6,6 +6,7 @@ use crate::engine::answers::{Goal, Pending};
 use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
+use crate::engine::storm::{Asked, Storm};
 use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
     Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop, Told,
@@ -30,7 +31,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving reloads host
+    reloading reload_unit leaving reloads host storm
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,
@@ -49,6 +50,13 @@ fields! { Host { guard watchdogs unit fed_at starved } }
 
 fields! { Starved { service why } }
 
+fields! { Storm { limits record next_place unit asked renew changed } skips {
+    // The same as in the services.
+    queue: BTreeMap::new(),
+} }
+
+fields! { Asked { service since until failed } }
+
 fields! { Lateness { total turns longest } }
 
 fields! { Service {
@@ -57,7 +65,7 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot sockets pinned
+    once at_boot sockets pinned place
 } skips {
     definition: None,
     given: None,
@@ -106,7 +114,7 @@ variants! { Ruling {;;
 
 variants! { Reason {
     WantedStop RestartNever Once Hold Stability;
-    Already Asking Dependency Budget;
+    Already Asking Dependency Budget Storm;
 } }
 
 fields! { Pending { ticket accepted durable goal } }
@@ -130,6 +138,7 @@ impl Put for Owner {
             Owner::Probe(id, probe) => (Some(id), Some(probe)),
             Owner::Reload => (None, Some(0)),
             Owner::Host => (None, Some(1)),
+            Owner::Storm => (None, Some(2)),
             // No probe has that number.
             Owner::Watchdog(id) => (Some(id), Some(u16::MAX)),
         };
@@ -144,6 +153,7 @@ impl Take for Owner {
             None => Owner::Nobody,
             Some((None, None)) => Owner::Engine,
             Some((None, Some(1))) => Owner::Host,
+            Some((None, Some(2))) => Owner::Storm,
             Some((None, Some(_))) => Owner::Reload,
             Some((Some(id), None)) => Owner::Service(id),
             Some((Some(id), Some(u16::MAX))) => Owner::Watchdog(id),

@@ -31,7 +31,7 @@ impl Watcher {
                 self.goes_on(now, snapshot, kernel);
                 self.recorded(now, snapshot);
             }
-            Effect::Record(Record::Reload(_)) => {}
+            Effect::Record(Record::Reload(_) | Record::Storm(_)) => {}
             Effect::Record(Record::Hold(_)) => {
                 self.step.hold_performed = true;
                 self.step.moved = true;
@@ -556,7 +556,11 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
             d.service, d.verdict, d.reason
         )),
         Effect::Record(
-            Record::Transition(_) | Record::Service(_) | Record::Hold(_) | Record::Reload(_),
+            Record::Transition(_)
+            | Record::Service(_)
+            | Record::Hold(_)
+            | Record::Reload(_)
+            | Record::Storm(_),
         )
         | Effect::Remember { .. }
         | Effect::Keep { .. }
