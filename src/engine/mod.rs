@@ -12,13 +12,13 @@
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
 //! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `sockets` what
 //! is held for it; `checks` asking probes; `forking` the main process of daemons that fork;
-//! `targets` groups; `judgement` the gate and its deferrals; `settle` dependencies, `links` who
-//! needs whom, `conflicts`, `follow`, `pins`, `relations` what is shown of them; `operator`
-//! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
-//! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
-//! of them, `provisional` until they are confirmed, `leaving` whose are gone, `instances` of
-//! templates; `shutdown`; `host` its watchdog and its boots; `query` what is shown; `plain` all of
-//! it, written down and read back; `storm` the host-wide limit on restarts for health.
+//! `targets` groups; `judgement` the gate and its deferrals, `needs` what is required and asked
+//! first, `storm` the host-wide limit; `settle` dependencies, `links` who needs whom, `conflicts`,
+//! `follow`, `pins`, `relations` what is shown of them; `operator` requests, `answers` and `manual`
+//! what they wait for, `passing` what is wanted for now; `boot` the first event, `restore` what the
+//! daemon before left; `reload` new definitions, `plan` what comes of them, `provisional` until they
+//! are confirmed, `leaving` whose are gone, `instances` of templates; `shutdown`; `host` its watchdog
+//! and its boots; `query` what is shown; `plain` all of it, written down and read back.
 
 mod aftermath;
 mod answers;
@@ -41,6 +41,7 @@ mod leaving;
 mod lifecycle;
 pub mod links;
 mod manual;
+mod needs;
 mod notify;
 mod operator;
 mod outlook;

@@ -7,6 +7,7 @@
 use super::World;
 use super::doom::Moment;
 use super::kernel::Script;
+use crate::config::StormLimits;
 use crate::exit::Exit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -99,6 +100,8 @@ pub struct Plan {
     pub length: Duration,
     /// Of the time after that, in which nothing is wrong with any service.
     pub calm: Duration,
+    /// Of restarts for health.
+    pub limits: StormLimits,
     pub roles: Vec<Role>,
     pub weights: Weights,
     /// By time.
@@ -242,6 +245,10 @@ impl Plan {
         for (fault, weight) in self.weights.0.iter().filter(|(_, weight)| **weight > 0) {
             let _ = writeln!(text, "# {fault:?}: {weight} of 1000");
         }
+        let limits = self.limits;
+        let _ = writeln!(text, "restart-limit {} {:?}", limits.count, limits.per);
+        let (services, percent) = (limits.services, limits.percent);
+        let _ = writeln!(text, "storm {services} {percent} {:?}", limits.within);
         let present = self.names();
         for role in &self.roles {
             let name = &role.name;

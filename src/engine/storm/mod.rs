@@ -145,14 +145,14 @@ impl Engine {
         Some((words.into(), Some(turn + self.ask_bound(id))))
     }
 
-    /// It has a place, and what it requires keeps it from using it.
+    /// It has a place, and something that is its own keeps it from using it.
     fn is_passed_over(&self, id: ServiceId) -> bool {
         let standing = self.service(id).standing.as_ref();
         standing.is_some_and(|standing| {
             matches!(
                 &standing.ruling,
                 Ruling::Deferred {
-                    reason: Reason::Asking(_) | Reason::Dependency(_),
+                    reason: Reason::Asking(_) | Reason::Dependency(_) | Reason::Stability,
                     ..
                 }
             )

@@ -27,17 +27,20 @@ impl Watcher {
             self.breach(now, format!("{words}, though nothing is wrong"));
         }
         match effect {
+            Effect::Record(Record::Storm(record)) => self.line.recorded(record),
             Effect::Record(Record::Service(snapshot)) => {
+                self.placed(now, snapshot);
                 self.goes_on(now, snapshot, kernel);
                 self.recorded(now, snapshot);
             }
-            Effect::Record(Record::Reload(_) | Record::Storm(_)) => {}
+            Effect::Record(Record::Reload(_)) => {}
             Effect::Record(Record::Hold(_)) => {
                 self.step.hold_performed = true;
                 self.step.moved = true;
             }
             Effect::Record(Record::Decision(decision)) => {
                 self.step.moved = true;
+                self.ruled(now, decision, store);
                 self.step.decided.insert(decision.service.to_string());
                 if decision.verdict == Verdict::Denied && decision.reason.starts_with("budget") {
                     self.step.denied.insert(decision.service.to_string());
@@ -325,6 +328,9 @@ impl Watcher {
                     "{other}, which it requires, was not known to be well"
                 ));
             }
+        }
+        if let Some(other) = self.unwell_below(name).filter(|_| !self.step.boot) {
+            wrong.push(format!("{other}, which it needs, is not well"));
         }
         if let Some(book) = self.books.get_mut(name) {
             book.charged = !last;

@@ -25,6 +25,7 @@ impl Watcher {
             stale: self.is_stale(event),
             ..Step::default()
         };
+        self.line.event();
         if self.step.stale {
             return;
         }

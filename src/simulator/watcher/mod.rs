@@ -13,6 +13,7 @@ mod groups;
 mod provisional;
 mod rules;
 mod sockets;
+mod storm;
 mod ties;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
@@ -58,6 +59,7 @@ pub struct Watcher {
     same_boot: bool,
     /// As it was before this event, should the daemon die of it.
     before: Option<(BTreeMap<String, Book>, Option<HoldRecord>)>,
+    line: storm::Line,
     turns: u64,
     turn_at: Time,
     turns_then: u32,
@@ -222,6 +224,7 @@ impl Watcher {
     pub fn power_went(&mut self, store: &Store) {
         self.same_boot = false;
         self.hold = None;
+        self.line.forget();
         let written: BTreeMap<&str, &WantedRecord> = store
             .wanted()
             .map(|record| (&*record.name, record))
