@@ -31,6 +31,7 @@ pub const EVENT_KINDS: &[&str] = &[
     "probe",
     "definition",
     "host",
+    "storm",
     "decision",
     "hold",
     "reload",

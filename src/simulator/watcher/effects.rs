@@ -31,7 +31,7 @@ impl Watcher {
             Effect::Record(Record::Service(snapshot)) => {
                 self.placed(now, snapshot);
                 self.goes_on(now, snapshot, kernel);
-                self.recorded(now, snapshot);
+                self.recorded(now, snapshot, engine);
             }
             Effect::Record(Record::Reload(_)) => {}
             Effect::Record(Record::Hold(_)) => {
@@ -40,7 +40,7 @@ impl Watcher {
             }
             Effect::Record(Record::Decision(decision)) => {
                 self.step.moved = true;
-                self.ruled(now, decision, store);
+                self.ruled(now, decision, engine, store);
                 self.step.decided.insert(decision.service.to_string());
                 if decision.verdict == Verdict::Denied && decision.reason.starts_with("budget") {
                     self.step.denied.insert(decision.service.to_string());
@@ -184,7 +184,7 @@ impl Watcher {
     }
 
     /// A stop begins with its record.
-    fn recorded(&mut self, now: Time, snapshot: &ServiceSnapshot) {
+    fn recorded(&mut self, now: Time, snapshot: &ServiceSnapshot, engine: &Engine) {
         let name = snapshot.name.to_string();
         self.step.performed.insert(name.clone());
         if let Some(book) = self.books.get_mut(&name) {
@@ -217,7 +217,7 @@ impl Watcher {
         }
         let (stolen, late, then_start) = (self.stolen, self.late, stop.then_start);
         if by == By::Health {
-            self.automatic_stop(now, &name, stop.final_stop);
+            self.automatic_stop(now, &name, stop.final_stop, engine);
         }
         let by = match stop.final_stop && by != By::Dependency {
             true => By::Exhausted,
@@ -273,7 +273,7 @@ impl Watcher {
     }
 
     /// We stop a run that nobody asked us to stop: all that must hold for that.
-    fn automatic_stop(&mut self, now: Time, name: &str, last: bool) {
+    fn automatic_stop(&mut self, now: Time, name: &str, last: bool, engine: &Engine) {
         let held = self.is_held(now);
         let late = self.late;
         let Some(book) = self.books.get_mut(name) else {
@@ -329,7 +329,7 @@ impl Watcher {
                 ));
             }
         }
-        if let Some(other) = self.unwell_below(name).filter(|_| !self.step.boot) {
+        if let Some(other) = self.unwell_below(now, name, engine).filter(|_| !self.step.boot) {
             wrong.push(format!("{other}, which it needs, is not well"));
         }
         if let Some(book) = self.books.get_mut(name) {
@@ -445,7 +445,7 @@ impl Watcher {
         });
         // It may have been stopped again in the same event.
         if let Some(snapshot) = store.snapshot(&name).cloned() {
-            self.recorded(now, &snapshot);
+            self.recorded(now, &snapshot, engine);
         }
     }
 

@@ -5,7 +5,9 @@
 //! learnt from what is recorded, as the next daemon would learn them.
 
 use super::Watcher;
+use super::rules::is_satisfied;
 use crate::config::StormLimits;
+use crate::engine::Engine;
 use crate::engine::snapshot::ServiceSnapshot;
 use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Verdict};
@@ -56,6 +58,13 @@ impl Line {
     }
 
     pub(super) fn recorded(&mut self, record: &StormRecord) {
+        let lifted = self.is_held() && record.held().is_none();
+        let (was, is) = (&self.record.incident, &record.incident);
+        // One whose story was over before is not its canary.
+        let begun = was.is_none() && is.is_some() && record.patient.is_none();
+        if lifted || begun || (was.is_some() && is.is_none()) {
+            self.last = None;
+        }
         self.record = record.clone();
     }
 
@@ -82,7 +91,7 @@ impl Line {
         }
     }
 
-    fn allowed(&mut self, now: Time, decision: &Decision, pending: bool, well: bool) -> Vec<String> {
+    fn allowed(&mut self, now: Time, decision: &Decision, pending: bool) -> Vec<String> {
         let name = &*decision.service;
         let mut wrong = Vec::new();
         self.taken.retain(|at| now < *at + self.limits.per);
@@ -106,7 +115,7 @@ impl Line {
             if pending {
                 wrong.push(format!("it is not known what came of {}", last.name));
             }
-            if last.cured == Some(false) && !well {
+            if last.cured == Some(false) {
                 wrong.push(format!("{} was not cured", last.name));
             }
         }
@@ -131,13 +140,20 @@ impl Watcher {
     }
 
     /// The gate has said something of a run.
-    pub(super) fn ruled(&mut self, now: Time, decision: &Decision, store: &Store) {
+    pub(super) fn ruled(
+        &mut self,
+        now: Time,
+        decision: &Decision,
+        engine: &Engine,
+        store: &Store,
+    ) {
         let health = matches!(decision.cause.0, "unhealthy" | "start_timeout" | "watchdog");
         if let Some(last) = &mut self.line.last
             && last.decision == decision.seq
-            && decision.cured.is_some()
+            && let Some(cured) = decision.cured
         {
-            last.cured = decision.cured;
+            // Or it is well, if late.
+            last.cured = Some(cured || is_satisfied(engine, &last.name, now));
         }
         if !health || decision.cured.is_some() || self.line.limits.is_off() {
             return;
@@ -161,9 +177,11 @@ impl Watcher {
                 let book = last.and_then(|last| self.books.get(&last.name));
                 // Whom nobody wants, or knows, is waited for no longer.
                 let wanted = book.is_some_and(|b| b.wanted != Some(false) && b.definition.is_some());
-                let well = book.is_none_or(|book| book.satisfied || !wanted);
                 let pending = wanted && last.and_then(cure) == Some(true);
-                for words in self.line.allowed(now, decision, pending, well) {
+                if !wanted {
+                    self.line.last = None;
+                }
+                for words in self.line.allowed(now, decision, pending) {
                     self.breach(now, format!("{name} is restarted for its health: {words}"));
                 }
             }
@@ -171,7 +189,7 @@ impl Watcher {
     }
 
     /// What it requires through others, where those cannot say how they are themselves.
-    pub(super) fn unwell_below(&self, name: &str) -> Option<String> {
+    pub(super) fn unwell_below(&self, now: Time, name: &str, engine: &Engine) -> Option<String> {
         let mut rest = vec![name.to_owned()];
         let mut seen = rest.clone();
         while let Some(at) = rest.pop() {
@@ -187,7 +205,7 @@ impl Watcher {
                 let Some(needed) = self.books.get(&**other) else {
                     continue;
                 };
-                if !needed.satisfied {
+                if !needed.satisfied && !is_satisfied(engine, other, now) {
                     return Some(other.to_string());
                 }
                 let idle = needed.seen.as_ref().is_some_and(|s| s.state == "inactive");
