@@ -109,7 +109,8 @@ mod tests {
                 ..standard
             }
         );
-        let (limits, _) = of("health_restart_limit.count = 0\n[storm]\nservices = 0\npercent = 0\n");
+        let (limits, _) =
+            of("health_restart_limit.count = 0\n[storm]\nservices = 0\npercent = 0\n");
         assert!(limits.is_off());
     }
 

@@ -103,7 +103,10 @@ impl Engine {
             Some(until) if until <= self.now => return Need::Unwell(name),
             Some(until) => until,
             None => {
-                let probes = service.run.iter().flat_map(|run| run.definition.probes.iter());
+                let probes = service
+                    .run
+                    .iter()
+                    .flat_map(|run| run.definition.probes.iter());
                 let bound = probes.map(|p| p.timeout.saturating_mul(p.failure_threshold));
                 self.now + bound.max().unwrap_or_default()
             }

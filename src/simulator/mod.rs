@@ -36,8 +36,8 @@ mod watcher;
 
 pub use script::{play, play_in};
 
-use crate::config::{StormLimits, names};
 use crate::config::templates::{Instance, Templates};
+use crate::config::{StormLimits, names};
 use crate::engine::instances::known_before;
 use crate::engine::snapshot::{ServiceSnapshot, WantedRecord};
 use crate::engine::{

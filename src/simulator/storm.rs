@@ -31,7 +31,10 @@ impl World {
         if let Some(storm) = daemon.storm {
             let (waiting, next) = (storm.waiting, storm.next.unwrap_or_default());
             if let Some(canary) = &storm.canary {
-                words.push(format!("an incident of {}, canary {canary}", storm.services));
+                words.push(format!(
+                    "an incident of {}, canary {canary}",
+                    storm.services
+                ));
             }
             words.push(match waiting {
                 0 => "nobody waits".to_owned(),

@@ -77,7 +77,9 @@ fn a_canary_that_is_not_cured_holds_the_others_until_release_also_over_death_and
     }
     fs::remove_file(&file).expect("the network goes");
     until("it is held", || host.daemon().hold.is_some());
-    until("all wait", || host.daemon().storm.is_some_and(|s| s.waiting == 5));
+    until("all wait", || {
+        host.daemon().storm.is_some_and(|s| s.waiting == 5)
+    });
     let once = |host: &Host| {
         let runs: u32 = all(host).iter().map(|status| status.run).sum();
         assert_eq!(runs, 6, "one of five was restarted, once");

@@ -26,7 +26,6 @@ serde! {
 
 fields! { StormLimits { count per services percent within } }
 
-
 newtype! { Time ServiceId Pid Ticket Signal }
 fields! { RunId { service number } }
 fields! { CheckId { run probe serial } }

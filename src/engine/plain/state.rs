@@ -6,8 +6,8 @@ use crate::engine::answers::{Goal, Pending};
 use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
-use crate::engine::storm::{Asked, Storm};
 use crate::engine::snapshot::EndRecord;
+use crate::engine::storm::{Asked, Storm};
 use crate::engine::table::{
     Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop, Told,
     Watch,

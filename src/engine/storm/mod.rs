@@ -117,7 +117,12 @@ impl Engine {
         }
         let place = self.service(id).place;
         let before = self.storm.queue.range(..place.unwrap_or(u64::MAX));
-        let ahead = || before.clone().map(|(_, id)| *id).filter(|id| !self.is_passed_over(*id));
+        let ahead = || {
+            before
+                .clone()
+                .map(|(_, id)| *id)
+                .filter(|id| !self.is_passed_over(*id))
+        };
         let last = ahead().next_back();
         let waits = place.is_some() || last.is_some();
         let patient = record.patient.as_ref();
@@ -128,7 +133,9 @@ impl Engine {
             if place.is_none() || self.is_asked_afresh(id) {
                 return None;
             }
-            let until = asked.map(|asked| asked.until).filter(|until| self.now < *until);
+            let until = asked
+                .map(|asked| asked.until)
+                .filter(|until| self.now < *until);
             let until = until.unwrap_or(self.now + self.ask_bound(id));
             return Some(("asked once more".into(), Some(until)));
         }
@@ -339,7 +346,9 @@ impl Engine {
         if let Some(canary) = self.find(&canary) {
             let until = now + self.patience(canary);
             let patient = self.storm.record.patient.as_mut();
-            patient.into_iter().for_each(|p| p.until = p.until.max(until));
+            patient
+                .into_iter()
+                .for_each(|p| p.until = p.until.max(until));
         }
         self.tell_storm("calm", "storm", "unhealthy", &words);
         self.storm.renew = true;
@@ -403,7 +412,10 @@ impl Engine {
         if service.definition.is_none() || self.will(id) == Wanted::Stop {
             return Some(Verdict::Stopped);
         }
-        if service.cure.is_some_and(|cure| cure.decision == patient.decision) {
+        if service
+            .cure
+            .is_some_and(|cure| cure.decision == patient.decision)
+        {
             return (self.now >= patient.until).then_some(Verdict::Late);
         }
         let decision = service.decisions.iter().find(|d| d.seq == patient.decision);
@@ -532,7 +544,12 @@ impl Engine {
 
     /// Nobody wants a restart any more, and nobody did for a while.
     fn end_incident(&mut self) {
-        let over = self.storm.record.incident.as_ref().map(|i| (i.over_at, i.held.is_some()));
+        let over = self
+            .storm
+            .record
+            .incident
+            .as_ref()
+            .map(|i| (i.over_at, i.held.is_some()));
         let Some((over_at, held)) = over else { return };
         let quiet = self.storm.queue.is_empty() && self.storm.record.patient.is_none();
         if quiet && self.now >= over_at {

@@ -189,7 +189,11 @@ mod tests {
             found.position(|found| found)
         };
         assert_eq!(noted(100, &[1, 2, 3, 4]), Some(3));
-        assert_eq!(noted(100, &[1, 2, 3, 61]), None, "the first is too long ago");
+        assert_eq!(
+            noted(100, &[1, 2, 3, 61]),
+            None,
+            "the first is too long ago"
+        );
         assert_eq!(noted(6, &[1, 2, 3]), Some(2));
         assert_eq!(noted(7, &[1, 2, 3]), None);
         assert_eq!(noted(2, &[1, 2]), None, "two are no storm");

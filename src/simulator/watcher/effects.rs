@@ -329,7 +329,10 @@ impl Watcher {
                 ));
             }
         }
-        if let Some(other) = self.unwell_below(now, name, engine).filter(|_| !self.step.boot) {
+        if let Some(other) = self
+            .unwell_below(now, name, engine)
+            .filter(|_| !self.step.boot)
+        {
             wrong.push(format!("{other}, which it needs, is not well"));
         }
         if let Some(book) = self.books.get_mut(name) {

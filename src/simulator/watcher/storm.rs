@@ -80,9 +80,8 @@ impl Line {
         };
         self.places.insert(name.clone(), (place, snapshot.number));
         match old {
-            Some((old, run)) if run == snapshot.number => {
-                (old != place).then(|| format!("{name}: its place in line was {old}, and is {place}"))
-            }
+            Some((old, run)) if run == snapshot.number => (old != place)
+                .then(|| format!("{name}: its place in line was {old}, and is {place}")),
             Some(_) | None => {
                 let mut others = self.places.iter().filter(|(other, _)| **other != name);
                 let behind = others.any(|(_, (other, _))| *other >= place);
@@ -97,7 +96,9 @@ impl Line {
         self.taken.retain(|at| now < *at + self.limits.per);
         let count = self.limits.count as usize;
         if count > 0 && self.taken.len() >= count {
-            wrong.push(format!("there were {count} restarts within the time already"));
+            wrong.push(format!(
+                "there were {count} restarts within the time already"
+            ));
         }
         self.taken.push(now);
         let own = self.left.get(name).copied();
@@ -111,7 +112,9 @@ impl Line {
         if self.is_held() {
             wrong.push("a storm holds it".to_owned());
         }
-        if let (true, true, Some(last)) = (self.incident, self.record.incident.is_some(), &self.last) {
+        if let (true, true, Some(last)) =
+            (self.incident, self.record.incident.is_some(), &self.last)
+        {
             if pending {
                 wrong.push(format!("it is not known what came of {}", last.name));
             }
@@ -140,13 +143,7 @@ impl Watcher {
     }
 
     /// The gate has said something of a run.
-    pub(super) fn ruled(
-        &mut self,
-        now: Time,
-        decision: &Decision,
-        engine: &Engine,
-        store: &Store,
-    ) {
+    pub(super) fn ruled(&mut self, now: Time, decision: &Decision, engine: &Engine, store: &Store) {
         let health = matches!(decision.cause.0, "unhealthy" | "start_timeout" | "watchdog");
         if let Some(last) = &mut self.line.last
             && last.decision == decision.seq
@@ -176,7 +173,8 @@ impl Watcher {
                 };
                 let book = last.and_then(|last| self.books.get(&last.name));
                 // Whom nobody wants, or knows, is waited for no longer.
-                let wanted = book.is_some_and(|b| b.wanted != Some(false) && b.definition.is_some());
+                let wanted =
+                    book.is_some_and(|b| b.wanted != Some(false) && b.definition.is_some());
                 let pending = wanted && last.and_then(cure) == Some(true);
                 if !wanted {
                     self.line.last = None;
@@ -198,14 +196,16 @@ impl Watcher {
                 .run
                 .as_ref()
                 .is_some_and(|run| run.restart_probes().next().is_some());
-            let Some(definition) = book.definition.as_ref().filter(|_| !probed || at == name) else {
+            let Some(definition) = book.definition.as_ref().filter(|_| !probed || at == name)
+            else {
                 continue;
             };
             for other in &definition.requires {
                 let Some(needed) = self.books.get(&**other) else {
                     continue;
                 };
-                if !needed.satisfied && !is_satisfied(engine, other, now) {
+                // What does not exist any more is missed by who starts, not by who runs.
+                if needed.present && !needed.satisfied && !is_satisfied(engine, other, now) {
                     return Some(other.to_string());
                 }
                 let idle = needed.seen.as_ref().is_some_and(|s| s.state == "inactive");
