@@ -179,11 +179,12 @@ pub mod service {
         /// concern it.
         MILESTONE "milestone": Takes::Services, Words("none"), Live;
         /// Services to wait for until they have ended: none of them runs, or is about to, when this
-        /// one starts.
+        /// one starts. One that only listens for its first connection is not waited for.
         AFTER_EXIT "after_exit": Takes::Services, Words("none"), Live;
         /// Services that must not run beside it, which need not name it too. Who starts one of two
         /// stops the other, which is wanted stopped from then on; the start waits until it is gone.
         /// Of two that both start by themselves the one that runs goes on, else the first by name.
+        /// What a start brings along because it `wants` it displaces nobody: it is left out.
         CONFLICTS "conflicts": Takes::Services, Words("none"), Live;
         /// What becomes of it when a service that it `requires` stops, restarts or crashes. `run`: it
         /// runs on. `restart`: it is stopped, and started again when that one is satisfied again,

@@ -90,13 +90,17 @@ impl Watcher {
     }
 
     /// To be started for the sake of `name`, it would take the place of whom that needs, or of one
-    /// that is pinned.
-    pub(super) fn stays_for(&self, other: &str, name: &str) -> bool {
+    /// that is pinned; or it is merely wanted by it.
+    pub(super) fn stays_for(&self, other: &str, name: &str, is_member: bool) -> bool {
+        let needed = self.needs(name, other);
         let rivals = self.rivals(other);
         rivals.iter().any(|rival| {
-            let pinned = |b: &super::Book| b.pinned && b.wanted == Some(true);
-            let pinned = self.books.get(rival).is_some_and(pinned);
-            *rival == name || self.needs(name, rival) || pinned
+            let Some(book) = self.books.get(rival) else {
+                return false;
+            };
+            let pinned = book.pinned && book.wanted == Some(true);
+            let keeps = !needed && !is_member && book.wanted != Some(false);
+            *rival == name || self.needs(name, rival) || pinned || keeps
         })
     }
 
@@ -157,7 +161,7 @@ impl Watcher {
         let unwanted = |status: &Status| over(status) || status.wanted == "stop";
         let ended = |status: &Status| {
             let live = matches!(&*status.state, "starting" | "running" | "stopping");
-            over(status) || (!live && status.wanted == "stop")
+            over(status) || (!live && (status.wanted == "stop" || status.listening))
         };
         let never = |_: &Status| false;
         let orders = definition.after.iter().chain(&definition.wants);
