@@ -43,7 +43,7 @@ _vitald() {
     --priority|-p) : ;;
     --since) : ;;
     --grep) : ;;
-    --kind|-k) _vitald_words "state health wanted probe definition host decision hold reload" ;;
+    --kind|-k) _vitald_words "state health wanted probe definition host storm decision hold reload" ;;
     --for) : ;;
     --confirm) : ;;
   esac

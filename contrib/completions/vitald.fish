@@ -90,7 +90,7 @@ complete -c vitald -n '__fish_seen_subcommand_from logs' -l since -x
 complete -c vitald -n '__fish_seen_subcommand_from logs' -l grep -x
 complete -c vitald -n __fish_use_subcommand -a events -d 'show what happens from now on'
 complete -c vitald -n '__fish_seen_subcommand_from events' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
-complete -c vitald -n '__fish_seen_subcommand_from events' -l kind -s k -x -a 'state health wanted probe definition host decision hold reload'
+complete -c vitald -n '__fish_seen_subcommand_from events' -l kind -s k -x -a 'state health wanted probe definition host storm decision hold reload'
 complete -c vitald -n __fish_use_subcommand -a hold -d 'the brake: no automatic restarts for now'
 complete -c vitald -n '__fish_seen_subcommand_from hold' -l for -x
 complete -c vitald -n __fish_use_subcommand -a release -d 'end a hold'
