@@ -127,6 +127,19 @@ pub const MAX_WAITING: usize = 1024;
 /// Requests for probes run by hand, of all clients.
 pub const MAX_PROBE_RUNS: usize = 256;
 
+/// The largest `health_restart_limit`: so many times are remembered.
+pub const MAX_TOKENS: i64 = 100;
+/// Services that are counted until they are an incident, whatever `storm` says.
+pub const MAX_SICK: i64 = 1000;
+/// A share of all services is an incident from so many on.
+pub const LEAST_SICK: usize = 3;
+/// Who waits for a health restart waits so long for the one before, which keeps no other place …
+pub const STORM_PATIENCE: Duration = Duration::from_secs(60);
+/// … and, in an incident, for its canary: as long as that may take to stop and start, up to this.
+pub const CANARY_PATIENCE: Duration = Duration::from_secs(600);
+/// Names in the words of an incident; the rest are counted.
+pub const STORM_NAMES: usize = 8;
+
 /// A verb that must be durable is answered after this at the latest, with `durable: false`.
 pub const DURABLE_WAIT: Duration = Duration::from_secs(2);
 /// First delay before a spawn is tried again that failed for our own want of something.

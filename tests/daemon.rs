@@ -94,6 +94,8 @@ mod speaker;
 mod start_up;
 #[path = "daemon/stop.rs"]
 mod stop;
+#[path = "daemon/storm.rs"]
+mod storm;
 #[path = "daemon/takeover.rs"]
 mod takeover;
 #[path = "daemon/ties.rs"]

@@ -149,7 +149,7 @@ const ALERT_ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 /// Keys of the design that this version does not have.
-const LATER: &[&str] = &["confirm_interval_ms", "health_restart_limit"];
+const LATER: &[&str] = &["confirm_interval_ms"];
 
 /// Tables in which a misplaced key may belong.
 const TABLES: &[(&str, &[&Key])] = &[

@@ -556,6 +556,17 @@ pub mod daemon {
         BOOT_ATTEMPTS "boot_attempts": Takes::Integer { min: 1, max: 1000 }, Integer(3), Live;
         /// A boot is well when all that is wanted was, for so long.
         BOOT_OK_AFTER "boot_ok_after_ms": Takes::Millis { min: 1 }, Integer(60_000), Live;
+        /// How many restarts for their health (not after crashes, not by operators) all services
+        /// together may have. Who comes too many waits in line, and goes when the one before is
+        /// well again, or is waited for no longer.
+        HEALTH_RESTART_LIMIT "health_restart_limit": Takes::Table(super::restart_limit::ALL),
+            Words("{ count = 5, per_ms = 30000 }"), Live;
+        /// When many services want a restart for their health at once it is one incident: one of
+        /// them is restarted, the next only when that has helped. When it has not, all health
+        /// restarts wait until `vitald release`, or until they have recovered by themselves. What a
+        /// service requires explains its trouble and is no second one.
+        STORM "storm": Takes::Table(super::storm::ALL),
+            Words("{ services = 5, percent = 50, within_ms = 60000 }"), Live;
         /// The host's watchdog: it resets the host when the daemon hangs, or when a service that is
         /// `critical` is lost. It is fed at a third of its timeout, also by the execution after an
         /// `upgrade`; an orderly end of the daemon disarms it, its death does not. Read when the
@@ -569,6 +580,34 @@ pub mod daemon {
         and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
             log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,
             log::LOG_LINE_BYTES, log::LOG_LONG_LINES, log::LOG_RATE_LIMIT, log::LOGGER;
+    } }
+}
+
+/// The keys of `health_restart_limit` in `vitald.toml`.
+pub mod restart_limit {
+    use super::*;
+
+    keys! { ALL {
+        /// So many within `per_ms`; 0: as many as there are.
+        COUNT "count": Takes::Integer { min: 0, max: limits::MAX_TOKENS }, Integer(5), Live;
+        /// A restart counts for so long.
+        PER "per_ms": Takes::Millis { min: 1 }, Integer(30_000), Live;
+    } }
+}
+
+/// The keys of `storm` in `vitald.toml`.
+pub mod storm {
+    use super::*;
+
+    keys! { ALL {
+        /// So many services that want a restart within `within_ms` are an incident; 0: their number
+        /// alone is none.
+        SERVICES "services": Takes::Integer { min: 0, max: limits::MAX_SICK }, Integer(5), Live;
+        /// And so are so many percent of all services that run and are watched, by a probe that
+        /// restarts them or a watchdog: three of them at least; 0: their share alone is none.
+        PERCENT "percent": Takes::Integer { min: 0, max: 100 }, Integer(50), Live;
+        /// How close together that must be.
+        WITHIN "within_ms": Takes::Millis { min: 1 }, Integer(60_000), Live;
     } }
 }
 

@@ -30,6 +30,7 @@ pub mod set;
 pub mod settings;
 pub mod show;
 pub mod socket;
+mod storm;
 mod target;
 pub mod templates;
 pub mod ties;
@@ -44,6 +45,7 @@ pub use log::{
 };
 pub use resources::sized;
 pub use rungs::{Escalation, Rung};
+pub use storm::StormLimits;
 pub use ties::{OnDependency, Relation, Ties};
 
 #[cfg(test)]

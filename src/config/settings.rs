@@ -11,6 +11,7 @@ use crate::config::log::{self, Log};
 use crate::config::names;
 use crate::config::problem::{Problem, Problems};
 use crate::config::reader::{Table, wrong};
+use crate::config::storm::{self, StormLimits};
 use crate::config::tree::{Lines, Span, Value};
 use crate::limits;
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub boot_guard: EarlySetup,
     pub boot_attempts: u32,
     pub boot_ok_after: Duration,
+    /// How many restarts for their health services may have, and when those are an incident.
+    pub storm: StormLimits,
     /// The host's.
     pub watchdog: Option<Watchdog>,
     pub alerts: Box<[Alert]>,
@@ -139,6 +142,7 @@ impl Default for Settings {
             boot_guard: EarlySetup::Auto,
             boot_attempts: 3,
             boot_ok_after: Duration::from_secs(60),
+            storm: StormLimits::STANDARD,
             watchdog: None,
             alerts: Box::default(),
         }
@@ -195,6 +199,7 @@ fn build(t: &Table<'_>, p: &mut Problems) -> Settings {
         ),
         boot_attempts: u32::try_from(t.number(&daemon::BOOT_ATTEMPTS, p)).unwrap_or(u32::MAX),
         boot_ok_after: t.millis(&daemon::BOOT_OK_AFTER, p),
+        storm: storm::read(t, p),
         watchdog: watchdog(t, p),
         alerts: alerts::build_all(t, p),
     }

@@ -20,8 +20,8 @@ use crate::config::show::KeyChange;
 use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
     ChainLink, DaemonStatus, DossierStatus, GateStatus, HoldStatus, LastEnd, LogStatus,
-    ProbeStatus, ReloadStatus, SocketStatus, Started, Status, StoryLine, Tie, Tied, Usage,
-    WatchdogStatus, Why,
+    ProbeStatus, ReloadStatus, SocketStatus, Started, Status, StormStatus, StoryLine, Tie, Tied,
+    Usage, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -230,7 +230,15 @@ fn samples() -> Vec<Sample> {
     };
     let hold = HoldStatus {
         ends_in_ms: Some(0),
+        why: text(),
         ..HoldStatus::default()
+    };
+    let storm = StormStatus {
+        since: text(),
+        canary: text(),
+        next: text(),
+        held: text(),
+        ..StormStatus::default()
     };
     let reload = ReloadStatus {
         goes_back_in_ms: Some(0),
@@ -240,6 +248,7 @@ fn samples() -> Vec<Sample> {
     };
     let daemon = DaemonStatus {
         hold: Some(hold.clone()),
+        storm: Some(storm.clone()),
         cgroups: text(),
         reload: Some(reload.clone()),
         ..DaemonStatus::default()
@@ -303,6 +312,7 @@ fn samples() -> Vec<Sample> {
         sample("StoryLine", &story),
         sample("Why", &why),
         sample("HoldStatus", &hold),
+        sample("StormStatus", &storm),
         sample("ReloadStatus", &reload),
         sample("KeyChange", &change),
         sample("Step", &step),

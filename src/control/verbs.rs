@@ -34,6 +34,7 @@ pub const EVENT_KINDS: &[&str] = &[
     "definition",
     "host",
     "dossier",
+    "storm",
     "decision",
     "hold",
     "reload",

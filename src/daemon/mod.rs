@@ -276,6 +276,8 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         guard,
         alerts: settings.alerts.iter().map(|a| a.rule.clone()).collect(),
         alerted: journal.alerts,
+        limits: settings.storm,
+        storm: journal.storm,
         watchdogs: reactor.open_watchdogs(settings.watchdog.as_ref(), watchdog_before),
     };
     parent::ready(&format!("{number}{taken_up}"));

@@ -29,6 +29,8 @@ impl Engine {
             guard,
             alerts,
             alerted,
+            limits,
+            storm,
             wall_ms: _,
         } = boot;
         if let Some(left) = left {
@@ -36,6 +38,7 @@ impl Engine {
         }
         self.shutdown_timeout = shutdown_timeout;
         self.watch_host(watchdogs, guard);
+        self.take_up_storm(limits, storm.map(|record| *record));
         for loaded in definitions {
             let id = self.add(&loaded.name);
             self.define(id, loaded);
@@ -174,6 +177,7 @@ impl Engine {
             respawns: 0,
             standing: None,
             cure: None,
+            place: None,
             asked_until: None,
             unit,
             watchdog_unit: None,

@@ -243,6 +243,7 @@ impl Engine {
             self.excuse(id, flight.begun);
         }
         self.schedule(id, check.probe, flight.begun);
+        self.storm_answered(id, check.probe, flight.begun);
         self.answered(id, check.probe, change, was_down);
     }
 

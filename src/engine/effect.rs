@@ -7,6 +7,7 @@ use crate::config::Definition;
 use crate::engine::alerts::{Alert, AlertRecord};
 use crate::engine::plan::Plan;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
+use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -171,7 +172,7 @@ pub enum Effect {
     },
 }
 
-/// A line of the runtime journal. All but `Service` and `Alert` are also sent to subscribers.
+/// A line of the runtime journal. All but `Service`, `Alert` and `Storm` are also sent to subscribers.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Record {
     Service(Box<ServiceSnapshot>),
@@ -181,6 +182,8 @@ pub enum Record {
     /// None: it was confirmed, or the files are in force again.
     Reload(Option<Rc<ReloadRecord>>),
     Alert(Box<AlertRecord>),
+    /// Who had the last restarts for health; what is told of an incident are transitions.
+    Storm(Box<StormRecord>),
 }
 
 /// The answer to a request. `Err` carries a JSON-RPC error code.

@@ -1,11 +1,12 @@
 //! What can happen to the engine. Everything it knows of the world came through here.
 
-use crate::config::Definition;
 use crate::config::alerts::Rule;
+use crate::config::{Definition, StormLimits};
 use crate::engine::Sought;
 use crate::engine::alerts::AlertRecord;
 use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
+use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{BootGuard, Watchdogs};
 use crate::exit::{Exit, Signal, errno_words};
@@ -161,6 +162,10 @@ pub struct Boot {
     /// Who is told of trouble; and what of that a daemon before this one left.
     pub alerts: Vec<Rule>,
     pub alerted: Vec<AlertRecord>,
+    /// How many restarts for health there may be.
+    pub limits: StormLimits,
+    /// Who had some, and what came of them.
+    pub storm: Option<Box<StormRecord>>,
 }
 
 /// A reload that waits to be confirmed, or went back, as it was left.

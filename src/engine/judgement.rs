@@ -3,6 +3,7 @@
 //! Invariants: every evaluation is a decision that is kept; a deferral has a timer or waits for
 //! a named change; nothing is spent but by an `Allowed`.
 
+use super::needs::Need;
 use super::table::{Cure, Standing};
 use super::*;
 use crate::config::alerts::What;
@@ -32,7 +33,7 @@ impl Engine {
             State::Stopping
         };
         let attempts = service.attempts;
-        let inputs = Inputs {
+        let mut inputs = Inputs {
             now: self.now,
             wanted,
             once: service.once,
@@ -54,7 +55,12 @@ impl Engine {
             ever_ready: run.ready_at.is_some(),
             storm: Storm::Token,
         };
-        let ruling = gate::judge(&inputs);
+        let mut ruling = gate::judge(&inputs);
+        if matches!(ruling, Ruling::Allowed { .. }) {
+            // Only who would go takes a place in line.
+            inputs.storm = self.storm_says(id);
+            ruling = gate::judge(&inputs);
+        }
         let trouble = self.trouble_words(id, cause);
         match ruling {
             Ruling::Allowed { attempt } => self.allow(id, cause, attempt, trouble),
@@ -97,6 +103,8 @@ impl Engine {
             run: d.run,
         });
         service.standing = None;
+        let decision = service.cure.map_or(0, |cure| cure.decision);
+        self.storm_allows(id, decision);
         self.cue(id, Cue::Cycle, cause, trouble);
         if let Some((name, uncured)) = with {
             self.restart_with(id, &name, uncured);
@@ -113,6 +121,7 @@ impl Engine {
         let words = format!("{reason} ({trouble})").into();
         let exhausted = matches!((verdict, reason), (Verdict::Denied, Reason::Budget(_)));
         let (cause, attempts) = (standing.cause, self.service(id).attempts);
+        let queued = matches!(reason, Reason::Storm(_));
         let before = self.service_mut(id).standing.replace(standing);
         let known = before.is_some_and(|before| {
             matches!(
@@ -122,6 +131,13 @@ impl Engine {
                 }
             )
         });
+        match verdict {
+            Verdict::Deferred if queued => self.join_storm(id),
+            Verdict::Deferred => {}
+            Verdict::Denied | Verdict::Allowed | Verdict::Absorbed | Verdict::Cancelled => {
+                self.leave_storm(id);
+            }
+        }
         self.decide(id, cause, verdict, words, attempts, until);
         let key = self.service_key(id, Key::gate);
         match until {
@@ -186,6 +202,7 @@ impl Engine {
             }
             Some(Ruling::Allowed { .. } | Ruling::Denied { .. } | Ruling::Absorbed { .. }) => {
                 self.service_mut(id).standing = None;
+                self.leave_storm(id);
             }
             None => {}
         }
@@ -196,6 +213,7 @@ impl Engine {
         let Some(standing) = self.service_mut(id).standing.take() else {
             return false;
         };
+        self.leave_storm(id);
         let key = self.service_key(id, Key::gate);
         self.timers.cancel(key);
         let attempts = self.service(id).attempts;
@@ -293,7 +311,7 @@ impl Engine {
         self.mark(id);
     }
 
-    fn trouble_since(&self, id: ServiceId) -> Time {
+    pub(super) fn trouble_since(&self, id: ServiceId) -> Time {
         let service = self.service(id);
         let standing = service.standing.as_ref().map(|s| s.trouble_since);
         let failing = service.run.as_ref().and_then(|run| {
@@ -328,151 +346,4 @@ impl Engine {
             .collect();
         words.join("; ").into()
     }
-
-    // --- condition 4: what it requires is asked before it is judged
-
-    /// How the requirements are doing, and whom to ask now, until when.
-    fn requirement(&self, id: ServiceId, since: Time) -> (Vec<(ServiceId, Time)>, Need) {
-        if let Some(name) = self.missing(id) {
-            // Stopped, it could not be started again.
-            return (Vec::new(), Need::Unwell(name));
-        }
-        let standing = self.service(id).standing.as_ref();
-        for other in self.required(id) {
-            let service = self.service(other);
-            let name = service.name.clone();
-            // Nobody can ask what outlived its definition how it is.
-            let orphan = service.run.is_some() && service.definition.is_none();
-            if orphan || !service.is_satisfied() {
-                return (Vec::new(), Need::Unwell(name));
-            }
-            let Some(run) = service.run.as_ref() else {
-                continue;
-            };
-            let stale = |since| {
-                move |(_, probe, watch): (u16, &crate::config::Probe, &table::Watch)| {
-                    probe.on_unhealthy == OnUnhealthy::Restart
-                        && watch
-                            .streak
-                            .last_pass_begun
-                            .is_none_or(|begun| begun < since)
-                }
-            };
-            if !run.watched().any(stale(since)) {
-                continue;
-            }
-            let asked = standing.is_some_and(|s| s.waits_for(&name));
-            match (asked, service.asked_until) {
-                (true, Some(until)) if until <= self.now => {
-                    return (Vec::new(), Need::Unwell(name));
-                }
-                (true, Some(until)) => return (vec![(other, until)], Need::Asking(name, until)),
-                (_, _) => {
-                    let bound = run
-                        .definition
-                        .probes
-                        .iter()
-                        .map(|p| p.timeout.saturating_mul(p.failure_threshold));
-                    let until = self.now + bound.max().unwrap_or_default();
-                    return (vec![(other, until)], Need::Asking(name, until));
-                }
-            }
-        }
-        (Vec::new(), Need::Satisfied)
-    }
-
-    /// What it requires and does not exist.
-    fn missing(&self, id: ServiceId) -> Option<Rc<str>> {
-        if !self.held_back.contains_key(&id) {
-            return None;
-        }
-        let requires = &self.service(id).definition.as_ref()?.requires;
-        let is_there = |name: &str| self.find(name).is_some_and(|id| self.is_present(id));
-        let missing = requires.iter().find(|name| !is_there(name))?;
-        Some((&**missing).into())
-    }
-
-    fn ask_now(&mut self, id: ServiceId, until: Time) {
-        if self.service(id).asked_until.is_none_or(|u| u < until) {
-            self.service_mut(id).asked_until = Some(until);
-        }
-        let count = self
-            .service(id)
-            .run
-            .as_ref()
-            .map_or(0, |run| run.probes.len());
-        for probe in 0..count as u16 {
-            self.check_due(id, probe);
-        }
-    }
-
-    /// A service that is being asked has answered: those who wait for it are judged again.
-    pub(super) fn asked_answered(&mut self, id: ServiceId) {
-        let name = self.service(id).name.clone();
-        let waiting: Vec<ServiceId> = self
-            .graph
-            .needed_by(id)
-            .iter()
-            .map(|(who, _)| *who)
-            .filter(|who| {
-                self.service(*who)
-                    .standing
-                    .as_ref()
-                    .is_some_and(|s| s.waits_for(&name))
-            })
-            .collect();
-        if waiting.is_empty() {
-            self.service_mut(id).asked_until = None;
-        }
-        for who in waiting {
-            let since = self.trouble_since(who);
-            let asking = self
-                .service(who)
-                .standing
-                .as_ref()
-                .is_some_and(Standing::is_asking);
-            // Only news is worth a decision: that it is well, or that it is not.
-            match (self.requirement(who, since).1, asking) {
-                (Need::Asking(..), _) | (Need::Unwell(_), false) => {}
-                (Need::Satisfied | Need::Unwell(_), true) => self.reconsider(who),
-                (Need::Satisfied, false) => self.judge_afresh(who, &name),
-            }
-        }
-    }
-
-    /// What a dependent waits for is well again: its failures are forgotten, it is judged afresh.
-    pub(super) fn judge_afresh(&mut self, id: ServiceId, recovered: &str) {
-        let (now, late) = (self.now, self.lateness.total);
-        if !self.cancel_standing(id, &format!("{recovered} recovered: judged afresh")) {
-            return;
-        }
-        let Some(run) = self.service_mut(id).run.as_mut() else {
-            return;
-        };
-        for watch in run.probes.iter_mut() {
-            watch.streak.forget_failures();
-        }
-        let missed = run.is_watchdog_down();
-        if let Some(told) = run.told.as_mut() {
-            told.streak.forget_failures();
-        }
-        let overdue = std::mem::take(&mut run.overdue);
-        if overdue {
-            // It could not get ready without: it has its whole start limit again.
-            run.begin_start_limit(now, late);
-            self.set_start_limit(id);
-        }
-        if missed {
-            self.arm_watchdog(id);
-        }
-        let words = |_: &Engine| format!("{recovered} recovered").into();
-        self.retell_health(id, words);
-    }
-}
-
-/// [`Requirement`], owning its name.
-enum Need {
-    Satisfied,
-    Asking(Rc<str>, Time),
-    Unwell(Rc<str>),
 }

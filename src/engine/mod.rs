@@ -12,15 +12,15 @@
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
 //! `aftermath`; `evidence` before a stop for its health; `hooks` the commands around a run; `notify` what it says of itself; `sockets` what
 //! is held for it; `checks` asking probes; `forking` the main process of daemons that fork;
-//! `targets` groups; `judgement` the gate and its deferrals, `ladder` what
-//! follows when restarts do not cure; `settle` dependencies, `links` who
-//! needs whom, `conflicts`, `follow`, `pins`, `relations` what is shown of them; `operator`
-//! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
-//! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
-//! of them, `provisional` until they are confirmed, `leaving` whose are gone, `instances` of
-//! templates; `shutdown`; `alerts` who is told of what; `host` its watchdog and its boots; `query` what
-//! is shown, `outlook` what comes next, `chain` whose trouble it is; `plain` all of
-//! it, written down and read back.
+//! `targets` groups; `judgement` the gate and its deferrals, `needs` what is required and asked
+//! first, `storm` the host-wide limit, `ladder` what follows when restarts do not cure; `settle`
+//! dependencies, `links` who needs whom, `conflicts`, `follow`, `pins`, `relations` what is shown of
+//! them; `operator` requests, `answers` and `manual` what they wait for, `passing` what is wanted for
+//! now; `boot` the first event, `restore` what the daemon before left; `reload` new definitions,
+//! `plan` what comes of them, `provisional` until they are confirmed, `leaving` whose are gone,
+//! `instances` of templates; `shutdown`; `alerts` who is told of what; `host` its watchdog and its
+//! boots; `query` what is shown, `outlook` what comes next, `chain` whose trouble it is; `plain` all
+//! of it, written down and read back.
 
 mod aftermath;
 pub mod alerts;
@@ -47,6 +47,7 @@ mod leaving;
 mod lifecycle;
 pub mod links;
 mod manual;
+mod needs;
 mod notify;
 mod operator;
 mod outlook;
@@ -64,6 +65,7 @@ mod shutdown;
 pub mod snapshot;
 mod sockets;
 pub mod status;
+pub mod storm;
 pub mod story;
 pub mod table;
 mod targets;
@@ -130,6 +132,7 @@ pub struct Engine {
     leaving: Vec<(ServiceId, Vec<ServiceId>)>,
     host: host::Host,
     alerts: alerts::Alerts,
+    storm: storm::Storm,
     /// Stands before all other records of this event.
     pledge: Option<Record>,
     /// Services whose change may free or hold others.
@@ -179,6 +182,7 @@ impl Engine {
             leaving: Vec::new(),
             host: host::Host::default(),
             alerts: alerts::Alerts::default(),
+            storm: storm::Storm::default(),
             pledge: None,
             unsettled: Queue::default(),
             dirty: Vec::new(),
@@ -318,9 +322,9 @@ impl Engine {
                 Timer::Manual => self.manual_due(),
                 Timer::Feed => self.feed_due(),
                 Timer::BootWell => self.boot_is_well(),
-                // To go back is an event of its own; who is to be well by now, or told, is seen after
-                // this one.
-                Timer::Reload | Timer::Alerts => {}
+                // To go back is an event of its own; who is to be well by now, or told, or whose turn it
+                // is, is seen after this one.
+                Timer::Reload | Timer::Alerts | Timer::Storm => {}
             }
             self.settle();
         }
@@ -382,6 +386,8 @@ impl Engine {
     /// Records first, so that an intent is journalled before its effect.
     fn flush(&mut self, effects: &mut Vec<Effect>) {
         effects.extend(self.pledge.take().map(Effect::Record));
+        // A token is gone before anything is done with it.
+        effects.extend(self.record_storm().map(Effect::Record));
         for id in std::mem::take(&mut self.dirty) {
             self.services[id.index()].dirty = false;
             let snapshot = self.snapshot(id);

@@ -102,7 +102,7 @@ impl Engine {
                 .verb_delete(service)
                 .map(|note| (note, Some((service, Goal::Down)))),
             Command::Hold { length } => Ok((self.verb_hold(length, &actor), None)),
-            Command::Release => Ok((self.verb_release(), None)),
+            Command::Release => Ok((self.verb_release(&actor), None)),
             Command::Confirm => self.verb_confirm().map(|note| (note, None)),
             Command::Revert => self.verb_revert(&actor).map(|note| (note, None)),
             Command::Shutdown { keep } => Ok((self.verb_shutdown(keep), None)),
@@ -475,13 +475,14 @@ impl Engine {
         }
     }
 
-    fn verb_release(&mut self) -> String {
-        match self.hold.is_some() {
-            true => {
-                self.release();
-                "automatic restarts go on".to_owned()
-            }
-            false => "there was no hold".to_owned(),
+    fn verb_release(&mut self, actor: &Actor) -> String {
+        let storm = self.release_storm(&actor.name);
+        let hold = self.hold.is_some();
+        self.release();
+        match (hold, storm) {
+            (true, _) => "automatic restarts go on".to_owned(),
+            (false, true) => "restarts for health go on, one by one".to_owned(),
+            (false, false) => "there was no hold".to_owned(),
         }
     }
 

@@ -70,6 +70,7 @@ impl Engine {
                     Some(until) => format!("in {}", spoken(until.since(now))),
                     None => "when that changes".to_owned(),
                 };
+                let reason = self.storm_reason(id, reason);
                 Some(format!(
                     "its restart is deferred, {reason}: asked again {when}; recovery before that cancels it"
                 ))

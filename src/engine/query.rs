@@ -54,6 +54,9 @@ impl Engine {
                     .map(|reload| Record::Reload(Some(reload.clone()))),
             )
             .chain(self.alert_records())
+            .chain(std::iter::once(Record::Storm(Box::new(
+                self.storm.record.clone(),
+            ))))
     }
 
     /// It has a run that is not ready yet, and is not being ended.
@@ -311,7 +314,7 @@ impl Engine {
         };
         Some(GateStatus {
             verdict: verdict.to_owned(),
-            reason: reason.to_string(),
+            reason: self.storm_reason(id, reason),
             next_in_ms: until.map(|until| millis(until.since(now))),
         })
     }
@@ -347,6 +350,25 @@ impl Engine {
         self.shutdown.is_some()
     }
 
+    /// An operator's hold; else that of a storm.
+    fn hold_status(&self, wall: Wall) -> Option<HoldStatus> {
+        let hold = self.hold.as_ref().map(|hold| HoldStatus {
+            owner: hold.owner.to_string(),
+            since: wall.rfc3339(hold.since),
+            ends_in_ms: hold.until.map(|until| millis(until.since(wall.now))),
+            why: None,
+        });
+        let storm = || {
+            self.storm.record.held().map(|held| HoldStatus {
+                owner: storm::OWNER.to_owned(),
+                since: wall.rfc3339(held.since),
+                ends_in_ms: None,
+                why: Some(held.why.to_string()),
+            })
+        };
+        hold.or_else(storm)
+    }
+
     /// The daemon itself; its pid, its place, and how it began, are the caller's to fill in.
     pub fn daemon(&self, wall: Wall) -> DaemonStatus {
         let listed: Vec<&Service> = self.listed().map(|id| self.service(id)).collect();
@@ -368,11 +390,8 @@ impl Engine {
                 s.state == State::Running && s.health() == Some(Health::Unhealthy)
             }),
             failed: count(&|s| s.state == State::Failed),
-            hold: self.hold.as_ref().map(|hold| HoldStatus {
-                owner: hold.owner.to_string(),
-                since: wall.rfc3339(hold.since),
-                ends_in_ms: hold.until.map(|until| millis(until.since(wall.now))),
-            }),
+            hold: self.hold_status(wall),
+            storm: self.storm_status(wall),
             reload: self
                 .reload
                 .as_deref()

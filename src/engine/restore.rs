@@ -78,6 +78,10 @@ impl Engine {
         service.cure = snapshot.cure;
         service.once = snapshot.once;
         service.at_boot = snapshot.at_boot;
+        if let Some(place) = snapshot.storm_place {
+            self.take_up_place(id, place);
+        }
+        let service = self.service_mut(id);
         let target = service.is_target();
         let lifecycle = self.service_key(id, Key::lifecycle);
         match (state, snapshot.run) {
@@ -349,6 +353,7 @@ impl Engine {
             leaves_after: self.leaves_after(id),
             once: service.once,
             at_boot: service.at_boot,
+            storm_place: service.place,
         }
     }
 }

@@ -3,7 +3,6 @@
 //! A worklist: services whose state or health moved free others, which moves those. It ends,
 //! because a blocked service is started once and a start frees nobody until it is ready.
 
-use super::table::Standing;
 use super::*;
 use crate::graph::Edge;
 use crate::service::state::{State, Wanted};
@@ -19,11 +18,16 @@ enum Obstacle {
 
 impl Engine {
     pub(super) fn settle(&mut self) {
-        while let Some(id) = self.unsettled.pop() {
-            self.follow(id);
-            self.free_dependents(id);
-            self.unblock(id);
-            self.check_waiters();
+        loop {
+            while let Some(id) = self.unsettled.pop() {
+                self.follow(id);
+                self.free_dependents(id);
+                self.unblock(id);
+                self.check_waiters();
+            }
+            if !self.mind_storm() {
+                break;
+            }
         }
         self.leaving_goes_on();
         self.mind_main();
@@ -34,23 +38,12 @@ impl Engine {
         for at in 0..self.rivals(id).len() {
             self.unblock(self.rivals(id)[at]);
         }
-        let satisfied = self.service(id).is_satisfied();
-        let name = self.service(id).name.clone();
         for at in 0..self.graph.needed_by(id).len() {
             let (who, _) = self.graph.needed_by(id)[at];
             self.unblock(who);
             self.mind_target(who);
-            let standing = self
-                .service(who)
-                .standing
-                .as_ref()
-                .filter(|s| s.waits_for(&name));
-            match (standing.map(Standing::is_asking), satisfied) {
-                (Some(false), true) => self.judge_afresh(who, &name),
-                (Some(true), false) => self.reconsider(who),
-                (Some(true), true) | (Some(false), false) | (None, _) => {}
-            }
         }
+        self.tell_requirers(id);
     }
 
     /// A blocked service starts when it may. An automatic restart may not under hold.

@@ -63,6 +63,9 @@ pub struct ServiceSnapshot {
     /// What is wanted from the next boot on, where that is something else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_boot: Option<Wanted>,
+    /// In the line of those who wait for a restart for their health.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storm_place: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -215,7 +215,7 @@ pub struct StoryLine {
     pub time: String,
     pub service: String,
     pub run: u32,
-    /// `state` `health` `wanted` `probe` `definition` `host` `dossier` `decision` `hold`
+    /// `state` `health` `wanted` `probe` `definition` `host` `dossier` `storm` `decision` `hold`
     /// `reload`.
     pub kind: String,
     pub from: String,
@@ -254,6 +254,8 @@ pub struct DaemonStatus {
     pub degraded: u32,
     pub failed: u32,
     pub hold: Option<HoldStatus>,
+    /// Null: nobody waits, and there is no incident.
+    pub storm: Option<StormStatus>,
     /// A reload that waits to be confirmed, or went back; null: the files are in force.
     pub reload: Option<ReloadStatus>,
     /// The host's watchdog; null: there is none, or it is not ours to feed.
@@ -277,6 +279,27 @@ pub struct HoldStatus {
     /// RFC 3339.
     pub since: String,
     pub ends_in_ms: Option<u64>,
+    /// Of a storm (its owner is `storm`), which holds restarts for health only; null: an operator's.
+    pub why: Option<String>,
+}
+
+/// Restarts for health that wait for their turn, and the incident that they are.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StormStatus {
+    /// Else only the limit was reached.
+    pub incident: bool,
+    /// RFC 3339.
+    pub since: Option<String>,
+    /// How many services wanted a restart when it began.
+    pub services: u32,
+    /// Who is restarted, or was last, to see whether that helps.
+    pub canary: Option<String>,
+    /// How many services wait, and who is the first of them.
+    pub waiting: u32,
+    pub next: Option<String>,
+    /// Why nobody goes; null: they go one by one.
+    pub held: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

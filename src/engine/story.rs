@@ -52,6 +52,9 @@ const WORDS: &[&str] = &[
     "fed",
     "unfed",
     "collected",
+    "calm",
+    "storm",
+    "held",
 ];
 
 impl Word {
@@ -115,6 +118,8 @@ pub enum TransitionKind {
     Host,
     /// What it was stuck on, before it was stopped for that.
     Dossier,
+    /// An incident, of which this service is the canary: it began, is held, or is over.
+    Storm,
 }
 
 impl TransitionKind {
@@ -127,6 +132,7 @@ impl TransitionKind {
             TransitionKind::Definition => "definition",
             TransitionKind::Host => "host",
             TransitionKind::Dossier => "dossier",
+            TransitionKind::Storm => "storm",
         }
     }
 }

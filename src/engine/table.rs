@@ -67,6 +67,8 @@ pub struct Service {
     pub standing: Option<Standing>,
     /// The allowed health restart whose cure is awaited.
     pub cure: Option<Cure>,
+    /// In the line of those who wait for a restart for their health.
+    pub place: Option<u64>,
     /// Somebody asks its probes before judging a dependent; until when.
     pub asked_until: Option<Time>,
     pub unit: Unit,

@@ -45,25 +45,6 @@ impl Engine {
         }
     }
 
-    /// Whom it requires: of a target within that, what the target requires.
-    pub(super) fn required(&self, id: ServiceId) -> Vec<ServiceId> {
-        let mut all = vec![id];
-        let mut at = 0;
-        while let Some(&of) = all.get(at) {
-            at += 1;
-            if of != id && !self.service(of).is_target() {
-                continue;
-            }
-            for &(other, edge) in self.graph.needs(of) {
-                if edge == Edge::Requires && !all.contains(&other) {
-                    all.push(other);
-                }
-            }
-        }
-        all.remove(0);
-        all
-    }
-
     /// Those whom an operator's word on it is for as well; of what is no target, nobody.
     pub(super) fn members(&self, id: ServiceId) -> Vec<ServiceId> {
         let mut seen = BTreeSet::from([id]);

@@ -33,6 +33,8 @@ pub enum Timer {
     BootWell,
     /// An alert is tried again or has used up its time, or an all-clear is due.
     Alerts,
+    /// Of those who wait for a restart for their health, somebody's turn may have come.
+    Storm,
 }
 
 /// Three keys of the wheel with one owner.
@@ -48,6 +50,7 @@ pub(super) enum Owner {
     Reload,
     Host,
     Alerts,
+    Storm,
     Nobody,
 }
 
@@ -90,6 +93,10 @@ impl Timers {
 
     pub fn alerts_unit(&mut self) -> Unit {
         self.allocate(Owner::Alerts)
+    }
+
+    pub fn storm_unit(&mut self) -> Unit {
+        self.allocate(Owner::Storm)
     }
 
     fn allocate(&mut self, owner: Owner) -> Unit {
@@ -146,6 +153,7 @@ impl Timers {
                 (Owner::Host, 0) => Timer::Feed,
                 (Owner::Host, _) => Timer::BootWell,
                 (Owner::Alerts, _) => Timer::Alerts,
+                (Owner::Storm, _) => Timer::Storm,
                 (Owner::Nobody, _) => continue,
             };
             return Some(timer);
@@ -176,6 +184,9 @@ impl Key {
     }
     pub const fn limit(reload: Unit) -> Key {
         Key(reload.0 * PER_UNIT + 1)
+    }
+    pub const fn storm(storm: Unit) -> Key {
+        Key(storm.0 * PER_UNIT)
     }
     pub const fn feed(host: Unit) -> Key {
         Key(host.0 * PER_UNIT)

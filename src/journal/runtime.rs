@@ -14,6 +14,7 @@ use super::{Fault, line};
 use crate::engine::alerts::AlertRecord;
 use crate::engine::effect::Record;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot};
+use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::limits;
 use crate::time::Time;
@@ -98,6 +99,8 @@ pub struct Loaded {
     pub reload: Option<Rc<ReloadRecord>>,
     /// How far the telling of alerts is; in order.
     pub alerts: Vec<AlertRecord>,
+    /// Who had restarts for health lately, and what came of them.
+    pub storm: Option<Box<StormRecord>>,
     /// What a person should know of what was found.
     pub notes: Vec<String>,
 }
@@ -396,6 +399,7 @@ fn encode(out: &mut Vec<u8>, record: &Record) -> Result<(), serde_json::Error> {
         Record::Hold(hold) => line::write(out, "hold", hold),
         Record::Reload(reload) => line::write(out, "reload", reload),
         Record::Alert(alert) => line::write(out, "alert", alert),
+        Record::Storm(storm) => line::write(out, "storm", storm),
     }
 }
 
@@ -455,6 +459,7 @@ impl Loaded {
             .chain(self.hold.iter().cloned().map(|h| Record::Hold(Some(h))))
             .chain(self.reload.iter().cloned().map(|r| Record::Reload(Some(r))))
             .chain(self.alerts.iter().cloned().map(Box::new).map(Record::Alert))
+            .chain(self.storm.iter().cloned().map(Record::Storm))
     }
 }
 
@@ -468,6 +473,7 @@ struct Replay {
     hold: Option<HoldRecord>,
     reload: Option<Rc<ReloadRecord>>,
     alerts: Alerts,
+    storm: Option<Box<StormRecord>>,
     /// Lines of kinds that a newer version writes, and lines of ours that say something new.
     unknown: BTreeMap<Box<str>, usize>,
     kept_bytes: u64,
@@ -495,6 +501,7 @@ impl Replay {
             "hold" => serde_json::from_slice(value).map(|hold| self.hold = hold),
             "alert" => serde_json::from_slice(value).map(|record| self.alerts.take(record)),
             "reload" => serde_json::from_slice(value).map(|reload| self.reload = reload),
+            "storm" => serde_json::from_slice(value).map(|storm| self.storm = storm),
             _ => Err(serde::de::Error::custom("")),
         };
         if known.is_err() {
@@ -537,6 +544,7 @@ impl Replay {
             hold: self.hold.take(),
             reload: self.reload.take(),
             alerts: std::mem::take(&mut self.alerts).records(),
+            storm: self.storm.take(),
             ..Loaded::default()
         };
         loaded.transitions.sort_by_key(|transition| transition.seq);

@@ -437,7 +437,7 @@ impl Reactor {
                 ..StoryLine::default()
             },
             Record::Reload(reload) => reload_line(reload.as_deref(), wall),
-            Record::Service(_) | Record::Alert(_) => return,
+            Record::Service(_) | Record::Alert(_) | Record::Storm(_) => return,
         };
         let event = Publication::new(line);
         for (serial, (client, _)) in &mut self.front.clients {

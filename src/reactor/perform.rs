@@ -16,7 +16,10 @@ impl Reactor {
                     log::warn!("the reload by {} went back: {}", reload.by, back.why);
                 }
                 if let Record::Transition(transition) = &record
-                    && transition.kind == TransitionKind::Host
+                    && matches!(
+                        transition.kind,
+                        TransitionKind::Host | TransitionKind::Storm
+                    )
                 {
                     log::warn!("{}", transition.detail);
                 }

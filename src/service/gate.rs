@@ -47,10 +47,15 @@ pub enum Requirement<'a> {
     },
 }
 
-/// Condition 7: the host-wide limit. A place in the order; without a limit, always `Token`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Condition 7: what the host-wide limit says, which is asked when all else holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Storm {
     Token,
+    /// Not yet its turn: for whom or what it waits, and until when at the latest.
+    Wait {
+        words: Box<str>,
+        until: Option<Time>,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -87,6 +92,8 @@ pub enum Reason {
     /// Used of allowed.
     Budget(Box<str>),
     Stability,
+    /// For whom or what it waits.
+    Storm(Box<str>),
 }
 
 impl fmt::Display for Reason {
@@ -101,6 +108,7 @@ impl fmt::Display for Reason {
             Reason::Dependency(name) => write!(f, "dependency {name}"),
             Reason::Budget(used) => write!(f, "budget {used}"),
             Reason::Stability => f.write_str("stability window"),
+            Reason::Storm(words) => write!(f, "storm, {words}"),
         }
     }
 }
@@ -175,8 +183,11 @@ pub fn judge(inputs: &Inputs<'_>) -> Ruling {
         };
     }
     // 7. the storm limit
-    match inputs.storm {
-        Storm::Token => {}
+    if let Storm::Wait { words, until } = &inputs.storm {
+        return Ruling::Deferred {
+            reason: Reason::Storm(words.clone()),
+            until: *until,
+        };
     }
     Ruling::Allowed {
         attempt: inputs.attempts.saturating_add(1),
@@ -276,12 +287,17 @@ mod tests {
     fn the_first_condition_that_does_not_hold_is_the_reason() {
         let mut inputs = open();
         assert_eq!(judge(&inputs), Ruling::Allowed { attempt: 1 });
+        inputs.storm = Storm::Wait {
+            words: "behind web".into(),
+            until: Some(Time::from_millis(20_000)),
+        };
         let reason = |inputs: &Inputs<'_>| match judge(inputs) {
             Ruling::Allowed { .. } => "allowed".to_owned(),
             Ruling::Deferred { reason, .. }
             | Ruling::Denied { reason }
             | Ruling::Absorbed { reason } => reason.to_string(),
         };
+        assert_eq!(reason(&inputs), "storm, behind web");
         inputs.restarted = true;
         assert_eq!(reason(&inputs), "stability window");
         inputs.attempts = 2;

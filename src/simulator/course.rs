@@ -46,7 +46,10 @@ pub fn run(plan: &Plan, told: bool, twins: bool) -> Report {
     world.twins = twins;
     world.mischief = Some(Mischief::new(plan.seed, plan.pace, &plan.weights));
     let names = plan.roles.iter().map(|role| role.name.clone());
-    world.watcher = Some(Box::new(Watcher::new(names, plan.pace)));
+    let mut watcher = Watcher::new(names, plan.pace);
+    watcher.set_limits(plan.limits);
+    world.watcher = Some(Box::new(watcher));
+    world.limits = plan.limits;
     let present = plan.names();
     for role in &plan.roles {
         if !role.given {
@@ -200,6 +203,10 @@ impl World {
     /// All are well; or an operator does for the others what only he can.
     pub(super) fn tend(&mut self, plan: &Plan) -> bool {
         let unwell = self.unwell(plan);
+        let daemon = self.engine().map(|engine| engine.daemon(self.wall()));
+        if daemon.is_some_and(|daemon| daemon.hold.is_some()) {
+            let _ = self.command("release");
+        }
         for (name, status) in &unwell {
             if let Some(verb) = status.as_ref().and_then(remedy) {
                 self.say(&format!("! {verb} {name}"));

@@ -73,7 +73,11 @@ impl Moment {
             Effect::Check { .. } | Effect::CheckExpired { .. } => self == Moment::Check,
             Effect::Answer { .. } => self == Moment::Answer,
             Effect::Record(
-                Record::Service(_) | Record::Hold(_) | Record::Reload(_) | Record::Alert(_),
+                Record::Service(_)
+                | Record::Hold(_)
+                | Record::Reload(_)
+                | Record::Alert(_)
+                | Record::Storm(_),
             )
             | Effect::SendAlert { .. }
             | Effect::AlertExpired { .. }

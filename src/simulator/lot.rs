@@ -13,6 +13,7 @@ use super::doom::Moment;
 use super::hooks::HookScript;
 use super::kernel::Script;
 use super::plan::{Deed, Fault, Plan, Role, Shape, Weights, What, When};
+use crate::config::StormLimits;
 use crate::exit::{Exit, Signal};
 use crate::prng::{Prng, fnv1a};
 use crate::service::hook::Purpose;
@@ -61,6 +62,28 @@ fn themes(seed: u64) -> Themes {
         add(&mut more);
     }
     themes
+}
+
+/// Of its own generator: the defaults, nothing, or so little that many have to wait.
+fn limits(seed: u64, pace: u64) -> StormLimits {
+    let mut dice = Prng::new(seed ^ 0x5702_4d00_5702_4d00);
+    let mut ms = |choices: [u64; 3]| {
+        let chosen = choices[dice.below(3) as usize];
+        Duration::from_millis(chosen * pace)
+    };
+    let (per, within) = (ms([2_000, 10_000, 60_000]), ms([5_000, 30_000, 120_000]));
+    let mut below = |bound: u64| dice.below(bound) as u32;
+    match below(8) {
+        0 => StormLimits::default(),
+        1 => StormLimits::STANDARD,
+        part => StormLimits {
+            count: below(4),
+            per,
+            services: if part < 5 { 1 + below(4) } else { 0 },
+            percent: [0, 0, 30, 70][below(4) as usize],
+            within,
+        },
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -145,6 +168,7 @@ impl Plan {
             pace: pace as u32,
             length,
             calm: Duration::from_secs(calm),
+            limits: limits(seed, pace),
             roles,
             weights,
             alerts: String::new(),

@@ -32,14 +32,15 @@ mod script;
 pub mod shrink;
 mod sockets;
 mod store;
+mod storm;
 mod transcript;
 mod watcher;
 
 pub use script::{play, play_in};
 
 use crate::config::alerts::Rule;
-use crate::config::names;
 use crate::config::templates::{Instance, Templates};
+use crate::config::{StormLimits, names};
 use crate::engine::instances::known_before;
 use crate::engine::snapshot::{ServiceSnapshot, WantedRecord};
 use crate::engine::{
@@ -86,6 +87,8 @@ pub struct World {
     pub guard: Option<BootGuard>,
     /// Who is told of trouble.
     pub alerts: Vec<Rule>,
+    /// Of restarts for health.
+    pub limits: StormLimits,
     /// The wall clock runs this far ahead of the monotonic one.
     wall_ahead_ms: u64,
     mischief: Option<Mischief>,
@@ -126,6 +129,7 @@ impl World {
             watchdogs: Watchdogs::default(),
             guard: None,
             alerts: Vec::new(),
+            limits: StormLimits::STANDARD,
             wall_ahead_ms: 0,
             mischief: None,
             watcher: None,
@@ -210,6 +214,8 @@ impl World {
             guard: self.guard.clone(),
             alerts: self.alerts.clone(),
             alerted: journal.alerts,
+            limits: self.limits,
+            storm: journal.storm,
         }))
     }
 

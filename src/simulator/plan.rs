@@ -7,6 +7,7 @@
 use super::World;
 use super::doom::Moment;
 use super::kernel::Script;
+use crate::config::StormLimits;
 use crate::exit::Exit;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -102,6 +103,8 @@ pub struct Plan {
     pub length: Duration,
     /// Of the time after that, in which nothing is wrong with any service.
     pub calm: Duration,
+    /// Of restarts for health.
+    pub limits: StormLimits,
     pub roles: Vec<Role>,
     pub weights: Weights,
     /// `vitald.toml`.
@@ -276,6 +279,10 @@ impl Plan {
         if !self.alerts.is_empty() {
             let _ = write!(text, "settings\n{}end\n", self.alerts);
         }
+        let limits = self.limits;
+        let _ = writeln!(text, "restart-limit {} {:?}", limits.count, limits.per);
+        let (services, percent) = (limits.services, limits.percent);
+        let _ = writeln!(text, "storm {services} {percent} {:?}", limits.within);
         let present = self.names();
         for role in &self.roles {
             let name = &role.name;

@@ -177,6 +177,17 @@ impl World {
             }
             "parent-watchdog" => self.watchdogs.parent = Some(duration(service)?),
             "shutdown-timeout" => self.shutdown_timeout = Some(duration(service)?),
+            // So many within so long; 0: as many as there are.
+            "restart-limit" => {
+                self.limits.count = number(&rest[..1])?;
+                self.limits.per = duration(rest.get(1).copied().unwrap_or("30s"))?;
+            }
+            // So many, so many percent, within so long; nothing: no incidents.
+            "storm" => {
+                let part = |at: usize| rest.get(at).map_or(Ok(0), |_| number(&rest[at..=at]));
+                (self.limits.services, self.limits.percent) = (part(0)?, part(1)?);
+                self.limits.within = duration(rest.get(2).copied().unwrap_or("60s"))?;
+            }
             "boot" => self.boot(),
             "daemon-dies" => self.daemon_dies(),
             // As by `upgrade`: notify sockets, and what is in them, go on.
@@ -220,6 +231,8 @@ impl World {
             "alerts" => self.show_alerts(),
             "trouble" => self.kernel.trouble_until = self.now + duration(service)?,
             "suspend" => self.post(Duration::ZERO, Event::Resumed(duration(service)?)),
+            "copies" => self.copies(service, number(rest.get(1..).unwrap_or_default())?)?,
+            "status" if service.is_empty() => self.show_storm()?,
             "status" => self.show(service)?,
             "why" => self.show_next(service)?,
             "disk" => {

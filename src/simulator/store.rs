@@ -59,7 +59,8 @@ impl Store {
             | Record::Decision(_)
             | Record::Hold(_)
             | Record::Reload(_)
-            | Record::Alert(_) => None,
+            | Record::Alert(_)
+            | Record::Storm(_) => None,
         }
     }
 

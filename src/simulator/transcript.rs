@@ -175,7 +175,7 @@ impl World {
             Effect::TellAlive => "who started the daemon is told that it lives".to_owned(),
             Effect::BootWell => "the boot is well".to_owned(),
             Effect::Exit { code } => format!("the daemon ends with {code}"),
-            Effect::Record(Record::Service(_) | Record::Alert(_))
+            Effect::Record(Record::Service(_) | Record::Alert(_) | Record::Storm(_))
             | Effect::Remember { .. }
             | Effect::Keep { .. }
             | Effect::Check { .. }

@@ -411,8 +411,31 @@ pub(super) fn hold(daemon: &DaemonStatus, style: &Style) -> Option<String> {
         None => "until `release`".to_owned(),
     };
     let (owner, since) = (clean(&hold.owner), style.ago(&hold.since));
+    let what = match &hold.why {
+        Some(why) => format!("no restarts for health: {}", clean(why)),
+        None => "no automatic restarts".to_owned(),
+    };
+    Some(format!("HOLD by {owner} {since}, {end}: {what}"))
+}
+
+/// Who waits for a restart for his health, in a line.
+pub(super) fn storm(daemon: &DaemonStatus, style: &Style) -> Option<String> {
+    let storm = daemon.storm.as_ref()?;
+    let waiting = match (storm.waiting, &storm.next) {
+        (0, _) | (_, None) => "nobody waits for a restart".to_owned(),
+        (_, Some(next)) if storm.held.is_some() => {
+            format!("{} wait, {} first", storm.waiting, clean(next))
+        }
+        (waiting, Some(next)) => format!("{waiting} wait, {} goes next", clean(next)),
+    };
+    let (Some(canary), Some(since)) = (&storm.canary, &storm.since) else {
+        return Some(format!("restarts for health are limited: {waiting}"));
+    };
     Some(format!(
-        "HOLD by {owner} {since}, {end}: no automatic restarts"
+        "STORM of {} services {}, canary {}: {waiting}",
+        storm.services,
+        style.ago(since),
+        clean(canary)
     ))
 }
 
@@ -455,6 +478,9 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
     );
     if let Some(hold) = hold(daemon, style) {
         put("hold", hold);
+    }
+    if let Some(storm) = storm(daemon, style) {
+        put("storm", storm);
     }
     if let Some(reload) = reload(daemon, style) {
         put("reload", reload);

@@ -53,6 +53,10 @@ pub fn overview(daemon: &DaemonStatus, services: &[Status], style: &Style, out: 
         out.push_str(&style.paint(Colour::Warn, &hold));
         out.push('\n');
     }
+    if let Some(storm) = super::pages::storm(daemon, style) {
+        out.push_str(&style.paint(Colour::Warn, &storm));
+        out.push('\n');
+    }
     if let Some(reload) = super::pages::reload(daemon, style) {
         out.push_str(&style.paint(Colour::Warn, &reload));
         out.push('\n');

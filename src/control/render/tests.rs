@@ -199,6 +199,7 @@ fn the_overview_begins_with_the_daemon() {
             owner: "root".into(),
             since: "2026-11-23T22:47:01.123Z".into(),
             ends_in_ms: Some(420_000),
+            why: None,
         }),
         ..DaemonStatus::default()
     };

@@ -118,6 +118,9 @@ impl Kept {
         for id in engine.ids() {
             let name = engine.service(id).name.clone();
             engine.names.insert(name, id);
+            if let Some(place) = engine.service(id).place {
+                engine.storm.queue.insert(place, id);
+            }
         }
         engine.relink();
         engine

@@ -1,12 +1,14 @@
 //! Events and effects.
 
 use super::*;
+use crate::config::StormLimits;
 use crate::config::alerts::Rule;
 use crate::engine::alerts::{Alert, AlertRecord};
 use crate::engine::plan::Plan;
 use crate::engine::snapshot::{
     Before, HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord, Watched, WentBack,
 };
+use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
     Accepted, Boot, BootGuard, Command, Defined, Effect, Event, Found, Gathered, Given, HookEnd,
@@ -21,8 +23,10 @@ use crate::time::Time;
 
 serde! {
     Hook Outcome ServiceSnapshot WantedRecord HoldRecord Transition Decision WentBack Watched Plan
-    Alert AlertRecord
+    Alert AlertRecord StormRecord
 }
+
+fields! { StormLimits { count per services percent within } }
 
 newtype! { Time ServiceId Pid Ticket Signal }
 fields! { RunId { service number } }
@@ -66,7 +70,7 @@ fields! { HookEnd { exit error tree_gone output } }
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
 } may {
-    left watchdogs guard alerts alerted
+    left watchdogs guard alerts alerted limits storm
 } }
 
 fields! { Rule { name on services timeout repeat_after } }
@@ -161,7 +165,7 @@ variants! { put Effect {
     Exit { code }
 } }
 
-variants! { put Record {; Service Transition Decision Hold Reload Alert; } }
+variants! { put Record {; Service Transition Decision Hold Reload Alert Storm; } }
 
 fields! { Accepted { note durable reports } may { plan } }
 

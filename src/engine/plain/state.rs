@@ -8,6 +8,7 @@ use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::{DossierRecord, EndRecord};
+use crate::engine::storm::{Asked, Storm};
 use crate::engine::table::{
     Cure, Evidence, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop,
     Told, Watch,
@@ -31,7 +32,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving reloads host alerts
+    reloading reload_unit leaving reloads host alerts storm
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,
@@ -62,6 +63,13 @@ fields! { Host { guard watchdogs unit fed_at starved } }
 
 fields! { Starved { service why } }
 
+fields! { Storm { limits record next_place unit asked renew changed } skips {
+    // The same as in the services.
+    queue: BTreeMap::new(),
+} }
+
+fields! { Asked { service since until failed } }
+
 fields! { Lateness { total turns longest } }
 
 fields! { Service {
@@ -70,7 +78,7 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot sockets pinned dossier uncured
+    once at_boot sockets pinned dossier uncured place
 } skips {
     definition: None,
     given: None,
@@ -121,7 +129,7 @@ variants! { Ruling {;;
 
 variants! { Reason {
     WantedStop RestartNever Once Hold Stability;
-    Already Asking Dependency Budget;
+    Already Asking Dependency Budget Storm;
 } }
 
 fields! { Pending { ticket accepted durable goal } }
@@ -146,6 +154,7 @@ impl Put for Owner {
             Owner::Reload => (None, Some(0)),
             Owner::Host => (None, Some(1)),
             Owner::Alerts => (None, Some(2)),
+            Owner::Storm => (None, Some(3)),
             // No probe has that number.
             Owner::Watchdog(id) => (Some(id), Some(u16::MAX)),
         };
@@ -161,6 +170,7 @@ impl Take for Owner {
             Some((None, None)) => Owner::Engine,
             Some((None, Some(1))) => Owner::Host,
             Some((None, Some(2))) => Owner::Alerts,
+            Some((None, Some(3))) => Owner::Storm,
             Some((None, Some(_))) => Owner::Reload,
             Some((Some(id), None)) => Owner::Service(id),
             Some((Some(id), Some(u16::MAX))) => Owner::Watchdog(id),

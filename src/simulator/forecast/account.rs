@@ -236,7 +236,8 @@ impl Account {
                 | TransitionKind::Probe
                 | TransitionKind::Definition
                 | TransitionKind::Dossier
-                | TransitionKind::Host,
+                | TransitionKind::Host
+                | TransitionKind::Storm,
                 _,
             ) => {}
         }

@@ -10,9 +10,10 @@ use super::account::{Account, Sight};
 use super::scenario::{Deed, Scenario, Statement, Verb, When};
 use super::story::{Entry, Note, Story};
 use super::{Bounds, Cast};
-use crate::config::Kind;
+use crate::config::{Kind, StormLimits};
 use crate::control::forecast::{Lanes, Summary};
 use crate::engine::snapshot::{HoldRecord, ServiceSnapshot, WantedRecord};
+use crate::engine::storm::StormRecord;
 use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Record, Request};
 use crate::exit::Exit;
 use crate::id::{Pid, RunId, ServiceId, Ticket};
@@ -45,6 +46,7 @@ pub(super) struct Trial<'a> {
     snapshots: BTreeMap<Box<str>, ServiceSnapshot>,
     wanted: BTreeMap<Box<str>, WantedRecord>,
     hold: Option<HoldRecord>,
+    storm: Option<Box<StormRecord>>,
     pub story: Story,
     account: Account,
 }
@@ -63,6 +65,7 @@ impl<'a> Trial<'a> {
             snapshots: BTreeMap::new(),
             wanted: BTreeMap::new(),
             hold: None,
+            storm: None,
             story: Story::default(),
             account: Account::new(&cast.name, bounds.changes),
         };
@@ -377,6 +380,7 @@ impl<'a> Trial<'a> {
                 }
                 self.hold = hold;
             }
+            Record::Storm(storm) => self.storm = Some(storm),
             // No scenario reloads, and nobody is told.
             Record::Reload(_) | Record::Alert(_) => {}
         }
@@ -398,6 +402,8 @@ impl<'a> Trial<'a> {
             transitions,
             decisions,
             hold: self.hold.clone(),
+            limits: StormLimits::STANDARD,
+            storm: self.storm.clone(),
             wall_ms: self.now.as_millis(),
             deaf: Some(true),
             ..Boot::default()

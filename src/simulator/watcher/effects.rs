@@ -28,10 +28,12 @@ impl Watcher {
             self.breach(now, format!("{words}, though nothing is wrong"));
         }
         match effect {
+            Effect::Record(Record::Storm(record)) => self.line.recorded(record),
             Effect::Record(Record::Service(snapshot)) => {
+                self.placed(now, snapshot);
                 self.goes_on(now, snapshot, kernel);
                 self.looked_at(now, snapshot);
-                self.recorded(now, snapshot);
+                self.recorded(now, snapshot, engine);
             }
             Effect::Record(Record::Alert(record)) => self.alert_recorded(now, record, engine),
             Effect::Record(Record::Reload(_)) => {}
@@ -45,6 +47,7 @@ impl Watcher {
             }
             Effect::Record(Record::Decision(decision)) => {
                 self.step.moved = true;
+                self.ruled(now, decision, engine, store);
                 self.step.decided.insert(decision.service.to_string());
                 if decision.verdict == Verdict::Denied && decision.reason.starts_with("budget") {
                     self.step.denied.insert(decision.service.to_string());
@@ -191,7 +194,7 @@ impl Watcher {
     }
 
     /// A stop begins with its record.
-    fn recorded(&mut self, now: Time, snapshot: &ServiceSnapshot) {
+    fn recorded(&mut self, now: Time, snapshot: &ServiceSnapshot, engine: &Engine) {
         let name = snapshot.name.to_string();
         self.step.performed.insert(name.clone());
         if let Some(book) = self.books.get_mut(&name) {
@@ -224,7 +227,7 @@ impl Watcher {
         }
         let (stolen, late, then_start) = (self.stolen, self.late, stop.then_start);
         if by == By::Health {
-            self.automatic_stop(now, &name, stop.final_stop);
+            self.automatic_stop(now, &name, stop.final_stop, engine);
         }
         let by = match stop.final_stop && by != By::Dependency {
             true => By::Exhausted,
@@ -282,7 +285,7 @@ impl Watcher {
     }
 
     /// We stop a run that nobody asked us to stop: all that must hold for that.
-    fn automatic_stop(&mut self, now: Time, name: &str, last: bool) {
+    fn automatic_stop(&mut self, now: Time, name: &str, last: bool, engine: &Engine) {
         let held = self.is_held(now);
         let gives_up = self.may_give_up(name);
         let late = self.late;
@@ -338,6 +341,12 @@ impl Watcher {
                     "{other}, which it requires, was not known to be well"
                 ));
             }
+        }
+        if let Some(other) = self
+            .unwell_below(now, name, engine)
+            .filter(|_| !self.step.boot)
+        {
+            wrong.push(format!("{other}, which it needs, is not well"));
         }
         if let Some(book) = self.books.get_mut(name) {
             book.charged = !last;
@@ -452,7 +461,7 @@ impl Watcher {
         });
         // It may have been stopped again in the same event.
         if let Some(snapshot) = store.snapshot(&name).cloned() {
-            self.recorded(now, &snapshot);
+            self.recorded(now, &snapshot, engine);
         }
     }
 
@@ -582,7 +591,8 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
             | Record::Service(_)
             | Record::Hold(_)
             | Record::Reload(_)
-            | Record::Alert(_),
+            | Record::Alert(_)
+            | Record::Storm(_),
         )
         | Effect::SendAlert { .. }
         | Effect::AlertExpired { .. }

@@ -16,6 +16,7 @@ mod ladder;
 mod provisional;
 mod rules;
 mod sockets;
+mod storm;
 mod ties;
 mod words;
 
@@ -63,6 +64,7 @@ pub struct Watcher {
     same_boot: bool,
     /// As it was before this event, should the daemon die of it.
     before: Option<(BTreeMap<String, Book>, Option<HoldRecord>)>,
+    line: storm::Line,
     turns: u64,
     turn_at: Time,
     turns_then: u32,
@@ -232,6 +234,7 @@ impl Watcher {
     pub fn power_went(&mut self, store: &Store) {
         self.same_boot = false;
         self.hold = None;
+        self.line.forget();
         let written: BTreeMap<&str, &WantedRecord> = store
             .wanted()
             .map(|record| (&*record.name, record))

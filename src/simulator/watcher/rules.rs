@@ -215,6 +215,7 @@ impl Watcher {
             let reason = gate.reason.as_str();
             let ends = match reason.split_once(' ') {
                 _ if reason == "hold" => held,
+                _ if reason.starts_with("storm, held") => self.line.is_held(),
                 Some(("dependency", other)) => self.books.contains_key(other),
                 _ => gate.next_in_ms.is_some(),
             };
