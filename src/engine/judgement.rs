@@ -195,8 +195,15 @@ impl Engine {
             self.ready_if_it_is(id);
             return;
         }
-        run.overdue = true;
-        self.consider(id, Cause::StartTimeout);
+        // Whether it is slow, or the host.
+        self.look(id);
+    }
+
+    pub(super) fn start_limit_over(&mut self, id: ServiceId) {
+        if let Some(run) = self.service_mut(id).run.as_mut() {
+            run.overdue = true;
+            self.consider(id, Cause::StartTimeout);
+        }
     }
 
     /// The timer of the start limit as it is now; none while that stands still.

@@ -17,7 +17,8 @@
 //! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
 //! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
 //! of them, `provisional` until they are confirmed, `leaving` whose are gone, `instances` of
-//! templates; `shutdown`; `host` its watchdog and its boots; `query` what is shown; `plain` all of
+//! templates; `shutdown`; `host` its watchdog and its boots; `doubt`
+//! of what comes late; `query` what is shown; `plain` all of
 //! it, written down and read back.
 
 mod aftermath;
@@ -27,6 +28,7 @@ mod boot;
 mod checks;
 pub mod code;
 mod conflicts;
+mod doubt;
 pub mod effect;
 mod ending;
 pub mod event;
@@ -123,6 +125,7 @@ pub struct Engine {
     /// Whose definitions are gone, and who is to be gone before they are stopped.
     leaving: Vec<(ServiceId, Vec<ServiceId>)>,
     host: host::Host,
+    doubts: doubt::Doubts,
     /// Stands before all other records of this event.
     pledge: Option<Record>,
     /// Services whose change may free or hold others.
@@ -171,6 +174,7 @@ impl Engine {
             reload_unit: None,
             leaving: Vec::new(),
             host: host::Host::default(),
+            doubts: doubt::Doubts::default(),
             pledge: None,
             unsettled: Queue::default(),
             dirty: Vec::new(),
@@ -200,6 +204,7 @@ impl Engine {
             Event::OutOfMemory { run, kills } => self.out_of_memory(run, kills),
             Event::TreeEnded { run, left } => self.tree_ended(run, left),
             Event::ProbeFinished { check, report } => self.probe_finished(check, report),
+            Event::Looked { run, strain } => self.looked(run, strain),
             Event::MainSought { run, sought } => self.main_sought(run, sought),
             Event::Notified { run, says } => self.notified(run, says),
             Event::Listening {

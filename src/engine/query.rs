@@ -272,6 +272,7 @@ impl Engine {
                         .filter(|l| !l.output.is_empty())
                         .map(|l| l.output.to_string()),
                     shadow_attempts: watch.shadow_attempts,
+                    doubted: watch.doubted,
                 }
             })
             .collect()
@@ -374,6 +375,7 @@ impl Engine {
             stale_events: self.stale,
             late_turns: self.lateness.turns,
             max_lateness_us: micros(self.lateness.longest),
+            doubt: self.doubt_status(wall),
             shutting_down: self.shutdown.is_some(),
         }
     }

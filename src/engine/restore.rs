@@ -175,6 +175,9 @@ impl Engine {
             told,
             health: None,
             seek: old.seeking.then(Box::default),
+            look: None,
+            looks: false,
+            start_doubts: old.start_doubts,
         };
         run.health = run.verdict();
         run.end_excuse(now);
@@ -379,6 +382,7 @@ fn run_snapshot(run: &Run) -> RunSnapshot {
         seeking: run.seek.is_some(),
         told: run.told.as_ref().map(|told| told_snapshot(told)),
         hooks: run.hooks.clone(),
+        start_doubts: run.start_doubts,
         probes: run
             .watched()
             .map(|(_, probe, watch)| ProbeSnapshot {
@@ -394,6 +398,7 @@ fn run_snapshot(run: &Run) -> RunSnapshot {
                 inconclusive_since: watch.streak.inconclusive_since,
                 shadow_attempts: watch.shadow_attempts,
                 last: watch.last.as_ref().map(|last| last.outcome.clone()),
+                doubted: watch.doubted,
             })
             .collect(),
     }
@@ -411,6 +416,7 @@ fn told_snapshot(told: &Told) -> ToldSnapshot {
         fed_since: told.streak.chain_since,
         missed_since: told.streak.failing_since,
         missed: told.missed.clone(),
+        doubted: told.doubted,
     }
 }
 
@@ -435,6 +441,7 @@ fn restored_told(old: &ToldSnapshot) -> Told {
         period: old.period_us.map(Duration::from_micros),
         streak,
         missed: old.missed.clone(),
+        doubted: old.doubted,
         ..Told::default()
     }
 }
@@ -460,6 +467,7 @@ fn restored_watch(old: &ProbeSnapshot) -> Watch {
         streak,
         last,
         shadow_attempts: old.shadow_attempts,
+        doubted: old.doubted,
         ..Watch::default()
     }
 }

@@ -86,11 +86,18 @@ pub struct RunSnapshot {
     /// The commands around it.
     #[serde(default, skip_serializing_if = "Progress::is_blank")]
     pub hooks: Progress,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub start_doubts: u32,
     #[serde(default)]
     pub probes: Vec<ProbeSnapshot>,
 }
 
 fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+fn is_none(number: &u32) -> bool {
     *number == 0
 }
 
@@ -111,6 +118,8 @@ pub struct ToldSnapshot {
     pub fed_since: Option<Time>,
     pub missed_since: Option<Time>,
     pub missed: Box<str>,
+    #[serde(skip_serializing_if = "is_none")]
+    pub doubted: u32,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -146,6 +155,8 @@ pub struct ProbeSnapshot {
     pub inconclusive_since: Option<Time>,
     pub shadow_attempts: u32,
     pub last: Option<Outcome>,
+    #[serde(skip_serializing_if = "is_none")]
+    pub doubted: u32,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -41,6 +41,8 @@ const WORDS: &[&str] = &[
     "up",
     "down",
     "no verdict",
+    "in doubt",
+    "counted",
     "observe",
     "answered",
     "supervisor",

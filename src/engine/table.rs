@@ -7,6 +7,7 @@ use crate::engine::timers::Unit;
 use crate::exit::{Exit, Signal};
 use crate::id::{Pid, RunId, ServiceId};
 use crate::probe::{Outcome, Trouble};
+use crate::service::doubt::Look;
 use crate::service::gate::{Reason, Ruling};
 use crate::service::health::{self, Health, Streak};
 use crate::service::hook::Progress;
@@ -169,6 +170,12 @@ pub struct Run {
     pub health: Option<Health>,
     /// The first process of a forking daemon has ended well, its main one is looked for.
     pub seek: Option<Box<Seek>>,
+    /// The last look at the host, when something of it was late.
+    pub look: Option<Look<Time>>,
+    /// A timer that is up waits for such a look.
+    pub looks: bool,
+    /// How often its start limit was doubted.
+    pub start_doubts: u32,
 }
 
 /// How the search for a forking daemon's main process goes.
@@ -205,6 +212,8 @@ pub struct Told {
     /// The loop's lateness when it was armed; whether it was extended by it since.
     pub late_mark: Duration,
     pub extended: bool,
+    /// Misses in a row that were doubted.
+    pub doubted: u32,
 }
 
 /// A stop under way.
@@ -236,6 +245,8 @@ pub struct Watch {
     /// Answers since the run began: the start pace grows with them.
     pub asked: u32,
     pub shadow_attempts: u32,
+    /// Answers since the last pass that were doubted; one more than may be when that was told.
+    pub doubted: u32,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -74,7 +74,11 @@ impl Reactor {
                 self.end_tree(run, pid, Signal::KILL, Duration::ZERO);
             }
             Effect::Check { check, definition } => self.begin_check(check, &definition),
-            Effect::CheckExpired { check } => self.expire_check(check),
+            Effect::CheckExpired { check } => {
+                self.look_for_check(check.run);
+                self.expire_check(check);
+            }
+            Effect::Look { run } => self.look(run),
             Effect::CheckCancelled { check } => self.cancel_check(check),
             Effect::Answer { ticket, mut answer } => {
                 self.flush_records();

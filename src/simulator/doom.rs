@@ -76,6 +76,7 @@ impl Moment {
             | Effect::Remember { .. }
             | Effect::Keep { .. }
             | Effect::CheckCancelled { .. }
+            | Effect::Look { .. }
             | Effect::TellExhausted { .. }
             | Effect::FindMain { .. }
             | Effect::RemoveDirectories { .. }

@@ -11,6 +11,7 @@ use crate::engine::{Effect, Engine, Event, SpawnError};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId};
 use crate::probe::{Outcome, Reason, Report, Trouble};
+use crate::service::doubt::Strain;
 use crate::service::hook::{Hook, Purpose};
 use crate::service::notify::Notice;
 use crate::time::{Time, micros};
@@ -95,6 +96,8 @@ pub struct Script {
     pub listen_error: Option<SpawnError>,
     /// It accepts nobody.
     pub deaf: bool,
+    /// It takes a whole processor.
+    pub burns: bool,
     /// What its commands do.
     pub hooks: BTreeMap<Purpose, HookScript>,
 }
@@ -122,6 +125,7 @@ impl Default for Script {
             spawn_error: None,
             listen_error: None,
             deaf: false,
+            burns: false,
             hooks: BTreeMap::new(),
         }
     }
@@ -150,6 +154,9 @@ pub struct Kernel {
     mute: Vec<CheckId>,
     /// We can make no process and open no socket until then.
     pub trouble_until: Time,
+    /// Tasks wait for a processor, in so many hundredths of a percent of the time.
+    pub pressed_until: Time,
+    pub pressure: u32,
     /// How the state directory's disk behaves: None never answers.
     pub disk: Disk,
 }
@@ -325,6 +332,7 @@ impl Kernel {
     /// Whatever is started from now on is well.
     pub fn heal(&mut self) {
         self.trouble_until = Time::ZERO;
+        self.pressed_until = Time::ZERO;
         for script in self.scripts.values_mut() {
             script.bad_runs = 0;
             // No streak need ever be long enough to tell.
@@ -404,11 +412,15 @@ impl Kernel {
             Effect::CheckExpired { check } => {
                 self.mute.retain(|open| *open != check);
                 let latency = Duration::from_secs(1);
-                told(
-                    Duration::ZERO,
-                    finished(check, Outcome::Fail(Reason::Timeout), latency),
-                )
+                let late = finished(check, Outcome::Fail(Reason::Timeout), latency);
+                let mut answers = match now < self.pressed_until {
+                    true => self.look(now, engine.name(check.run.service), check.run),
+                    false => Vec::new(),
+                };
+                answers.extend(told(Duration::ZERO, late));
+                answers
             }
+            Effect::Look { run } => self.look(now, engine.name(run.service), run),
             Effect::TellExhausted { service, .. } => {
                 told(Duration::from_millis(5), Event::ExhaustedTold { service })
             }
@@ -552,6 +564,20 @@ impl Kernel {
             },
         };
         vec![(after, dies(service, run.number, Exit::Signal(signal)))]
+    }
+
+    /// How the host is, and how much of that is this run's doing.
+    fn look(&self, now: Time, service: &str, run: RunId) -> Answers {
+        let pressed = now < self.pressed_until;
+        let process = self.processes.get(&(service.to_owned(), run.number));
+        let age = process.map_or(0, |process| micros(now.since(process.born)));
+        let burns = self.scripts.get(service).is_some_and(|s| s.burns);
+        let strain = Strain {
+            cpu: if pressed { self.pressure } else { 0 },
+            own_cpu_us: Some(if burns { age } else { age / 100 }),
+            ..Strain::default()
+        };
+        told(Duration::ZERO, Event::Looked { run, strain })
     }
 
     fn check(&mut self, now: Time, service: &str, probe: &str, check: CheckId) -> Answers {

@@ -148,6 +148,8 @@ impl Plan {
         lot.deeds(&mut plan, &names);
         lot.dice = Prng::new(seed ^ 0xc011_ec70_c011_ec70);
         lot.connections(&mut plan, &names);
+        lot.dice = Prng::new(seed ^ 0x7055_7055_7055_7055);
+        lot.pressure(&mut plan, &names);
         if plan.weights.of(Fault::Verbs) > 0 && lot.theme == Theme::Ties {
             lot.dice = Prng::new(seed ^ 0x9159_9159_9159_9159);
             lot.pins(&mut plan, &names);
@@ -160,8 +162,8 @@ impl Plan {
 impl Lot {
     fn weights(&mut self) -> Weights {
         let mut weights = Weights::default();
-        // The last has dice of its own: what was drawn before it came stays as it was.
-        for fault in Fault::ALL.into_iter().filter(|f| *f != Fault::Connect) {
+        // The last have dice of their own: what was drawn before they came stays as it was.
+        for fault in Fault::ALL.into_iter().filter(|f| !matches!(f, Fault::Connect | Fault::Pressure)) {
             let (present, weight) = match fault {
                 Fault::Fork | Fault::Exec => (250, self.of(&[50, 200, 500])),
                 Fault::Late => (350, self.of(&[50, 300])),
@@ -177,7 +179,7 @@ impl Lot {
                 Fault::Trouble | Fault::Suspend | Fault::Wall | Fault::Disk | Fault::Stuck => {
                     (250, self.of(&[3, 10]))
                 }
-                Fault::Connect => (0, 0),
+                Fault::Connect | Fault::Pressure => (0, 0),
             };
             if self.chance(present) {
                 weights.0.insert(fault, weight);

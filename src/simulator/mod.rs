@@ -617,7 +617,7 @@ impl World {
             | Effect::FeedWatchdog
             | Effect::TellAlive
             | Effect::BootWell => {}
-            Effect::CheckExpired { .. } => {
+            Effect::CheckExpired { .. } | Effect::Look { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {
                     return;

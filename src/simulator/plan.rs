@@ -53,10 +53,12 @@ pub enum Fault {
     Stuck,
     /// People connect to listening sockets, which cannot be opened, or are not served.
     Connect,
+    /// The host is short of processors, by somebody's doing or by a service's own.
+    Pressure,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 19] = [
+    pub const ALL: [Fault; 20] = [
         Fault::Fork,
         Fault::Exec,
         Fault::Late,
@@ -76,6 +78,7 @@ impl Fault {
         Fault::Given,
         Fault::Stuck,
         Fault::Connect,
+        Fault::Pressure,
     ];
 }
 

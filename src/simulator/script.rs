@@ -171,6 +171,12 @@ impl World {
                 self.wall_ahead_ms += duration(service)?.as_millis() as u64;
             }
             "trouble" => self.kernel.trouble_until = self.now + duration(service)?,
+            // The host is short of processors for so long; `pressure 60s 45`: by so much, in percent.
+            "pressure" => {
+                let share = rest.get(1).map_or(Ok(93), |_| number(&rest[1..]))?;
+                self.kernel.pressed_until = self.now + duration(service)?;
+                self.kernel.pressure = 100 * share;
+            }
             "suspend" => self.post(Duration::ZERO, Event::Resumed(duration(service)?)),
             "status" => self.show(service)?,
             "why" => self.show_next(service)?,
@@ -330,6 +336,7 @@ impl World {
                 };
             }
             "connect" => self.connect(service)?,
+            "burns" => self.kernel.script(service).burns = rest.first() != Some(&"no-more"),
             "deaf" => self.kernel.script(service).deaf = rest.first() != Some(&"no-more"),
             "listen-error" => {
                 let error = |errno, ours| SpawnError {

@@ -160,6 +160,7 @@ impl World {
             | Effect::Check { .. }
             | Effect::CheckExpired { .. }
             | Effect::CheckCancelled { .. }
+            | Effect::Look { .. }
             | Effect::Forget { .. } => return,
         };
         self.say(&words);

@@ -496,6 +496,16 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
             ),
         },
     );
+    if let Some(doubt) = &daemon.doubt {
+        let counts: Vec<String> = doubt
+            .counts
+            .iter()
+            .map(|count| format!("{} {}", count.count, clean(&count.cause)))
+            .collect();
+        put("doubt", format!("not counted: {}", counts.join(", ")));
+        let (ago, last) = (style.ago(&doubt.last_at), clean(&doubt.last));
+        put("", format!("last {ago}: {last}"));
+    }
     put(
         "dropped",
         format!("{} events of runs that were over", daemon.stale_events),

@@ -3,6 +3,7 @@
 use super::checkpoint::{no_definition, no_graph};
 use super::*;
 use crate::engine::answers::{Goal, Pending};
+use crate::engine::doubt::{Doubts, LastDoubt};
 use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
@@ -15,6 +16,8 @@ use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
 use crate::id::ServiceId;
 use crate::prng::Prng;
+use crate::time::Time;
+use crate::service::doubt::Look;
 use crate::service::gate::{Reason, Ruling};
 use crate::service::health::{Health, Streak};
 use crate::service::hook::Progress;
@@ -30,7 +33,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving reloads host
+    reloading reload_unit leaving reloads host doubts
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,
@@ -50,6 +53,12 @@ fields! { Host { guard watchdogs unit fed_at starved } }
 fields! { Starved { service why } }
 
 fields! { Lateness { total turns longest } }
+
+fields! { Doubts { counts last } }
+
+fields! { LastDoubt { at words } }
+
+fields! { Look<Time> { at strain busy } }
 
 fields! { Service {
     name source problem wanted wanted_by wanted_at_ms state cause since number run attempts exhausted last_end
@@ -75,7 +84,7 @@ fields! { Run {
     id pid started spawned_at executed ready_at begun_by restarted adopted overdue exit stop
     late_mark extended start_until excused excused_since excused_until probes told health
 } may {
-    hooks seek oom_kills
+    hooks seek oom_kills look looks start_doubts
 } skips {
     definition: no_definition(),
 } }
@@ -84,9 +93,9 @@ fields! { Stop { cause final_stop wanted then_start killed deadline sweeping } m
 
 fields! { Told {
     ready doubt reloading stopping status status_at errno main period streak missed late_mark extended
-} }
+} may { doubted } }
 
-fields! { Watch { streak check last asked shadow_attempts } }
+fields! { Watch { streak check last asked shadow_attempts } may { doubted } }
 
 fields! { InFlight { serial begun late_mark extended } }
 

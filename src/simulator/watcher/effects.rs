@@ -78,11 +78,13 @@ impl Watcher {
             }
             Effect::CheckExpired { check } => self.expired(now, check, engine),
             Effect::CheckCancelled { check } => {
-                let inconclusive = self.step.timers || self.step.resumed;
+                let late = self.step.timers;
+                let inconclusive = late || self.step.resumed;
                 if let Some(probe) = self.probe(check) {
                     probe.open = None;
                     if inconclusive {
                         probe.inconclusive += 1;
+                        probe.doubted += u32::from(late);
                         probe.chain = None;
                         probe.last_pass = None;
                     }
@@ -103,6 +105,7 @@ impl Watcher {
             Effect::Hook { .. }
             | Effect::HookSignal { .. }
             | Effect::FindMain { .. }
+            | Effect::Look { .. }
             | Effect::RemoveDirectories { .. }
             | Effect::Remember { .. }
             | Effect::Keep { .. }
@@ -434,6 +437,8 @@ impl Watcher {
             missed: false,
             missed_since: None,
             starved: false,
+            looked: None,
+            unfed_doubts: 0,
             forked: false,
             main: false,
         });
@@ -563,6 +568,7 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::Check { .. }
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }
+        | Effect::Look { .. }
         | Effect::Answer { .. }
         | Effect::FindMain { .. }
         | Effect::RemoveDirectories { .. }

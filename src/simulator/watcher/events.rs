@@ -1,6 +1,6 @@
 //! What the model learns from an event, before the engine does.
 
-use super::book::{By, ProbeBook, RunBook};
+use super::book::{By, LookBook, ProbeBook, RunBook};
 use super::groups::service_of;
 use super::{Promise, Step, Watcher, provisional};
 use crate::config::diff::{Change, diff};
@@ -10,11 +10,11 @@ use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Loaded, Sought}
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, RunId, Ticket};
 use crate::limits;
-use crate::probe::Report;
+use crate::probe::{Outcome, Reason, Report, Trouble};
 use crate::service::notify::Notice;
 use crate::service::state::Cause;
 use crate::simulator::store::Store;
-use crate::time::{Time, Wall};
+use crate::time::{Time, Wall, micros};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -166,6 +166,29 @@ impl Watcher {
                     book.gone(now, may);
                 }
                 self.step.ended = name.filter(|_| itself).zip(Some(cause));
+            }
+            Event::Looked { run, strain } => {
+                let late = self.late;
+                if let Some(run) = self.run(*run) {
+                    let long = run.looked.map_or(run.spawned_at, |look| look.at);
+                    let before = run.looked.map_or(0, |look| look.own_us);
+                    let own_us = strain.own_cpu_us.unwrap_or(0);
+                    let mut busy = own_us.saturating_sub(before) >= micros(now.since(long)) / 2;
+                    if now == long {
+                        busy = run.looked.is_some_and(|look| look.busy);
+                    }
+                    let pressed = strain.cpu >= 6000 && !busy;
+                    run.looked = Some(LookBook {
+                        at: now,
+                        pressed,
+                        own_us,
+                        busy,
+                    });
+                    if pressed && run.is_unfed(now, late) && run.unfed_doubts < 3 {
+                        run.unfed_doubts += 1;
+                        run.fed = Some((now, late));
+                    }
+                }
             }
             Event::MainSought { run, sought } => {
                 let late = self.late;
@@ -449,6 +472,7 @@ impl Watcher {
                 }
                 Notice::Watchdog if run.ready.is_some() && run.definition.watchdog().is_some() => {
                     run.missed = false;
+                    run.unfed_doubts = 0;
                     run.fed = Some((now, late));
                     run.fed_first.get_or_insert(now);
                     run.fed_last = Some(now);
@@ -481,7 +505,14 @@ impl Watcher {
         };
         let grace = begun < run.spawned_at + probe.start_period && !asked.passed;
         let counts = run.ready.is_some() && !grace;
-        asked.answered(probe, &report.outcome, begun, now, counts);
+        // Late on a host that is short of processors: so often in a row it is not its fault.
+        let pressed = run.looked.is_some_and(|look| look.pressed && look.at >= begun);
+        let slow = report.outcome == Outcome::Fail(Reason::Timeout);
+        let outcome = match slow && pressed && asked.doubted < 3 * probe.failure_threshold {
+            true => Outcome::Inconclusive(Trouble::Starved),
+            false => report.outcome.clone(),
+        };
+        asked.answered(probe, &outcome, begun, now, counts);
         if run.is_ready() {
             run.becomes_ready(now, late);
         }
@@ -678,6 +709,7 @@ fn words(event: &Event, engine: &Engine) -> String {
         Event::OutOfMemory { .. } => "out of memory",
         Event::TreeEnded { .. } => "tree ended",
         Event::MainSought { .. } => "main process sought",
+        Event::Looked { .. } => "looked at the host",
         Event::HookSpawned { .. } => "command spawned",
         Event::HookEnded { .. } => "command ended",
         Event::ProbeFinished { .. } => "probe finished",

@@ -169,6 +169,7 @@ impl Watcher {
             Event::OutOfMemory { run, .. } | Event::Exited { run, .. } => {
                 of(run).is_none_or(|run| run.exit.is_some() || run.is_seeking())
             }
+            Event::Looked { run, .. } => of(run).is_none(),
             Event::MainSought { run, .. } => of(run).is_none_or(|run| !run.is_seeking()),
             Event::HookSpawned { .. } | Event::HookEnded { .. } => false,
             Event::TreeEnded { run, .. } => of(run).is_none_or(|run| run.exit.is_none()),
