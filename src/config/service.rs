@@ -110,6 +110,7 @@ pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -
         restart,
         autostart: t.boolean(&service::AUTOSTART, p),
         critical: t.boolean(&service::CRITICAL, p),
+        observe: t.boolean(&service::OBSERVE, p),
         safe: t.boolean(&service::SAFE, p),
         kill_mode: t.choice(
             &service::KILL_MODE,

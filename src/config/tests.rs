@@ -47,6 +47,7 @@ fn all_defaults() {
         restart: Restart::Always,
         autostart: true,
         critical: false,
+        observe: false,
         safe: false,
         kill_mode: KillMode::Tree,
         retry_policy: RetryPolicy {

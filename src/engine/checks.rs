@@ -302,16 +302,15 @@ impl Engine {
             Change::None => {}
             Change::Up => self.tell_probe(id, index, "up", "".into()),
             Change::Down => {
-                if observing && let Some(run) = self.service_mut(id).run.as_mut() {
-                    let watch = &mut run.probes[usize::from(index)];
-                    watch.shadow_attempts = watch.shadow_attempts.saturating_add(1);
-                }
                 let detail = if observing {
                     "observing: would restart"
                 } else {
                     ""
                 };
                 self.tell_probe(id, index, "down", detail.into());
+                if observing {
+                    self.shadow_of_probe(id, index);
+                }
             }
             Change::NoVerdict => {
                 self.tell_probe(

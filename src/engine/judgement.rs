@@ -36,6 +36,7 @@ impl Engine {
             wanted,
             once: service.once,
             restart: definition.restart,
+            observed: definition.observe,
             state,
             held: self.hold.is_some(),
             requirement: match &requirement {
@@ -60,6 +61,14 @@ impl Engine {
             Ruling::Absorbed { reason } => {
                 let words = format!("{reason} ({trouble})").into();
                 self.decide(id, cause, Verdict::Absorbed, words, attempts, None);
+            }
+            Ruling::Shadow => {
+                let standing = Standing {
+                    cause,
+                    ruling,
+                    trouble_since,
+                };
+                self.shadow(id, standing, trouble);
             }
             Ruling::Deferred { .. } | Ruling::Denied { .. } => {
                 let standing = Standing {
@@ -93,7 +102,7 @@ impl Engine {
         let (verdict, reason, until) = match &standing.ruling {
             Ruling::Deferred { reason, until } => (Verdict::Deferred, reason, *until),
             Ruling::Denied { reason } => (Verdict::Denied, reason, None),
-            Ruling::Allowed { .. } | Ruling::Absorbed { .. } => return,
+            Ruling::Allowed { .. } | Ruling::Absorbed { .. } | Ruling::Shadow => return,
         };
         let words = format!("{reason} ({trouble})").into();
         let exhausted = matches!((verdict, reason), (Verdict::Denied, Reason::Budget(_)));
@@ -158,7 +167,12 @@ impl Engine {
             Some(Ruling::Deferred { .. }) => {
                 self.cancel_standing(id, "the run ended first");
             }
-            Some(Ruling::Allowed { .. } | Ruling::Denied { .. } | Ruling::Absorbed { .. }) => {
+            Some(
+                Ruling::Allowed { .. }
+                | Ruling::Denied { .. }
+                | Ruling::Absorbed { .. }
+                | Ruling::Shadow,
+            ) => {
                 self.service_mut(id).standing = None;
             }
             None => {}

@@ -44,6 +44,7 @@ mod lifecycle;
 pub mod links;
 mod manual;
 mod notify;
+mod observe;
 mod operator;
 mod outlook;
 mod passing;

@@ -122,6 +122,8 @@ impl Engine {
             pid: alive.and_then(Run::main).map(|pid| pid.0),
             run: service.number,
             attempts: service.attempts,
+            observe: definition.is_some_and(|d| d.observe),
+            shadow_attempts: service.shadow.attempts,
             max_attempts: definition.and_then(|d| d.retry_policy.max_attempts),
             uptime_ms: live.map(|r| millis(wall.now.since(r.spawned_at))),
             last_end: service.last_end.as_ref().map(|end| LastEnd {
@@ -301,6 +303,13 @@ impl Engine {
             Ruling::Deferred { reason, until } => ("deferred", reason, *until),
             Ruling::Denied { reason } => ("denied", reason, None),
             Ruling::Absorbed { reason } => ("absorbed", reason, None),
+            Ruling::Shadow => {
+                return Some(GateStatus {
+                    verdict: "would restart".to_owned(),
+                    reason: "observed only".to_owned(),
+                    next_in_ms: None,
+                });
+            }
             Ruling::Allowed { .. } => return None,
         };
         Some(GateStatus {
@@ -334,6 +343,11 @@ impl Engine {
         let skip = lines.len().saturating_sub(limit);
         lines.drain(..skip);
         lines
+    }
+
+    /// Automatic restarts are held.
+    pub fn holds(&self) -> bool {
+        self.hold.is_some()
     }
 
     pub fn is_shutting_down(&self) -> bool {

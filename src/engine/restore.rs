@@ -74,6 +74,7 @@ impl Engine {
         service.trouble = snapshot.trouble;
         service.restarting = snapshot.restarting;
         service.cure = snapshot.cure;
+        service.shadow = snapshot.shadow;
         service.once = snapshot.once;
         service.at_boot = snapshot.at_boot;
         let target = service.is_target();
@@ -343,6 +344,7 @@ impl Engine {
             last_end: service.last_end.clone(),
             restarting: service.restarting,
             cure: service.cure,
+            shadow: service.shadow,
             leaves_after: self.leaves_after(id),
             once: service.once,
             at_boot: service.at_boot,

@@ -4,7 +4,7 @@
 //! "the last line wins". Times are monotonic and hold within one boot.
 
 use crate::config::Definition;
-use crate::engine::table::{Cure, Exhausted};
+use crate::engine::table::{Cure, Exhausted, Shadow};
 use crate::exit::Exit;
 use crate::id::Pid;
 use crate::probe::Outcome;
@@ -44,6 +44,9 @@ pub struct ServiceSnapshot {
     pub restarting: bool,
     /// The health restart whose cure is awaited.
     pub cure: Option<Cure>,
+    /// What would have been done to it, were it not observed only.
+    #[serde(skip_serializing_if = "Shadow::is_none")]
+    pub shadow: Shadow,
     /// Its definition is gone; it is stopped when these are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leaves_after: Vec<Box<str>>,

@@ -35,6 +35,9 @@ pub struct Status {
     pub attempts: u32,
     /// Null: unlimited.
     pub max_attempts: Option<u32>,
+    /// Nothing is done for its health but told; how many restarts would have been made so far.
+    pub observe: bool,
+    pub shadow_attempts: u32,
     pub uptime_ms: Option<u64>,
     pub last_end: Option<LastEnd>,
     pub probes: Vec<ProbeStatus>,

@@ -159,6 +159,8 @@ pub enum Verdict {
     Absorbed,
     /// A deferral or denial that ended because the service recovered or was stopped.
     Cancelled,
+    /// It would have been allowed, but is only observed.
+    WouldRestart,
 }
 
 impl Verdict {
@@ -169,6 +171,7 @@ impl Verdict {
             Verdict::Denied => "denied",
             Verdict::Absorbed => "absorbed",
             Verdict::Cancelled => "cancelled",
+            Verdict::WouldRestart => "would restart",
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Service {
     pub standing: Option<Standing>,
     /// The allowed health restart whose cure is awaited.
     pub cure: Option<Cure>,
+    /// What would have been done to a service that is observed.
+    pub shadow: Shadow,
     /// Somebody asks its probes before judging a dependent; until when.
     pub asked_until: Option<Time>,
     pub unit: Unit,
@@ -107,6 +109,21 @@ pub enum Sockets {
     Partly,
     /// Open, and whoever comes starts it.
     Watched,
+}
+
+/// Restarts that were only told, and which trouble of which run the last one was for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Shadow {
+    pub attempts: u32,
+    pub run: u32,
+    pub since: Time,
+}
+
+impl Shadow {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+    pub fn is_none(&self) -> bool {
+        self.attempts == 0
+    }
 }
 
 /// An allowed health restart: which decision, and which run it ended. A later run tells whether
@@ -545,7 +562,8 @@ impl Standing {
             Ruling::Allowed { .. }
             | Ruling::Deferred { .. }
             | Ruling::Denied { .. }
-            | Ruling::Absorbed { .. } => false,
+            | Ruling::Absorbed { .. }
+            | Ruling::Shadow => false,
         }
     }
 }

@@ -336,6 +336,10 @@ impl Lot {
         if self.theme == Theme::Ties && own.chance(700) {
             own.ties(&mut keys, &mut relations, names, at, roles);
         }
+        let mut own = own.sibling();
+        if special == Special::No && own.chance(100) {
+            keys.push_str("observe = true\n");
+        }
         Shape {
             keys,
             tables,

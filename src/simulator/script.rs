@@ -554,6 +554,10 @@ impl World {
         if let (Some(next), Some(ms)) = (&status.next, status.next_in_ms) {
             line.push_str(&format!(", next {next} in {ms} ms"));
         }
+        if status.shadow_attempts > 0 {
+            let times = status.shadow_attempts;
+            line.push_str(&format!(", would have been restarted {times} times"));
+        }
         for probe in status.probes.iter().filter(|p| p.shadow_attempts > 0) {
             let (name, times) = (&probe.name, probe.shadow_attempts);
             line.push_str(&format!(", {name} would have restarted it {times} times"));

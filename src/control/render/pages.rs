@@ -71,6 +71,7 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
         if status.pid.is_some() {
             put("health", text(&status.health));
         }
+        put("observed", observed(status));
         put("watchdog", watchdog(status));
         for socket in &status.sockets {
             put("socket", self::socket(socket, status));
@@ -337,6 +338,16 @@ pub(super) fn probes(probes: &[ProbeStatus], style: &Style, out: &mut String) {
             style,
             out,
         );
+    }
+}
+
+/// What would have been done, were it not observed only.
+fn observed(status: &Status) -> String {
+    match (status.observe, status.shadow_attempts) {
+        (false, _) => String::new(),
+        (true, 0) => "no restart for its health is made; none was due so far".to_owned(),
+        (true, 1) => "no restart for its health is made; one was due".to_owned(),
+        (true, times) => format!("no restart for its health is made; {times} were due"),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
-    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop, Told,
+    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Shadow, Sockets, Standing, Stop, Told,
     Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
@@ -66,7 +66,7 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot sockets pinned
+    once at_boot sockets pinned shadow
 } skips {
     definition: None,
     given: None,
@@ -77,6 +77,8 @@ variants! { Sockets { Closed Asked Wanted Again Open Outdated Partly Watched;; }
 variants! { Exhausted { No Due Told;; } }
 
 fields! { Cure { decision run } }
+
+fields! { Shadow { attempts run since } }
 
 fields! { Standing { cause ruling trouble_since } }
 
@@ -106,7 +108,7 @@ fields! { Streak {
     last_pass_begun
 } }
 
-variants! { Ruling {;;
+variants! { Ruling { Shadow;;
     Allowed { attempt }
     Deferred { reason until }
     Denied { reason }

@@ -293,6 +293,9 @@ impl Watcher {
         if held {
             wrong.push("held".to_owned());
         }
+        if run.definition.observe {
+            wrong.push("only observed".to_owned());
+        }
         let max = book.max_attempts();
         let spent = book.spent;
         let full = max.is_some_and(|max| spent >= max);

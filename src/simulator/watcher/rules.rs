@@ -124,6 +124,9 @@ impl Watcher {
         wrong.extend(self.reload_stands(now, engine));
         // To go back is all that such an event does; the timers' turn is the next one.
         if self.step.timers && !self.goes_back() {
+            if engine.holds() && self.hold.is_none() {
+                wrong.push("a hold goes on, though its time is over".to_owned());
+            }
             for (name, book) in &mut self.books {
                 owes(book, now, self.late);
                 let overlooked = book
