@@ -126,6 +126,8 @@ impl Engine {
             shadow_attempts: service.shadow.attempts,
             max_attempts: definition.and_then(|d| d.retry_policy.max_attempts),
             uptime_ms: live.map(|r| millis(wall.now.since(r.spawned_at))),
+            ready_after_ms: live
+                .and_then(|r| r.ready_at.map(|ready| millis(ready.since(r.spawned_at)))),
             last_end: service.last_end.as_ref().map(|end| LastEnd {
                 cause: end.cause.to_string(),
                 code: match end.exit {

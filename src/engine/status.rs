@@ -39,6 +39,8 @@ pub struct Status {
     pub observe: bool,
     pub shadow_attempts: u32,
     pub uptime_ms: Option<u64>,
+    /// How long after its start the present run was ready; null: it is not, or nothing runs.
+    pub ready_after_ms: Option<u64>,
     pub last_end: Option<LastEnd>,
     pub probes: Vec<ProbeStatus>,
     /// What it says of itself by `STATUS=`; null: nothing.

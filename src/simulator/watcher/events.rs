@@ -40,7 +40,8 @@ impl Watcher {
             Event::Timers => {
                 self.step.timers = true;
                 if !self.is_held(now) {
-                    self.hold = None;
+                    let over = self.hold.take().and_then(|hold| hold.until);
+                    self.hold_over = over.or(self.hold_over);
                 }
                 self.books.values_mut().for_each(|book| {
                     let earned = book.run.as_ref().is_some_and(|run| {

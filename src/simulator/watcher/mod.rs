@@ -35,6 +35,8 @@ pub struct Watcher {
     books: BTreeMap<String, Book>,
     ids: BTreeMap<ServiceId, String>,
     hold: Option<HoldRecord>,
+    /// When the last one ended by itself.
+    hold_over: Option<Time>,
     shutting: bool,
     /// How late the loop was, and how long there was no daemon, in all.
     stolen: Duration,
