@@ -134,6 +134,9 @@ mod tests {
         let told = format!("ready = 'notify'\n{http}\nstart_period_ms = 5000");
         assert_eq!(keys(&told, 4_999), Vec::<&str>::new());
         assert_eq!(keys(&told, 5_000), ["start_period_ms"]);
-        assert_eq!(keys("exec = 'a'\nkind = 'oneshot'", 3_600_000), Vec::<&str>::new());
+        assert_eq!(
+            keys("exec = 'a'\nkind = 'oneshot'", 3_600_000),
+            Vec::<&str>::new()
+        );
     }
 }

@@ -169,7 +169,11 @@ mod tests {
     #[test]
     fn times_that_do_not_fit_are_warned_of() {
         let http = "exec = 'a'\nprobe = [{ type = 'http', target = 'http://a/'";
-        one("exec = 'a'\nobserve = true", "web.toml:2:11:", "nothing to observe");
+        one(
+            "exec = 'a'\nobserve = true",
+            "web.toml:2:11:",
+            "nothing to observe",
+        );
         one(
             &format!("{http}, failure_threshold = 1, timeout_ms = 500 }}]"),
             "web.toml:2:10:",

@@ -93,7 +93,9 @@ fn address(ask: &Ask) -> Option<String> {
     };
     Some(match address {
         Address::Tcp { host, port } => {
-            let here = host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+            let here = host
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
             let host = if here { "localhost" } else { host };
             format!("{host}:{port}{path}")
         }
@@ -138,7 +140,9 @@ mod tests {
         let all = said(&[("a", OWN), ("b", held)]);
         assert_eq!(all.len(), 1, "{all:?}");
         assert!(
-            all[0].starts_with("a.toml:2:1: warning: the probe `http` asks a socket of the service `b`"),
+            all[0].starts_with(
+                "a.toml:2:1: warning: the probe `http` asks a socket of the service `b`"
+            ),
             "{all:?}"
         );
     }

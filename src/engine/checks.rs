@@ -368,7 +368,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn tell_probe(&mut self, id: ServiceId, index: u16, to: &'static str, more: Box<str>) {
+    pub(super) fn tell_probe(
+        &mut self,
+        id: ServiceId,
+        index: u16,
+        to: &'static str,
+        more: Box<str>,
+    ) {
         let words = self.probe_words(id, index);
         let detail = if more.is_empty() {
             words

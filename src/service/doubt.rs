@@ -46,9 +46,9 @@ pub fn shortage(strain: &Strain, busy: bool) -> Option<String> {
         ("io", strain.io, limits::PRESSED_IO),
         ("cpu", strain.cpu, limits::PRESSED_CPU),
     ];
-    let short = all.into_iter().find(|(what, share, bound)| {
-        percent(*share) >= *bound && !(busy && *what == "cpu")
-    });
+    let short = all
+        .into_iter()
+        .find(|(what, share, bound)| percent(*share) >= *bound && !(busy && *what == "cpu"));
     short.map(|(what, share, _)| format!("{what} {} %", percent(share)))
 }
 

@@ -163,7 +163,10 @@ impl Lot {
     fn weights(&mut self) -> Weights {
         let mut weights = Weights::default();
         // The last have dice of their own: what was drawn before they came stays as it was.
-        for fault in Fault::ALL.into_iter().filter(|f| !matches!(f, Fault::Connect | Fault::Pressure)) {
+        for fault in Fault::ALL
+            .into_iter()
+            .filter(|f| !matches!(f, Fault::Connect | Fault::Pressure))
+        {
             let (present, weight) = match fault {
                 Fault::Fork | Fault::Exec => (250, self.of(&[50, 200, 500])),
                 Fault::Late => (350, self.of(&[50, 300])),

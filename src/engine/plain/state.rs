@@ -9,19 +9,19 @@ use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
-    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Shadow, Sockets, Standing, Stop, Told,
-    Watch,
+    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Shadow, Sockets, Standing, Stop,
+    Told, Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
 use crate::id::ServiceId;
 use crate::prng::Prng;
-use crate::time::Time;
 use crate::service::doubt::Look;
 use crate::service::gate::{Reason, Ruling};
 use crate::service::health::{Health, Streak};
 use crate::service::hook::Progress;
 use crate::service::state::{Cause, State, Wanted};
+use crate::time::Time;
 use crate::wheel::Wheel;
 
 serde! { EndRecord Prng Progress Seek Wheel }

@@ -507,7 +507,9 @@ impl Watcher {
         let grace = begun < run.spawned_at + probe.start_period && !asked.passed;
         let counts = run.ready.is_some() && !grace;
         // Late on a host that is short of processors: so often in a row it is not its fault.
-        let pressed = run.looked.is_some_and(|look| look.pressed && look.at >= begun);
+        let pressed = run
+            .looked
+            .is_some_and(|look| look.pressed && look.at >= begun);
         let slow = report.outcome == Outcome::Fail(Reason::Timeout);
         let outcome = match slow && pressed && asked.doubted < 3 * probe.failure_threshold {
             true => Outcome::Inconclusive(Trouble::Starved),
