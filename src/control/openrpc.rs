@@ -15,8 +15,8 @@ use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::config::show::KeyChange;
 use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, ReloadStatus,
-    SocketStatus, Started, Status, StoryLine, Tie, Tied, Usage, WatchdogStatus, Why,
+    DaemonStatus, DoubtCount, DoubtStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus,
+    ReloadStatus, SocketStatus, Started, Status, StoryLine, Tie, Tied, Usage, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -198,6 +198,7 @@ fn samples() -> Vec<Sample> {
         pid: Some(0),
         max_attempts: Some(0),
         uptime_ms: Some(0),
+        ready_after_ms: Some(0),
         last_end: Some(last_end.clone()),
         probes: vec![probe.clone()],
         sockets: vec![SocketStatus::default()],
@@ -223,7 +224,12 @@ fn samples() -> Vec<Sample> {
         why: text(),
         ..ReloadStatus::default()
     };
+    let doubt = DoubtStatus {
+        counts: vec![DoubtCount::default()],
+        ..DoubtStatus::default()
+    };
     let daemon = DaemonStatus {
+        doubt: Some(doubt.clone()),
         hold: Some(hold.clone()),
         cgroups: text(),
         reload: Some(reload.clone()),
@@ -286,6 +292,8 @@ fn samples() -> Vec<Sample> {
         sample("Why", &why),
         sample("HoldStatus", &hold),
         sample("ReloadStatus", &reload),
+        sample("DoubtCount", &DoubtCount::default()),
+        sample("DoubtStatus", &doubt),
         sample("KeyChange", &change),
         sample("Step", &step),
         sample("Plan", &plan),
