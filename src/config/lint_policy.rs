@@ -226,7 +226,7 @@ mod tests {
             format!("start_timeout_ms = 6250\n{http}, success_threshold = 26 }}]"),
             format!("retry_policy = {{ stability_period_ms = 25000 }}\n{http} }}]"),
             format!("retry_policy = {{ stability_period_ms = 900000 }}\n{http} }}]"),
-            format!("retry_policy = {{ stability_period_ms = 1 }}\nrestart = 'never'\nexec = 'a'"),
+            "retry_policy = { stability_period_ms = 1 }\nrestart = 'never'\nexec = 'a'".to_owned(),
             "exec = 'a'\nretry_policy = { max_attempts = 'unlimited' }".to_owned(),
         ] {
             assert_eq!(said(&text), Vec::<String>::new(), "{text}");
