@@ -11,7 +11,6 @@ use crate::engine::{Effect, Engine, Event, SpawnError};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId};
 use crate::probe::{Outcome, Reason, Report, Trouble};
-use crate::service::doubt::Strain;
 use crate::service::hook::{Hook, Purpose};
 use crate::service::notify::Notice;
 use crate::time::{Time, micros};
@@ -564,20 +563,6 @@ impl Kernel {
             },
         };
         vec![(after, dies(service, run.number, Exit::Signal(signal)))]
-    }
-
-    /// How the host is, and how much of that is this run's doing.
-    fn look(&self, now: Time, service: &str, run: RunId) -> Answers {
-        let pressed = now < self.pressed_until;
-        let process = self.processes.get(&(service.to_owned(), run.number));
-        let age = process.map_or(0, |process| micros(now.since(process.born)));
-        let burns = self.scripts.get(service).is_some_and(|s| s.burns);
-        let strain = Strain {
-            cpu: if pressed { self.pressure } else { 0 },
-            own_cpu_us: Some(if burns { age } else { age / 100 }),
-            ..Strain::default()
-        };
-        told(Duration::ZERO, Event::Looked { run, strain })
     }
 
     fn check(&mut self, now: Time, service: &str, probe: &str, check: CheckId) -> Answers {

@@ -26,6 +26,7 @@ mod kernel;
 mod lot;
 mod mischief;
 pub mod plan;
+mod pressure;
 mod script;
 pub mod shrink;
 mod sockets;

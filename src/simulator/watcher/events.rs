@@ -1,7 +1,8 @@
 //! What the model learns from an event, before the engine does.
 
-use super::book::{By, LookBook, ProbeBook, RunBook};
+use super::book::{By, ProbeBook, RunBook};
 use super::groups::service_of;
+use super::looks::words;
 use super::{Promise, Step, Watcher, provisional};
 use crate::config::diff::{Change, diff};
 use crate::config::names;
@@ -14,7 +15,7 @@ use crate::probe::{Outcome, Reason, Report, Trouble};
 use crate::service::notify::Notice;
 use crate::service::state::Cause;
 use crate::simulator::store::Store;
-use crate::time::{Time, Wall, micros};
+use crate::time::{Time, Wall};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -168,29 +169,7 @@ impl Watcher {
                 }
                 self.step.ended = name.filter(|_| itself).zip(Some(cause));
             }
-            Event::Looked { run, strain } => {
-                let late = self.late;
-                if let Some(run) = self.run(*run) {
-                    let long = run.looked.map_or(run.spawned_at, |look| look.at);
-                    let before = run.looked.map_or(0, |look| look.own_us);
-                    let own_us = strain.own_cpu_us.unwrap_or(0);
-                    let mut busy = own_us.saturating_sub(before) >= micros(now.since(long)) / 2;
-                    if now == long {
-                        busy = run.looked.is_some_and(|look| look.busy);
-                    }
-                    let pressed = strain.cpu >= 6000 && !busy;
-                    run.looked = Some(LookBook {
-                        at: now,
-                        pressed,
-                        own_us,
-                        busy,
-                    });
-                    if pressed && run.is_unfed(now, late) && run.unfed_doubts < 3 {
-                        run.unfed_doubts += 1;
-                        run.fed = Some((now, late));
-                    }
-                }
-            }
+            Event::Looked { run, strain } => self.looked(now, *run, strain),
             Event::MainSought { run, sought } => {
                 let late = self.late;
                 let Some(run) = self.run(*run) else { return };
@@ -699,35 +678,4 @@ impl Watcher {
             None => By::Health,
         }
     }
-}
-
-fn words(event: &Event, engine: &Engine) -> String {
-    let run = super::super::mischief::run_of(event);
-    let name = run.map(|run| format!(" {} {}", engine.name(run.service), run.number));
-    let kind = match event {
-        Event::Boot(_) => "boot",
-        Event::Turn => "turn",
-        Event::Timers => "timers",
-        Event::Resumed(_) => "resumed",
-        Event::Spawned { .. } => "spawned",
-        Event::Executed { .. } => "executed",
-        Event::SpawnFailed { .. } => "spawn failed",
-        Event::Exited { .. } => "exited",
-        Event::OutOfMemory { .. } => "out of memory",
-        Event::TreeEnded { .. } => "tree ended",
-        Event::MainSought { .. } => "main process sought",
-        Event::Looked { .. } => "looked at the host",
-        Event::HookSpawned { .. } => "command spawned",
-        Event::HookEnded { .. } => "command ended",
-        Event::ProbeFinished { .. } => "probe finished",
-        Event::Request(_) => "request",
-        Event::Durable { .. } => "durable",
-        Event::ExhaustedTold { .. } => "exhaustion told",
-        Event::Notified { .. } => "notified",
-        Event::Stored { .. } => "stored",
-        Event::Listening { .. } => "listening",
-        Event::Connected { .. } => "connected",
-        Event::Reloaded { .. } => "reloaded",
-    };
-    format!("{kind}{}", name.unwrap_or_default())
 }

@@ -10,6 +10,7 @@ mod book;
 mod effects;
 mod events;
 mod groups;
+mod looks;
 mod provisional;
 mod rules;
 mod sockets;
