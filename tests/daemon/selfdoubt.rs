@@ -1,5 +1,5 @@
-//! Self-doubt and observation, with real processes: a host that is short of processors, a service
-//! that is so by its own doing, and restarts that are only told.
+//! Self-doubt and observation, with real processes: a host that is short of processors, and restarts
+//! that are only told. (A service that is so by its own doing: tests/scenario/starved_by_itself.txt.)
 //!
 //! What the host is short of is said by files that look as the kernel's (`VITALD_TEST_PRESSURE`), so
 //! that these tests mean the same on any machine; one test reads the kernel's.
@@ -44,11 +44,7 @@ fn what_is_late_on_a_starved_host_is_not_restarted() {
     let server = host.server("web");
     host.define(
         "web",
-        &format!(
-            "{}{QUICK}{}",
-            server.exec(),
-            server.probe("failure_threshold = 2\n")
-        ),
+        &format!("{}{QUICK}{}", server.exec(), server.probe("")),
     );
     host.start();
     let pid = host.up("web").pid.expect("a pid");
@@ -89,42 +85,13 @@ fn doubt_has_an_end() {
     let server = host.server("web");
     host.define(
         "web",
-        &format!(
-            "{}{QUICK}{}",
-            server.exec(),
-            server.probe("failure_threshold = 1\n")
-        ),
+        &format!("{}{QUICK}{}", server.exec(), server.probe("")),
     );
     host.start();
     send(host.up("web").pid.expect("a pid"), Signal::SIGSTOP);
     host.up_again("web", 2);
     let told = host.why("web").story;
     assert!(told.iter().any(|line| line.to == "counted"), "{told:#?}");
-}
-
-/// A service that hangs in a loop makes the pressure itself: nothing of it is doubted.
-#[test]
-fn who_burns_the_processor_is_restarted_at_once() {
-    let mut host = pressed("doubt-burns", 97);
-    let modes = host.path("burns");
-    fs::write(&modes, "").expect("write");
-    // Answers while the file is there, then takes a whole processor.
-    host.define(
-        "web",
-        &format!(
-            "exec = ['sh', '-c', 'while [ -e {modes} ]; do sleep 0.05; done; while :; do :; done']\n{QUICK}\
-             [[probe]]\ntype = 'exec'\ntarget = ['sh', '-c', '[ -e {modes} ] || sleep 1000']\n\
-             interval_ms = 400\ntimeout_ms = 400\nfailure_threshold = 2\n"
-        ),
-    );
-    host.start();
-    host.up("web");
-    fs::remove_file(&modes).expect("remove");
-    let status = host.until("web", "it is restarted", |s| s.run > 1);
-    let told = host.why("web").story;
-    let counted = told.iter().any(|line| line.to == "counted");
-    assert!(!counted, "the whole doubt was spent on it: {told:#?}");
-    assert_eq!(status.attempts, 1);
 }
 
 /// The kernel's own account is read, wherever it has one.
@@ -139,11 +106,7 @@ fn the_kernel_is_asked_when_something_is_late() {
     let server = host.server("web");
     host.define(
         "web",
-        &format!(
-            "{}{QUICK}{}",
-            server.exec(),
-            server.probe("failure_threshold = 1\n")
-        ),
+        &format!("{}{QUICK}{}", server.exec(), server.probe("")),
     );
     host.start();
     send(host.up("web").pid.expect("a pid"), Signal::SIGSTOP);
@@ -157,7 +120,7 @@ fn who_is_observed_is_only_told_of() {
     let mut host = Host::new("observe");
     let server = host.server("web");
     let text = |observe: bool| {
-        let probe = server.probe("failure_threshold = 2\n");
+        let probe = server.probe("");
         format!("observe = {observe}\n{}{QUICK}{probe}", server.exec())
     };
     host.define("web", &text(true));
