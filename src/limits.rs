@@ -150,6 +150,17 @@ pub const RESPAWN_OURS_MAX: Duration = Duration::from_secs(10);
 pub const INCONCLUSIVE_RETRY: Duration = Duration::from_millis(100);
 /// A turn that is later than this is late, and its lateness is not the services' fault.
 pub const LATENESS_BOUND: Duration = Duration::from_millis(50);
+/// From such shares of the last ten seconds on, in percent, a host is short of something, and what is
+/// late is doubted: a task waited for a processor, or for memory …
+pub const PRESSED_CPU: u32 = 60;
+pub const PRESSED_MEMORY: u32 = 20;
+/// … or all that were not idle for a disk.
+pub const PRESSED_IO: u32 = 50;
+/// A probe's answers are doubted in a row, for pressure or for our own lateness, at most so many times
+/// its failure threshold: a service that starves the host by itself is not kept for ever.
+pub const DOUBTS: u32 = 3;
+/// A start limit is doubted so often; each time half of it is added.
+pub const START_DOUBTS: u32 = 2;
 
 /// A journal larger than this is not ours, or broken: it is set aside unread.
 pub const JOURNAL_MAX_BYTES: u64 = 64 * 1024 * 1024;

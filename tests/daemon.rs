@@ -80,6 +80,8 @@ mod reactor;
 mod recording;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/selfdoubt.rs"]
+mod selfdoubt;
 #[path = "daemon/servers.rs"]
 mod servers;
 #[path = "daemon/shutdown.rs"]

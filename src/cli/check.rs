@@ -6,6 +6,7 @@ use super::dangers;
 use super::dirs::{self, Env};
 use super::exits::Exit;
 use super::host;
+use super::measured::{self, Measured};
 use super::said;
 use crate::config::names::{self, FileKind};
 use crate::config::problem::Problem;
@@ -32,9 +33,10 @@ pub fn check(globals: &Globals, what: &CheckWhat, env: Env<'_>) -> Exit {
     }
     let found = if what.files.is_empty() {
         let dir = dirs::config_dir(what.config_dir.clone(), dirs::is_root(), env);
-        dir.and_then(|dir| whole(&dir))
+        let measured = measured::ask(globals, what.config_dir.is_none(), env);
+        dir.and_then(|dir| whole(&dir, &measured))
     } else {
-        Ok(files(what))
+        Ok(files(what, &measured::ask(globals, false, env)))
     };
     let (checked, problems) = match found {
         Ok(found) => found,
@@ -108,7 +110,7 @@ fn graph(what: &CheckWhat, env: Env<'_>) -> Exit {
 type Found = (usize, Vec<Problem>);
 
 /// A configuration directory: its settings, its definitions, and how they fit together.
-fn whole(dir: &Path) -> Result<Found, String> {
+fn whole(dir: &Path, measured: &Measured) -> Result<Found, String> {
     if let Err(error) = std::fs::read_dir(dir) {
         return Err(format!(
             "cannot read {}: {}; name another with --config-dir",
@@ -144,7 +146,9 @@ fn whole(dir: &Path) -> Result<Found, String> {
         if let Ok(definition) = &service.definition {
             let mut found = host::missing(&service.file, definition);
             found.extend(dangers::of(&service.file, definition));
-            found.extend(dangers::of_file(&service.file, &dir.join(&*service.file)));
+            let path = dir.join(&*service.file);
+            found.extend(dangers::of_file(&service.file, &path));
+            found.extend(measured.problems(&service.name, definition, &service.file, &path));
             for problem in found {
                 // Instances of one template have the same.
                 if !problems.contains(&problem) {
@@ -157,7 +161,7 @@ fn whole(dir: &Path) -> Result<Found, String> {
 }
 
 /// Single files. Whom they name cannot be known, so that is not asked.
-fn files(what: &CheckWhat) -> Found {
+fn files(what: &CheckWhat, measured: &Measured) -> Found {
     let mut problems = Vec::new();
     for path in &what.files {
         let shown = path.display().to_string();
@@ -185,6 +189,8 @@ fn files(what: &CheckWhat) -> Found {
                 problems.extend(definition.iter().flat_map(|d| host::missing(&shown, d)));
                 problems.extend(definition.iter().flat_map(|d| dangers::of(&shown, d)));
                 problems.extend(dangers::of_file(&shown, path));
+                let times = |d| measured.problems(name, d, &shown, path);
+                problems.extend(definition.iter().flat_map(times));
             }
             (FileKind::Service(_), Err(error)) => problems.push(unreadable(&shown, &error)),
             _ => {

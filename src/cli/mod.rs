@@ -20,6 +20,7 @@ mod help;
 mod host;
 mod local;
 mod man;
+mod measured;
 mod plot;
 mod remote;
 mod replay;

@@ -33,6 +33,8 @@ pub struct Definition {
     pub autostart: bool,
     /// The host's watchdog is fed only while it is well or being healed.
     pub critical: bool,
+    /// No restart for its health is made, only told.
+    pub observe: bool,
     /// It is started even when only the least is, after boots that failed.
     pub safe: bool,
     pub kill_mode: KillMode,

@@ -40,6 +40,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         restart,
         autostart,
         critical,
+        observe,
         safe,
         kill_mode,
         hooks,
@@ -70,6 +71,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.note(&service::RESTART, *restart != new.restart);
     changed.note(&service::AUTOSTART, *autostart != new.autostart);
     changed.note(&service::CRITICAL, *critical != new.critical);
+    changed.note(&service::OBSERVE, *observe != new.observe);
     changed.note(&service::SAFE, *safe != new.safe);
     changed.note(&service::KILL_MODE, *kill_mode != new.kill_mode);
     changed.hooks(hooks, &new.hooks);
@@ -370,9 +372,8 @@ mod tests {
             "umask" => "'077'",
             "working_dir" | "env_file" => "'/x'",
             "env" => "{ A = '1' }",
-            "inherit_env" | "critical" | "safe" | "no_new_privs" | "read_only" | "private_tmp" => {
-                "true"
-            }
+            "inherit_env" | "critical" | "observe" | "safe" | "no_new_privs" | "read_only"
+            | "private_tmp" => "true",
             "capabilities" => "['kill']",
             "writable" => "['/x']\nread_only = true",
             "secrets" => "{ a = '/x' }",

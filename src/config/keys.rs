@@ -315,6 +315,10 @@ pub mod service {
         /// while this service is well, starts, or is being restarted within its budget. Not while
         /// it is stopped by an operator, nor under `hold`.
         CRITICAL "critical": Takes::Bool, Bool(false), Live;
+        /// Only tell what would be done for its health: no restart for a probe that is down, a watchdog
+        /// that is missed, or a start that takes too long. `why` and `history` show each as `would
+        /// restart`. It is started again as ever when it ends by itself.
+        OBSERVE "observe": Takes::Bool, Bool(false), Live;
         /// After `boot_attempts` boots that failed (see vitald.toml) only services with this, and
         /// what they require, are started: what an operator needs to get in and mend the rest.
         SAFE "safe": Takes::Bool, Bool(false), Live;

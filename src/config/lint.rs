@@ -3,6 +3,7 @@
 //! Few, and each of use: a warning that is usually wrong teaches people not to read them.
 
 use crate::config::definition::*;
+use crate::config::lint_policy;
 use crate::config::problem::Problems;
 use crate::config::service::Places;
 use crate::config::socket::reaches;
@@ -26,6 +27,7 @@ pub fn check(d: &Definition, places: &Places, p: &mut Problems) {
         );
     }
     policy(d, places, p);
+    lint_policy::check(d, places, p);
     for (name, value) in &d.process.env {
         if is_secret(name) && !value.is_empty() {
             p.warn(
@@ -150,14 +152,13 @@ fn pointless(ask: &Ask) -> Option<String> {
     match ask {
         Ask::Exec { argv } => {
             let program = argv.first().and_then(|path| path.rsplit('/').next())?;
-            let script = match program {
-                "sh" | "bash" | "dash" | "ash" => argv.get(2).filter(|_| argv[1].ends_with('c'))?,
-                _ => program,
-            };
-            let first = script.trim().split([' ', ';']).next().unwrap_or_default();
-            let dummy = matches!(first, "true" | ":" | "echo" | "printf")
-                && !script.contains(['|', '&', '$', '`', ';']);
-            dummy.then(|| format!("runs `{first}`, which always passes: ask the service itself"))
+            match program {
+                "sh" | "bash" | "dash" | "ash" => {
+                    let script = argv.get(2).filter(|_| argv[1].ends_with('c'))?;
+                    pointless_script(script)
+                }
+                _ => pointless_command(program, argv),
+            }
         }
         Ask::Tcp { expect: None, .. } | Ask::Unix { expect: None, .. } => Some(
             "only connects: the kernel accepts for a process that hangs; add `send` and `expect`, \
@@ -166,6 +167,46 @@ fn pointless(ask: &Ask) -> Option<String> {
         ),
         Ask::Tcp { .. } | Ask::Unix { .. } | Ask::Http(_) | Ask::Https(_) => None,
     }
+}
+
+fn pointless_command(program: &str, argv: &[Box<str>]) -> Option<String> {
+    let argument = argv.get(1).map(|word| &**word);
+    match (program, argument) {
+        ("true" | ":" | "echo" | "printf", _) => Some(format!(
+            "runs `{program}`, which always passes: ask the service itself"
+        )),
+        ("pgrep" | "pidof", _) | ("kill", Some("-0")) => Some(format!(
+            "runs `{program}`, which only asks whether a process is there: vitald knows that, and one \
+             that hangs is there; ask the service itself"
+        )),
+        (_, _) => None,
+    }
+}
+
+/// Of a shell script only what is certain: one plain command, or an end that hides all before it.
+fn pointless_script(script: &str) -> Option<String> {
+    let script = script.trim().trim_end_matches(';').trim_end();
+    let always = ["true", ":", "exit 0"];
+    if let Some(end) = always.iter().find(|end| {
+        let rest = script.strip_suffix(**end).map(str::trim_end);
+        rest.is_some_and(|rest| rest.ends_with("||") || rest.ends_with(';'))
+    }) {
+        return Some(format!(
+            "ends with `{end}`, so it always passes, whatever was found before: let the last command \
+             fail when the service is not well"
+        ));
+    }
+    if script.contains(['|', '&', '$', '`', ';', '\n', '<', '>']) {
+        return None;
+    }
+    if always.contains(&script) {
+        return Some(format!(
+            "runs `{script}`, which always passes: ask the service itself"
+        ));
+    }
+    let words: Vec<Box<str>> = script.split_whitespace().map(Into::into).collect();
+    let program = words.first()?.rsplit('/').next()?.to_owned();
+    pointless_command(&program, &words)
 }
 
 #[cfg(test)]
@@ -201,6 +242,8 @@ mod tests {
             "echo ok",
             "sh -c 'echo ok'",
             "sh -c 'true'",
+            "sh -c 'exit 0'",
+            "sh -c 'exit 0;'",
         ] {
             let text = format!("exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"{dummy}\"");
             one(
@@ -208,6 +251,15 @@ mod tests {
                 "web.toml:2:1: warning: the probe `exec` runs",
                 "always passes",
             );
+        }
+        for (hidden, words) in [
+            ("sh -c 'curl -f http://a/ || true'", "ends with `true`"),
+            ("sh -c 'curl -f http://a/; exit 0'", "ends with `exit 0`"),
+            ("pgrep web", "only asks whether a process is there"),
+            ("/bin/kill -0 7", "only asks whether a process is there"),
+        ] {
+            let text = format!("exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"{hidden}\"");
+            one(&text, "web.toml:2:1: warning: the probe `exec` ", words);
         }
         for socket in [
             "type = 'tcp', target = 'a:1'",
@@ -256,12 +308,12 @@ mod tests {
             "when it leaks",
         );
         let short = format!(
-            "retry_policy = {{ stability_period_ms = 49 }}\n{http}, interval_ms = 50, timeout_ms = 50 }}]"
+            "retry_policy = {{ stability_period_ms = 99 }}\n{http}, interval_ms = 100, timeout_ms = 100 }}]"
         );
         one(
             &short,
             "web.toml:1:40:",
-            "shorter than the interval of the probe `http` (50 ms)",
+            "shorter than the interval of the probe `http` (100 ms)",
         );
     }
 
@@ -272,6 +324,8 @@ mod tests {
             "exec = 'a'\nenv = { DB_PASSWORD_FILE = '/x', SECRET = '' }\noom_score_adj = -900",
             "exec = 'a'\nrestart = 'never'",
             "exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"sh -c 'echo PING | nc -U /run/a'\"",
+            "exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"sh -c 'a || exit 1'\"",
+            "exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"sh -c 'test -e /nottrue'\"",
             "exec = 'a'\n[[probe]]\ntype = 'tcp'\ntarget = 'a:1'\nsend = 'PING'\nexpect = 'PONG'",
             "exec = 'a'\n[[probe]]\ntype = 'http'\ntarget = 'http://a/'",
         ] {

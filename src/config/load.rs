@@ -19,6 +19,8 @@ pub struct Outcome {
     pub dependencies: Box<[Dependency]>,
     /// Of a template: which instances it wants to be there; None: that cannot be told.
     pub instances: Option<Box<[Box<str>]>>,
+    /// Where its probes stand: line and column.
+    pub probes: Box<[(u32, u32)]>,
 }
 
 /// A service that a definition names, and where.
@@ -90,8 +92,10 @@ fn read_as(name: &str, instance: Option<&str>, file: &str, bytes: &[u8]) -> Outc
 }
 
 fn finish(built: Option<service::Built>, file: &str, bytes: &[u8], p: Problems) -> Outcome {
-    let nothing_to_place =
-        p.is_empty() && built.as_ref().is_some_and(|b| b.dependencies.is_empty());
+    let nothing_to_place = p.is_empty()
+        && built
+            .as_ref()
+            .is_some_and(|b| b.dependencies.is_empty() && b.places.probes.is_empty());
     if nothing_to_place {
         return Outcome {
             definition: built.map(|b| b.definition),
@@ -100,10 +104,18 @@ fn finish(built: Option<service::Built>, file: &str, bytes: &[u8], p: Problems) 
     }
     let lines = Lines::new(without_mark(bytes));
     let broken = p.has_errors();
-    let (definition, named) = match built {
-        Some(built) => (Some(built.definition), built.dependencies),
-        None => (None, Vec::new()),
+    let (definition, named, probes) = match built {
+        Some(built) => (
+            Some(built.definition),
+            built.dependencies,
+            built.places.probes,
+        ),
+        None => (None, Vec::new(), Vec::new()),
     };
+    let probes = probes.into_iter().map(|at| {
+        let Place { line, column } = lines.place(at.start);
+        (line, column)
+    });
     let dependencies = named
         .into_iter()
         .map(|(relation, name, at)| {
@@ -121,6 +133,7 @@ fn finish(built: Option<service::Built>, file: &str, bytes: &[u8], p: Problems) 
         problems: p.finish(file, &lines),
         dependencies,
         instances: None,
+        probes: probes.collect(),
     }
 }
 

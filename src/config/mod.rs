@@ -16,6 +16,8 @@ pub mod hints;
 pub mod keys;
 mod kinds;
 mod lint;
+mod lint_policy;
+pub mod lint_set;
 pub mod load;
 mod log;
 pub mod names;

@@ -8,7 +8,7 @@ use crate::config::load::{Dependency, Outcome};
 use crate::config::problem::{Problem, Severity};
 use crate::config::socket::collide;
 use crate::config::ties::Relation;
-use crate::config::{hints, names};
+use crate::config::{hints, lint_set, names};
 use crate::limits::MAX_SERVICES;
 use std::collections::BTreeMap;
 
@@ -48,6 +48,7 @@ pub fn join(mut files: Vec<File>) -> Set {
     refuse_unknown(&mut files);
     warn_of_shared_sockets(&mut files);
     warn_of_ties(&mut files);
+    lint_set::check(&mut files);
     let mut set = Set::default();
     for file in files {
         let last = set.entries.last();
@@ -58,6 +59,7 @@ pub fn join(mut files: Vec<File>) -> Set {
             problems,
             dependencies,
             instances: _,
+            probes: _,
         } = file.outcome;
         if !twin && names::check(&file.name).is_ok() {
             let definition = match definition {

@@ -346,6 +346,7 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         }),
         "autostart" => d.autostart.to_string(),
         "critical" => d.critical.to_string(),
+        "observe" => d.observe.to_string(),
         "safe" => d.safe.to_string(),
         "kill_mode" => quoted(match d.kill_mode {
             KillMode::Tree => "tree",

@@ -47,6 +47,7 @@ fn all_defaults() {
         restart: Restart::Always,
         autostart: true,
         critical: false,
+        observe: false,
         safe: false,
         kill_mode: KillMode::Tree,
         retry_policy: RetryPolicy {
@@ -166,7 +167,7 @@ pids_max = 64
 stop_signal = "SIGINT"
 stop_timeout_ms = 1
 health_stop_timeout_ms = 2
-start_timeout_ms = 3000
+start_timeout_ms = 6000
 restart = "on_failure"
 autostart = false
 kill_mode = "mixed"
@@ -179,9 +180,9 @@ core = "unlimited"
 nproc = { soft = 10, hard = "unlimited" }
 [retry_policy]
 max_attempts = "unlimited"
-delay_ms = 0
+delay_ms = 100
 backoff = "linear"
-max_delay_ms = 5
+max_delay_ms = 105
 jitter = 0
 stability_period_ms = 60000
 on_exhausted = "stop"
@@ -228,10 +229,10 @@ const FULL_JSON: &str = r#"{
   "no_new_privs": true, "capabilities": ["Kill", "cap_net_bind_service"], "read_only": true,
   "writable": ["/srv", "-/var/cache/web"], "private_tmp": true, "secrets": {"key": "/etc/web.key"},
   "limits": {"nofile": 4096, "core": "unlimited", "nproc": {"hard": "unlimited", "soft": 10}},
-  "stop_signal": 2, "stop_timeout_ms": 1, "health_stop_timeout_ms": 2, "start_timeout_ms": 3000,
+  "stop_signal": 2, "stop_timeout_ms": 1, "health_stop_timeout_ms": 2, "start_timeout_ms": 6000,
   "restart": "on-failure", "autostart": false, "kill_mode": "mixed",
-  "retry_policy": {"max_attempts": "unlimited", "delay_ms": 0, "backoff": "linear",
-    "max_delay_ms": 5, "jitter": 0.0, "stability_period_ms": 60000, "on_exhausted": "stop"},
+  "retry_policy": {"max_attempts": "unlimited", "delay_ms": 100, "backoff": "linear",
+    "max_delay_ms": 105, "jitter": 0.0, "stability_period_ms": 60000, "on_exhausted": "stop"},
   "probe": [
     {"type": "http", "name": "front", "target": "unix:/run/web.sock:/healthz",
      "interval_ms": 1000, "timeout_ms": 900, "failure_threshold": 2, "success_threshold": 4,

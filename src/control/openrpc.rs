@@ -19,9 +19,9 @@ use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::config::show::KeyChange;
 use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
-    ChainLink, DaemonStatus, DossierStatus, GateStatus, HoldStatus, LastEnd, LogStatus,
-    ProbeStatus, ReloadStatus, SocketStatus, Started, Status, StormStatus, StoryLine, Tie, Tied,
-    Usage, WatchdogStatus, Why,
+    ChainLink, DaemonStatus, DossierStatus, DoubtCount, DoubtStatus, GateStatus, HoldStatus,
+    LastEnd, LogStatus, ProbeStatus, ReloadStatus, SocketStatus, Started, Status, StormStatus,
+    StoryLine, Tie, Tied, Usage, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -212,6 +212,7 @@ fn samples() -> Vec<Sample> {
         pid: Some(0),
         max_attempts: Some(0),
         uptime_ms: Some(0),
+        ready_after_ms: Some(0),
         last_end: Some(last_end.clone()),
         dossier: Some(dossier.clone()),
         probes: vec![probe.clone()],
@@ -246,7 +247,12 @@ fn samples() -> Vec<Sample> {
         why: text(),
         ..ReloadStatus::default()
     };
+    let doubt = DoubtStatus {
+        counts: vec![DoubtCount::default()],
+        ..DoubtStatus::default()
+    };
     let daemon = DaemonStatus {
+        doubt: Some(doubt.clone()),
         hold: Some(hold.clone()),
         storm: Some(storm.clone()),
         cgroups: text(),
@@ -314,6 +320,8 @@ fn samples() -> Vec<Sample> {
         sample("HoldStatus", &hold),
         sample("StormStatus", &storm),
         sample("ReloadStatus", &reload),
+        sample("DoubtCount", &DoubtCount::default()),
+        sample("DoubtStatus", &doubt),
         sample("KeyChange", &change),
         sample("Step", &step),
         sample("Plan", &plan),

@@ -167,6 +167,7 @@ fn take_in(snapshots: &mut Vec<ServiceSnapshot>, lost: Lost, wanted: &[WantedRec
         seeking: false,
         told: None,
         hooks: Progress::default(),
+        start_doubts: 0,
         probes: Vec::new(),
     });
 }

@@ -149,6 +149,7 @@ impl Engine {
             now: self.now,
             wanted: self.will(id),
             once: service.once,
+            observed: false,
             restart: definition.restart,
             state: service.state,
             held: self.hold.is_some(),
@@ -182,6 +183,8 @@ impl Engine {
                 self.decide(id, cause, Verdict::Deferred, reason, attempts, None);
                 next
             }
+            // Observation is about health.
+            EndRuling::Restart(Ruling::Shadow) => Next::Exited,
             EndRuling::Restart(Ruling::Denied { reason } | Ruling::Absorbed { reason }) => {
                 let words: Box<str> = format!("{reason} ({detail})").into();
                 if matches!(reason, Reason::Budget(_)) {

@@ -104,6 +104,9 @@ impl Engine {
             definition,
             health: None,
             seek: None,
+            look: None,
+            looks: false,
+            start_doubts: 0,
         }
     }
 
@@ -216,6 +219,9 @@ impl Engine {
         let (stopping, automatic) = (run.stop.is_some(), run.begun_by.is_automatic());
         service.trouble = words.clone();
         let prepared = run.hooks.last.is_some();
+        if error.ours {
+            self.count_spawn(id, error);
+        }
         if error.ours && !stopping {
             self.forget_standing(id);
             let service = self.service_mut(id);

@@ -9,6 +9,7 @@ use crate::config::{Ask, Probe};
 use crate::id::CheckId;
 use crate::prng::fnv1a;
 use crate::probe::{Outcome, Report, Trouble};
+use crate::service::doubt;
 use crate::service::health::{Change, Health};
 use crate::service::state::{Cause, State};
 use crate::time::{micros, spoken};
@@ -87,7 +88,9 @@ impl Engine {
             serial: flight.serial,
         };
         let carried = total.saturating_sub(flight.late_mark);
-        if carried.is_zero() {
+        let most = doubt::most(run.definition.probes[usize::from(probe)].failure_threshold);
+        let spent = flight.extended && watch.doubted >= most;
+        if carried.is_zero() || spent {
             self.effects.push(Effect::CheckExpired { check });
         } else if !flight.extended {
             // The loop was late, not the service: it gets as much time again, once.
@@ -177,6 +180,7 @@ impl Engine {
         let Some(id) = self.current(check.run) else {
             return;
         };
+        let report = self.doubted(check, report);
         let now = self.now;
         let index = usize::from(check.probe);
         let service = &mut self.services[id.index()];
@@ -239,6 +243,7 @@ impl Engine {
         if moved {
             self.mark(id);
         }
+        self.mind_doubt(id, check.probe);
         if state == State::Starting {
             self.excuse(id, flight.begun);
         }
@@ -298,16 +303,15 @@ impl Engine {
             Change::None => {}
             Change::Up => self.tell_probe(id, index, "up", "".into()),
             Change::Down => {
-                if observing && let Some(run) = self.service_mut(id).run.as_mut() {
-                    let watch = &mut run.probes[usize::from(index)];
-                    watch.shadow_attempts = watch.shadow_attempts.saturating_add(1);
-                }
                 let detail = if observing {
                     "observing: would restart"
                 } else {
                     ""
                 };
                 self.tell_probe(id, index, "down", detail.into());
+                if observing {
+                    self.shadow_of_probe(id, index);
+                }
             }
             Change::NoVerdict => {
                 self.tell_probe(
@@ -365,7 +369,13 @@ impl Engine {
         }
     }
 
-    fn tell_probe(&mut self, id: ServiceId, index: u16, to: &'static str, more: Box<str>) {
+    pub(super) fn tell_probe(
+        &mut self,
+        id: ServiceId,
+        index: u16,
+        to: &'static str,
+        more: Box<str>,
+    ) {
         let words = self.probe_words(id, index);
         let detail = if more.is_empty() {
             words

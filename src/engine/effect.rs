@@ -105,6 +105,10 @@ pub enum Effect {
     CheckExpired {
         check: CheckId,
     },
+    /// Something of this run was late: how is the host? `Looked` answers at once.
+    Look {
+        run: RunId,
+    },
     /// Nobody wants the answer any more: drop the check, no answer.
     CheckCancelled {
         check: CheckId,

@@ -12,6 +12,7 @@ use crate::engine::{BootGuard, Watchdogs};
 use crate::exit::{Exit, Signal, errno_words};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
 use crate::probe::Report;
+use crate::service::doubt::Strain;
 use crate::service::hook::Hook;
 use crate::service::notify::Notice;
 use std::fmt;
@@ -90,6 +91,9 @@ pub enum Event {
         number: u64,
         error: Option<Box<str>>,
     },
+    /// How the host is, since something of this run was late: before the answer to `CheckExpired`, if
+    /// the kernel tells, and the answer to `Look`.
+    Looked { run: RunId, strain: Strain },
 
     /// The answer to `Check`; also, at once, to `CheckExpired`.
     ProbeFinished { check: CheckId, report: Report },

@@ -184,7 +184,10 @@ impl Engine {
                 Ruling::Denied { reason } => {
                     Some(format!("{name} is unhealthy and not restarted: {reason}"))
                 }
-                Ruling::Allowed { .. } | Ruling::Deferred { .. } | Ruling::Absorbed { .. } => None,
+                Ruling::Allowed { .. }
+                | Ruling::Deferred { .. }
+                | Ruling::Absorbed { .. }
+                | Ruling::Shadow => None,
             },
             State::Blocked => self.why_stuck(id),
             State::Inactive | State::Stopping | State::Backoff | State::Exited => None,

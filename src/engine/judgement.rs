@@ -38,6 +38,7 @@ impl Engine {
             wanted,
             once: service.once,
             restart: definition.restart,
+            observed: definition.observe,
             state,
             held: self.hold.is_some(),
             requirement: match &requirement {
@@ -67,6 +68,14 @@ impl Engine {
             Ruling::Absorbed { reason } => {
                 let words = format!("{reason} ({trouble})").into();
                 self.decide(id, cause, Verdict::Absorbed, words, attempts, None);
+            }
+            Ruling::Shadow => {
+                let standing = Standing {
+                    cause,
+                    ruling,
+                    trouble_since,
+                };
+                self.shadow(id, standing, trouble);
             }
             Ruling::Deferred { .. } | Ruling::Denied { .. } => {
                 let standing = Standing {
@@ -116,7 +125,7 @@ impl Engine {
         let (verdict, reason, until) = match &standing.ruling {
             Ruling::Deferred { reason, until } => (Verdict::Deferred, reason, *until),
             Ruling::Denied { reason } => (Verdict::Denied, reason, None),
-            Ruling::Allowed { .. } | Ruling::Absorbed { .. } => return,
+            Ruling::Allowed { .. } | Ruling::Absorbed { .. } | Ruling::Shadow => return,
         };
         let words = format!("{reason} ({trouble})").into();
         let exhausted = matches!((verdict, reason), (Verdict::Denied, Reason::Budget(_)));
@@ -134,9 +143,11 @@ impl Engine {
         match verdict {
             Verdict::Deferred if queued => self.join_storm(id),
             Verdict::Deferred => {}
-            Verdict::Denied | Verdict::Allowed | Verdict::Absorbed | Verdict::Cancelled => {
-                self.leave_storm(id);
-            }
+            Verdict::Denied
+            | Verdict::Allowed
+            | Verdict::Absorbed
+            | Verdict::Cancelled
+            | Verdict::WouldRestart => self.leave_storm(id),
         }
         self.decide(id, cause, verdict, words, attempts, until);
         let key = self.service_key(id, Key::gate);
@@ -200,7 +211,12 @@ impl Engine {
             Some(Ruling::Deferred { .. }) => {
                 self.cancel_standing(id, "the run ended first");
             }
-            Some(Ruling::Allowed { .. } | Ruling::Denied { .. } | Ruling::Absorbed { .. }) => {
+            Some(
+                Ruling::Allowed { .. }
+                | Ruling::Denied { .. }
+                | Ruling::Absorbed { .. }
+                | Ruling::Shadow,
+            ) => {
                 self.service_mut(id).standing = None;
                 self.leave_storm(id);
             }
@@ -239,8 +255,15 @@ impl Engine {
             self.ready_if_it_is(id);
             return;
         }
-        run.overdue = true;
-        self.consider(id, Cause::StartTimeout);
+        // Whether it is slow, or the host.
+        self.look(id);
+    }
+
+    pub(super) fn start_limit_over(&mut self, id: ServiceId) {
+        if let Some(run) = self.service_mut(id).run.as_mut() {
+            run.overdue = true;
+            self.consider(id, Cause::StartTimeout);
+        }
     }
 
     /// The timer of the start limit as it is now; none while that stands still.

@@ -19,8 +19,8 @@
 //! now; `boot` the first event, `restore` what the daemon before left; `reload` new definitions,
 //! `plan` what comes of them, `provisional` until they are confirmed, `leaving` whose are gone,
 //! `instances` of templates; `shutdown`; `alerts` who is told of what; `host` its watchdog and its
-//! boots; `query` what is shown, `outlook` what comes next, `chain` whose trouble it is; `plain` all
-//! of it, written down and read back.
+//! boots; `doubt` of what comes late; `query` what is shown, `outlook` what comes next, `chain` whose
+//! trouble it is; `plain` all of it, written down and read back.
 
 mod aftermath;
 pub mod alerts;
@@ -31,6 +31,7 @@ mod chain;
 mod checks;
 pub mod code;
 mod conflicts;
+mod doubt;
 pub mod effect;
 mod ending;
 pub mod event;
@@ -49,6 +50,7 @@ pub mod links;
 mod manual;
 mod needs;
 mod notify;
+mod observe;
 mod operator;
 mod outlook;
 mod passing;
@@ -133,6 +135,7 @@ pub struct Engine {
     host: host::Host,
     alerts: alerts::Alerts,
     storm: storm::Storm,
+    doubts: doubt::Doubts,
     /// Stands before all other records of this event.
     pledge: Option<Record>,
     /// Services whose change may free or hold others.
@@ -183,6 +186,7 @@ impl Engine {
             host: host::Host::default(),
             alerts: alerts::Alerts::default(),
             storm: storm::Storm::default(),
+            doubts: doubt::Doubts::default(),
             pledge: None,
             unsettled: Queue::default(),
             dirty: Vec::new(),
@@ -213,6 +217,7 @@ impl Engine {
             Event::OutOfMemory { run, kills } => self.out_of_memory(run, kills),
             Event::TreeEnded { run, left } => self.tree_ended(run, left),
             Event::ProbeFinished { check, report } => self.probe_finished(check, report),
+            Event::Looked { run, strain } => self.looked(run, strain),
             Event::MainSought { run, sought } => self.main_sought(run, sought),
             Event::Notified { run, says } => self.notified(run, says),
             Event::Listening {

@@ -14,7 +14,6 @@ use crate::exit::errno_words;
 use crate::id::Pid;
 use crate::service::notify::Notice;
 use crate::service::state::{Cause, State};
-use crate::time::spoken;
 
 impl Engine {
     pub(super) fn notified(&mut self, run: RunId, says: Box<[Notice]>) {
@@ -165,6 +164,7 @@ impl Engine {
         let told = run.told.get_or_insert_default();
         let first = told.streak.chain_since.is_none();
         told.streak.pass(now, now, 1);
+        told.doubted = 0;
         let overdue = run.overdue;
         let is_down = run.down().next().is_some();
         let sustained = run.is_sustained();
@@ -201,8 +201,7 @@ impl Engine {
         let told = run.told.get_or_insert_default();
         let carried = total.saturating_sub(told.late_mark);
         if carried.is_zero() {
-            let words = format!("no WATCHDOG=1 for {}", spoken(period));
-            self.watchdog_missed(id, &words);
+            self.look(id);
         } else if !told.extended {
             // The loop was late, not the service: it gets as much time again, once.
             told.extended = true;
@@ -216,7 +215,7 @@ impl Engine {
         }
     }
 
-    fn watchdog_missed(&mut self, id: ServiceId, words: &str) {
+    pub(super) fn watchdog_missed(&mut self, id: ServiceId, words: &str) {
         let now = self.now;
         self.disarm_watchdog(id);
         let Some(run) = self.service_mut(id).run.as_mut() else {
@@ -237,7 +236,7 @@ impl Engine {
         }
     }
 
-    fn tell_watchdog(&mut self, id: ServiceId, to: &'static str, words: Box<str>) {
+    pub(super) fn tell_watchdog(&mut self, id: ServiceId, to: &'static str, words: Box<str>) {
         let detail = format!("watchdog: {words}").into();
         self.tell(id, TransitionKind::Probe, "", to, "", detail);
     }

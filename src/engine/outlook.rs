@@ -83,6 +83,11 @@ impl Engine {
             Ruling::Denied { reason } => Some(format!(
                 "its restart is denied, {reason}: left as it is until `restart {name}`"
             )),
+            Ruling::Shadow => Some(
+                "it would be restarted, and is only observed: `observe = false` in its definition \
+                 lets that be done"
+                    .to_owned(),
+            ),
             Ruling::Allowed { .. } | Ruling::Absorbed { .. } => None,
         }
     }

@@ -272,6 +272,7 @@ impl Engine {
             Some(Ruling::Deferred { reason, .. } | Ruling::Denied { reason }) => {
                 !matches!(reason, Reason::Asking(_) | Reason::Dependency(_))
             }
+            Some(Ruling::Shadow) => true,
             Some(Ruling::Allowed { .. } | Ruling::Absorbed { .. }) | None => false,
         }
     }

@@ -126,8 +126,12 @@ impl Engine {
             pid: alive.and_then(Run::main).map(|pid| pid.0),
             run: service.number,
             attempts: service.attempts,
+            observe: definition.is_some_and(|d| d.observe),
+            shadow_attempts: service.shadow.attempts,
             max_attempts: definition.and_then(|d| d.retry_policy.max_attempts),
             uptime_ms: live.map(|r| millis(wall.now.since(r.spawned_at))),
+            ready_after_ms: live
+                .and_then(|r| r.ready_at.map(|ready| millis(ready.since(r.spawned_at)))),
             last_end: service.last_end.as_ref().map(|end| LastEnd {
                 cause: end.cause.to_string(),
                 code: match end.exit {
@@ -282,6 +286,7 @@ impl Engine {
                         .filter(|l| !l.output.is_empty())
                         .map(|l| l.output.to_string()),
                     shadow_attempts: watch.shadow_attempts,
+                    doubted: watch.doubted,
                 }
             })
             .collect()
@@ -310,6 +315,13 @@ impl Engine {
             Ruling::Deferred { reason, until } => ("deferred", reason, *until),
             Ruling::Denied { reason } => ("denied", reason, None),
             Ruling::Absorbed { reason } => ("absorbed", reason, None),
+            Ruling::Shadow => {
+                return Some(GateStatus {
+                    verdict: "would restart".to_owned(),
+                    reason: "observed only".to_owned(),
+                    next_in_ms: None,
+                });
+            }
             Ruling::Allowed { .. } => return None,
         };
         Some(GateStatus {
@@ -344,6 +356,11 @@ impl Engine {
         let skip = lines.len().saturating_sub(limit);
         lines.drain(..skip);
         lines
+    }
+
+    /// Automatic restarts are held.
+    pub fn holds(&self) -> bool {
+        self.hold.is_some()
     }
 
     pub fn is_shutting_down(&self) -> bool {
@@ -402,6 +419,7 @@ impl Engine {
             stale_events: self.stale,
             late_turns: self.lateness.turns,
             max_lateness_us: micros(self.lateness.longest),
+            doubt: self.doubt_status(wall),
             shutting_down: self.shutdown.is_some(),
         }
     }

@@ -76,6 +76,7 @@ impl Engine {
         service.trouble = snapshot.trouble;
         service.restarting = snapshot.restarting;
         service.cure = snapshot.cure;
+        service.shadow = snapshot.shadow;
         service.once = snapshot.once;
         service.at_boot = snapshot.at_boot;
         if let Some(place) = snapshot.storm_place {
@@ -181,6 +182,9 @@ impl Engine {
             told,
             health: None,
             seek: old.seeking.then(Box::default),
+            look: None,
+            looks: false,
+            start_doubts: old.start_doubts,
         };
         run.health = run.verdict();
         run.end_excuse(now);
@@ -350,6 +354,7 @@ impl Engine {
             dossier: service.dossier.clone(),
             restarting: service.restarting,
             cure: service.cure,
+            shadow: service.shadow,
             leaves_after: self.leaves_after(id),
             once: service.once,
             at_boot: service.at_boot,
@@ -391,6 +396,7 @@ fn run_snapshot(run: &Run) -> RunSnapshot {
         seeking: run.seek.is_some(),
         told: run.told.as_ref().map(|told| told_snapshot(told)),
         hooks: run.hooks.clone(),
+        start_doubts: run.start_doubts,
         probes: run
             .watched()
             .map(|(_, probe, watch)| ProbeSnapshot {
@@ -406,6 +412,7 @@ fn run_snapshot(run: &Run) -> RunSnapshot {
                 inconclusive_since: watch.streak.inconclusive_since,
                 shadow_attempts: watch.shadow_attempts,
                 last: watch.last.as_ref().map(|last| last.outcome.clone()),
+                doubted: watch.doubted,
             })
             .collect(),
     }
@@ -423,6 +430,7 @@ fn told_snapshot(told: &Told) -> ToldSnapshot {
         fed_since: told.streak.chain_since,
         missed_since: told.streak.failing_since,
         missed: told.missed.clone(),
+        doubted: told.doubted,
     }
 }
 
@@ -447,6 +455,7 @@ fn restored_told(old: &ToldSnapshot) -> Told {
         period: old.period_us.map(Duration::from_micros),
         streak,
         missed: old.missed.clone(),
+        doubted: old.doubted,
         ..Told::default()
     }
 }
@@ -472,6 +481,7 @@ fn restored_watch(old: &ProbeSnapshot) -> Watch {
         streak,
         last,
         shadow_attempts: old.shadow_attempts,
+        doubted: old.doubted,
         ..Watch::default()
     }
 }

@@ -4,7 +4,7 @@
 //! "the last line wins". Times are monotonic and hold within one boot.
 
 use crate::config::Definition;
-use crate::engine::table::{Cure, Evidence, Exhausted};
+use crate::engine::table::{Cure, Evidence, Exhausted, Shadow};
 use crate::exit::Exit;
 use crate::id::Pid;
 use crate::probe::Outcome;
@@ -13,11 +13,6 @@ use crate::service::state::Wanted;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
-fn is_none(number: &u32) -> bool {
-    *number == 0
-}
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
 fn is_false(flag: &bool) -> bool {
@@ -54,6 +49,9 @@ pub struct ServiceSnapshot {
     pub restarting: bool,
     /// The health restart whose cure is awaited.
     pub cure: Option<Cure>,
+    /// What would have been done to it, were it not observed only.
+    #[serde(skip_serializing_if = "Shadow::is_none")]
+    pub shadow: Shadow,
     /// Its definition is gone; it is stopped when these are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leaves_after: Vec<Box<str>>,
@@ -99,11 +97,18 @@ pub struct RunSnapshot {
     /// The commands around it.
     #[serde(default, skip_serializing_if = "Progress::is_blank")]
     pub hooks: Progress,
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub start_doubts: u32,
     #[serde(default)]
     pub probes: Vec<ProbeSnapshot>,
 }
 
 fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+fn is_none(number: &u32) -> bool {
     *number == 0
 }
 
@@ -124,6 +129,8 @@ pub struct ToldSnapshot {
     pub fed_since: Option<Time>,
     pub missed_since: Option<Time>,
     pub missed: Box<str>,
+    #[serde(skip_serializing_if = "is_none")]
+    pub doubted: u32,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -162,6 +169,8 @@ pub struct ProbeSnapshot {
     pub inconclusive_since: Option<Time>,
     pub shadow_attempts: u32,
     pub last: Option<Outcome>,
+    #[serde(skip_serializing_if = "is_none")]
+    pub doubted: u32,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

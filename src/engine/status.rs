@@ -35,7 +35,12 @@ pub struct Status {
     pub attempts: u32,
     /// Null: unlimited.
     pub max_attempts: Option<u32>,
+    /// Nothing is done for its health but told; how many restarts would have been made so far.
+    pub observe: bool,
+    pub shadow_attempts: u32,
     pub uptime_ms: Option<u64>,
+    /// How long after its start the present run was ready; null: it is not, or nothing runs.
+    pub ready_after_ms: Option<u64>,
     pub last_end: Option<LastEnd>,
     /// What it was stuck on when it was last stopped for its health; null: it was not, or no
     /// evidence is collected.
@@ -140,6 +145,9 @@ pub struct ProbeStatus {
     pub output: Option<String>,
     /// An observing probe: restarts it would have caused.
     pub shadow_attempts: u32,
+    /// Answers since the last pass that were late and are not counted, because the host was under
+    /// pressure or we were late; three times the failure threshold at most.
+    pub doubted: u32,
 }
 
 /// What a service must say of itself again and again (`watchdog_ms`).
@@ -269,7 +277,28 @@ pub struct DaemonStatus {
     /// Turns that were late, and the longest lateness.
     pub late_turns: u64,
     pub max_lateness_us: u64,
+    /// Answers that say nothing about services, because of the host or of us; null: none so far.
+    pub doubt: Option<DoubtStatus>,
     pub shutting_down: bool,
+}
+
+/// Answers and starts that failed by no fault of the services, since the daemon began.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DoubtStatus {
+    pub counts: Vec<DoubtCount>,
+    /// The last one in words, when (RFC 3339).
+    pub last: String,
+    pub last_at: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DoubtCount {
+    /// `no descriptor` `no memory` `cannot fork` `cannot execute` `unresolved` `starved` (the loop was
+    /// late) `suspended` `pressure` (the host's, by PSI) `other`.
+    pub cause: String,
+    pub count: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

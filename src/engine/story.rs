@@ -41,6 +41,8 @@ const WORDS: &[&str] = &[
     "up",
     "down",
     "no verdict",
+    "in doubt",
+    "counted",
     "observe",
     "answered",
     "supervisor",
@@ -167,6 +169,8 @@ pub enum Verdict {
     Absorbed,
     /// A deferral or denial that ended because the service recovered or was stopped.
     Cancelled,
+    /// It would have been allowed, but is only observed.
+    WouldRestart,
 }
 
 impl Verdict {
@@ -177,6 +181,7 @@ impl Verdict {
             Verdict::Denied => "denied",
             Verdict::Absorbed => "absorbed",
             Verdict::Cancelled => "cancelled",
+            Verdict::WouldRestart => "would restart",
         }
     }
 }

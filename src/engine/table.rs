@@ -7,6 +7,7 @@ use crate::engine::timers::Unit;
 use crate::exit::{Exit, Signal};
 use crate::id::{Pid, RunId, ServiceId};
 use crate::probe::{Outcome, Trouble};
+use crate::service::doubt::Look;
 use crate::service::gate::{Reason, Ruling};
 use crate::service::health::{self, Health, Streak};
 use crate::service::hook::Progress;
@@ -69,6 +70,8 @@ pub struct Service {
     pub cure: Option<Cure>,
     /// In the line of those who wait for a restart for their health.
     pub place: Option<u64>,
+    /// What would have been done to a service that is observed.
+    pub shadow: Shadow,
     /// Somebody asks its probes before judging a dependent; until when.
     pub asked_until: Option<Time>,
     pub unit: Unit,
@@ -112,6 +115,21 @@ pub enum Sockets {
     Partly,
     /// Open, and whoever comes starts it.
     Watched,
+}
+
+/// Restarts that were only told, and which trouble of which run the last one was for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Shadow {
+    pub attempts: u32,
+    pub run: u32,
+    pub since: Time,
+}
+
+impl Shadow {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it so
+    pub fn is_none(&self) -> bool {
+        self.attempts == 0
+    }
 }
 
 /// An allowed health restart: which decision, and which run it ended. A later run tells whether
@@ -175,6 +193,12 @@ pub struct Run {
     pub health: Option<Health>,
     /// The first process of a forking daemon has ended well, its main one is looked for.
     pub seek: Option<Box<Seek>>,
+    /// The last look at the host, when something of it was late.
+    pub look: Option<Look<Time>>,
+    /// A timer that is up waits for such a look.
+    pub looks: bool,
+    /// How often its start limit was doubted.
+    pub start_doubts: u32,
 }
 
 /// How the search for a forking daemon's main process goes.
@@ -211,6 +235,8 @@ pub struct Told {
     /// The loop's lateness when it was armed; whether it was extended by it since.
     pub late_mark: Duration,
     pub extended: bool,
+    /// Misses in a row that were doubted.
+    pub doubted: u32,
 }
 
 /// A stop under way.
@@ -254,6 +280,8 @@ pub struct Watch {
     /// Answers since the run began: the start pace grows with them.
     pub asked: u32,
     pub shadow_attempts: u32,
+    /// Answers since the last pass that were doubted; one more than may be when that was told.
+    pub doubted: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -553,7 +581,8 @@ impl Standing {
             Ruling::Allowed { .. }
             | Ruling::Deferred { .. }
             | Ruling::Denied { .. }
-            | Ruling::Absorbed { .. } => false,
+            | Ruling::Absorbed { .. }
+            | Ruling::Shadow => false,
         }
     }
 }

@@ -78,8 +78,40 @@ pub enum Trouble {
     Starved,
     /// The machine was suspended.
     Suspended,
+    /// The host is short of what is said.
+    Pressed(Box<str>),
     /// Anything else that is ours, said in words.
     Internal(Box<str>),
+}
+
+impl Trouble {
+    /// The causes, by which they are counted.
+    pub const CAUSES: [&'static str; 9] = [
+        "no descriptor",
+        "no memory",
+        "cannot fork",
+        "cannot execute",
+        "unresolved",
+        "starved",
+        "suspended",
+        "pressure",
+        "other",
+    ];
+
+    /// Which of them it is.
+    pub fn cause(&self) -> usize {
+        match self {
+            Trouble::NoDescriptor => 0,
+            Trouble::NoMemory => 1,
+            Trouble::CannotFork => 2,
+            Trouble::CannotExecute(_) => 3,
+            Trouble::Unresolved(_) => 4,
+            Trouble::Starved => 5,
+            Trouble::Suspended => 6,
+            Trouble::Pressed(_) => 7,
+            Trouble::Internal(_) => 8,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
@@ -118,6 +150,7 @@ impl fmt::Display for Trouble {
             Trouble::Unresolved(name) => write!(f, "cannot resolve {name}"),
             Trouble::Starved => f.write_str("the supervisor was starved"),
             Trouble::Suspended => f.write_str("the machine was suspended"),
+            Trouble::Pressed(what) => write!(f, "the host is under pressure: {what}"),
             Trouble::Internal(what) => f.write_str(what),
         }
     }

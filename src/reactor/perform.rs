@@ -89,7 +89,11 @@ impl Reactor {
             }
             Effect::EvidenceOver { run, more } => self.evidence_over(run, more),
             Effect::Check { check, definition } => self.begin_check(check, &definition),
-            Effect::CheckExpired { check } => self.expire_check(check),
+            Effect::CheckExpired { check } => {
+                self.look_for_check(check.run);
+                self.expire_check(check);
+            }
+            Effect::Look { run } => self.look(run),
             Effect::CheckCancelled { check } => self.cancel_check(check),
             Effect::Answer { ticket, mut answer } => {
                 self.flush_records();

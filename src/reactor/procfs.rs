@@ -57,6 +57,19 @@ pub fn start_time(pid: Pid) -> Option<u64> {
     proc_stat(pid).ok().map(|stat| stat.started)
 }
 
+/// Processor time that a process, and those that it has waited for, took so far.
+pub fn cpu_us(pid: Pid) -> Option<u64> {
+    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let close = text.iter().rposition(|byte| *byte == b')')?;
+    let rest = std::str::from_utf8(text.get(close + 1..)?).ok()?;
+    // Fields 14 to 17: utime, stime, cutime, cstime (proc_pid_stat(5)).
+    let times = rest.split_ascii_whitespace().skip(11).take(4);
+    let ticks: u64 = times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    // SAFETY: it only tells.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
+    Some(ticks.saturating_mul(1_000_000 / per_second))
+}
+
 /// Now, as start times are counted: clock ticks since boot.
 pub fn boot_ticks() -> u64 {
     // SAFETY: all zero is a time.

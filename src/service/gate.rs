@@ -21,6 +21,8 @@ pub struct Inputs<'a> {
     pub wanted: Wanted,
     pub once: bool,
     pub restart: Restart,
+    /// It may only be told what would be done.
+    pub observed: bool,
     pub state: State,
     pub held: bool,
     pub requirement: Requirement<'a>,
@@ -76,6 +78,8 @@ pub enum Ruling {
     Absorbed {
         reason: Reason,
     },
+    /// It would be allowed, and is observed only: it is told, nothing is spent.
+    Shadow,
 }
 
 /// Why the gate did not simply say yes.
@@ -168,8 +172,8 @@ pub fn judge(inputs: &Inputs<'_>) -> Ruling {
             };
         }
     }
-    // 5. the budget
-    if !has_budget(inputs.policy, inputs.attempts) {
+    // 5. the budget; in observation none is spent
+    if !inputs.observed && !has_budget(inputs.policy, inputs.attempts) {
         return Ruling::Denied {
             reason: budget(inputs),
         };
@@ -181,6 +185,10 @@ pub fn judge(inputs: &Inputs<'_>) -> Ruling {
             reason: Reason::Stability,
             until: Some(end),
         };
+    }
+    // Observed: whoever is waited for, it takes no turn.
+    if inputs.observed {
+        return Ruling::Shadow;
     }
     // 7. the storm limit
     if let Storm::Wait { words, until } = &inputs.storm {
@@ -270,6 +278,7 @@ mod tests {
             wanted: Wanted::Start,
             once: false,
             restart: Restart::Always,
+            observed: false,
             state: State::Running,
             held: false,
             requirement: Requirement::Satisfied,
@@ -296,6 +305,7 @@ mod tests {
             Ruling::Deferred { reason, .. }
             | Ruling::Denied { reason }
             | Ruling::Absorbed { reason } => reason.to_string(),
+            Ruling::Shadow => "shadow".to_owned(),
         };
         assert_eq!(reason(&inputs), "storm, behind web");
         inputs.restarted = true;
@@ -312,6 +322,19 @@ mod tests {
         assert_eq!(reason(&inputs), "restart never");
         inputs.wanted = Wanted::Stop;
         assert_eq!(reason(&inputs), "wanted stop");
+    }
+
+    #[test]
+    fn who_is_observed_is_never_restarted_and_spends_nothing() {
+        let mut inputs = open();
+        inputs.observed = true;
+        assert_eq!(judge(&inputs), Ruling::Shadow);
+        inputs.attempts = 2;
+        assert_eq!(judge(&inputs), Ruling::Shadow, "without a budget, too");
+        inputs.restarted = true;
+        assert!(matches!(judge(&inputs), Ruling::Deferred { .. }));
+        inputs.wanted = Wanted::Stop;
+        assert!(matches!(judge(&inputs), Ruling::Denied { .. }));
     }
 
     #[test]

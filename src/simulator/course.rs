@@ -176,6 +176,7 @@ impl World {
             let _ = self.command(&format!("unpin {}", role.name));
         }
         while self.now < end {
+            self.absolve_observed(plan);
             if self.tend(plan) {
                 return None;
             }
@@ -185,6 +186,17 @@ impl World {
             "not well again after {patience:?}: {}",
             self.complaints(plan)
         ))
+    }
+
+    /// Nobody restarts these: an operator would look at what they were told.
+    fn absolve_observed(&mut self, plan: &Plan) {
+        let Some(engine) = &self.engine else { return };
+        for role in &plan.roles {
+            let definition = engine.find(&role.name).and_then(|id| engine.definition(id));
+            if definition.is_some_and(|definition| definition.observe) {
+                self.kernel.absolve(&role.name);
+            }
+        }
     }
 
     /// A file for whoever has no definition that can be used.

@@ -84,6 +84,7 @@ impl Moment {
             | Effect::Remember { .. }
             | Effect::Keep { .. }
             | Effect::CheckCancelled { .. }
+            | Effect::Look { .. }
             | Effect::TellExhausted { .. }
             | Effect::FindMain { .. }
             | Effect::CollectEvidence { .. }

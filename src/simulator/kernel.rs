@@ -100,6 +100,8 @@ pub struct Script {
     pub looked_at: Option<Duration>,
     /// What is found then; None: nothing.
     pub stuck_on: Option<String>,
+    /// It takes a whole processor.
+    pub burns: bool,
     /// What its commands do.
     pub hooks: BTreeMap<Purpose, HookScript>,
 }
@@ -129,6 +131,7 @@ impl Default for Script {
             deaf: false,
             looked_at: Some(Duration::ZERO),
             stuck_on: None,
+            burns: false,
             hooks: BTreeMap::new(),
         }
     }
@@ -159,6 +162,9 @@ pub struct Kernel {
     mute: Vec<CheckId>,
     /// We can make no process and open no socket until then.
     pub trouble_until: Time,
+    /// Tasks wait for a processor, in so many hundredths of a percent of the time.
+    pub pressed_until: Time,
+    pub pressure: u32,
     /// How the state directory's disk behaves: None never answers.
     pub disk: Disk,
     /// How whoever gets alerts behaves.
@@ -337,6 +343,7 @@ impl Kernel {
     /// Whatever is started from now on is well.
     pub fn heal(&mut self) {
         self.trouble_until = Time::ZERO;
+        self.pressed_until = Time::ZERO;
         for script in self.scripts.values_mut() {
             script.bad_runs = 0;
             // No streak need ever be long enough to tell.
@@ -416,13 +423,17 @@ impl Kernel {
             Effect::CheckExpired { check } => {
                 self.mute.retain(|open| *open != check);
                 let latency = Duration::from_secs(1);
-                told(
-                    Duration::ZERO,
-                    finished(check, Outcome::Fail(Reason::Timeout), latency),
-                )
+                let late = finished(check, Outcome::Fail(Reason::Timeout), latency);
+                let mut answers = match now < self.pressed_until {
+                    true => self.look(now, engine.name(check.run.service), check.run),
+                    false => Vec::new(),
+                };
+                answers.extend(told(Duration::ZERO, late));
+                answers
             }
             Effect::CollectEvidence { run, .. } => self.look_at(now, engine, run),
             Effect::EvidenceOver { run, .. } => self.look_away(engine, run),
+            Effect::Look { run } => self.look(now, engine.name(run.service), run),
             Effect::TellExhausted { service, .. } => {
                 told(Duration::from_millis(5), Event::ExhaustedTold { service })
             }

@@ -186,6 +186,8 @@ impl Plan {
         for role in &mut plan.roles {
             lot.looks(&mut role.script);
         }
+        lot.dice = Prng::new(seed ^ 0x7055_7055_7055_7055);
+        lot.pressure(&mut plan, &names);
         if plan.weights.of(Fault::Verbs) > 0 && lot.themes.ties {
             lot.dice = Prng::new(seed ^ 0x9159_9159_9159_9159);
             lot.pins(&mut plan, &names);
@@ -201,7 +203,8 @@ impl Lot {
     fn weights(&mut self) -> Weights {
         let mut weights = Weights::default();
         // The last have dice of their own: what was drawn before they came stays as it was.
-        let own = |fault: &Fault| matches!(fault, Fault::Connect | Fault::Receiver);
+        let own =
+            |fault: &Fault| matches!(fault, Fault::Connect | Fault::Receiver | Fault::Pressure);
         for fault in Fault::ALL.into_iter().filter(|fault| !own(fault)) {
             let (present, weight) = match fault {
                 Fault::Fork | Fault::Exec => (250, self.of(&[50, 200, 500])),
@@ -218,7 +221,7 @@ impl Lot {
                 Fault::Trouble | Fault::Suspend | Fault::Wall | Fault::Disk | Fault::Stuck => {
                     (250, self.of(&[3, 10]))
                 }
-                Fault::Connect | Fault::Receiver => (0, 0),
+                Fault::Connect | Fault::Receiver | Fault::Pressure => (0, 0),
             };
             if self.chance(present) {
                 weights.0.insert(fault, weight);
@@ -384,6 +387,10 @@ impl Lot {
         if special == Special::Target {
             // It has no process that could wait for the end of another.
             relations.retain(|(key, _)| *key != "after_exit");
+        }
+        let mut own = own.sibling();
+        if special == Special::No && own.chance(100) {
+            keys.push_str("observe = true\n");
         }
         Shape {
             keys,

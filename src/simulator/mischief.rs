@@ -147,6 +147,7 @@ pub fn run_of(event: &Event) -> Option<RunId> {
         | Event::OutOfMemory { run, .. }
         | Event::MainSought { run, .. }
         | Event::EvidenceDone { run, .. }
+        | Event::Looked { run, .. }
         | Event::Notified { run, .. } => Some(*run),
         Event::ProbeFinished { check, .. } => Some(check.run),
         Event::Boot(_)

@@ -27,6 +27,7 @@ mod kernel;
 mod lot;
 mod mischief;
 pub mod plan;
+mod pressure;
 mod receiver;
 mod script;
 pub mod shrink;
@@ -633,6 +634,7 @@ impl World {
             | Effect::BootWell => {}
             Effect::CheckExpired { .. }
             | Effect::EvidenceOver { .. }
+            | Effect::Look { .. }
             | Effect::AlertExpired { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {

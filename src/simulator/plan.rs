@@ -56,10 +56,12 @@ pub enum Fault {
     Connect,
     /// Who gets alerts does not take them.
     Receiver,
+    /// The host is short of processors, by somebody's doing or by a service's own.
+    Pressure,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 20] = [
+    pub const ALL: [Fault; 21] = [
         Fault::Fork,
         Fault::Exec,
         Fault::Late,
@@ -80,6 +82,7 @@ impl Fault {
         Fault::Stuck,
         Fault::Connect,
         Fault::Receiver,
+        Fault::Pressure,
     ];
 }
 

@@ -230,6 +230,12 @@ impl World {
             }
             "alerts" => self.show_alerts(),
             "trouble" => self.kernel.trouble_until = self.now + duration(service)?,
+            // The host is short of processors for so long; `pressure 60s 45`: by so much, in percent.
+            "pressure" => {
+                let share = rest.get(1).map_or(Ok(93), |_| number(&rest[1..]))?;
+                self.kernel.pressed_until = self.now + duration(service)?;
+                self.kernel.pressure = 100 * share;
+            }
             "suspend" => self.post(Duration::ZERO, Event::Resumed(duration(service)?)),
             "copies" => self.copies(service, number(rest.get(1..).unwrap_or_default())?)?,
             "status" if service.is_empty() => self.show_storm()?,
@@ -391,6 +397,7 @@ impl World {
                 };
             }
             "connect" => self.connect(service)?,
+            "burns" => self.kernel.script(service).burns = rest.first() != Some(&"no-more"),
             "deaf" => self.kernel.script(service).deaf = rest.first() != Some(&"no-more"),
             "listen-error" => {
                 let error = |errno, ours| SpawnError {
@@ -616,6 +623,10 @@ impl World {
         }
         if let (Some(next), Some(ms)) = (&status.next, status.next_in_ms) {
             line.push_str(&format!(", next {next} in {ms} ms"));
+        }
+        if status.shadow_attempts > 0 {
+            let times = status.shadow_attempts;
+            line.push_str(&format!(", would have been restarted {times} times"));
         }
         for probe in status.probes.iter().filter(|p| p.shadow_attempts > 0) {
             let (name, times) = (&probe.name, probe.shadow_attempts);

@@ -183,6 +183,7 @@ impl World {
             | Effect::CheckCancelled { .. }
             | Effect::CollectEvidence { .. }
             | Effect::EvidenceOver { more: false, .. }
+            | Effect::Look { .. }
             | Effect::Forget { .. } => return,
         };
         self.say(&words);

@@ -142,6 +142,7 @@ pub fn definition(ask: Ask) -> Rc<Definition> {
         restart: Restart::Always,
         autostart: true,
         critical: false,
+        observe: false,
         safe: false,
         kill_mode: KillMode::Tree,
         retry_policy: RetryPolicy {

@@ -71,6 +71,7 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
         if status.pid.is_some() {
             put("health", text(&status.health));
         }
+        put("observed", observed(status));
         put("watchdog", watchdog(status));
         for socket in &status.sockets {
             put("socket", self::socket(socket, status));
@@ -349,6 +350,16 @@ pub(super) fn probes(probes: &[ProbeStatus], style: &Style, out: &mut String) {
     }
 }
 
+/// What would have been done, were it not observed only.
+fn observed(status: &Status) -> String {
+    match (status.observe, status.shadow_attempts) {
+        (false, _) => String::new(),
+        (true, 0) => "no restart for its health is made; none was due so far".to_owned(),
+        (true, 1) => "no restart for its health is made; one was due".to_owned(),
+        (true, times) => format!("no restart for its health is made; {times} were due"),
+    }
+}
+
 /// `fail: timeout, 3 in a row; observed: 2 restarts not made`
 fn outcome(probe: &ProbeStatus) -> String {
     let mut text = match (&probe.outcome, &probe.reason) {
@@ -534,6 +545,16 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
             ),
         },
     );
+    if let Some(doubt) = &daemon.doubt {
+        let counts: Vec<String> = doubt
+            .counts
+            .iter()
+            .map(|count| format!("{} {}", count.count, clean(&count.cause)))
+            .collect();
+        put("doubt", format!("not counted: {}", counts.join(", ")));
+        let (ago, last) = (style.ago(&doubt.last_at), clean(&doubt.last));
+        put("", format!("last {ago}: {last}"));
+    }
     put(
         "dropped",
         format!("{} events of runs that were over", daemon.stale_events),

@@ -17,6 +17,7 @@ use crate::engine::{
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
 use crate::probe::{Outcome, Report};
+use crate::service::doubt::Strain;
 use crate::service::hook::Hook;
 use crate::service::notify::Notice;
 use crate::time::Time;
@@ -43,6 +44,7 @@ variants! { Event {
     OutOfMemory { run kills }
     TreeEnded { run left }
     MainSought { run sought }
+    Looked { run strain }
     Notified { run says }
     Stored { service held }
     Listening { service waits error }
@@ -64,6 +66,7 @@ variants! { Sought {
 } }
 
 fields! { Gathered { id summary } }
+fields! { Strain { cpu memory io own_cpu_us } }
 
 fields! { HookEnd { exit error tree_gone output } }
 
@@ -143,6 +146,7 @@ variants! { put Effect {
     Keep { seq reload }
     Spawn { run, skips definition }
     FindMain { run, skips definition }
+    Look { run }
     RemoveDirectories { service runtime, skips definition }
     Signal { run pid signal group }
     Hook { run hook main end, skips definition }

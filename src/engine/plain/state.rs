@@ -4,23 +4,26 @@ use super::checkpoint::{no_definition, no_graph};
 use super::*;
 use crate::engine::alerts::{Alerts, Desk, Known, Test as AlertTest, Waiting};
 use crate::engine::answers::{Goal, Pending};
+use crate::engine::doubt::{Doubts, LastDoubt};
 use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::{DossierRecord, EndRecord};
 use crate::engine::storm::{Asked, Storm};
 use crate::engine::table::{
-    Cure, Evidence, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop,
-    Told, Watch,
+    Cure, Evidence, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Shadow, Sockets,
+    Standing, Stop, Told, Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
 use crate::id::ServiceId;
 use crate::prng::Prng;
+use crate::service::doubt::Look;
 use crate::service::gate::{Reason, Ruling};
 use crate::service::health::{Health, Streak};
 use crate::service::hook::Progress;
 use crate::service::state::{Cause, State, Wanted};
+use crate::time::Time;
 use crate::wheel::Wheel;
 
 serde! { DossierRecord EndRecord Prng Progress Seek Wheel }
@@ -32,7 +35,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving reloads host alerts storm
+    reloading reload_unit leaving reloads host alerts storm doubts
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,
@@ -72,13 +75,19 @@ fields! { Asked { service since until failed } }
 
 fields! { Lateness { total turns longest } }
 
+fields! { Doubts { counts last } }
+
+fields! { LastDoubt { at words } }
+
+fields! { Look<Time> { at strain busy } }
+
 fields! { Service {
     name source problem wanted wanted_by wanted_at_ms state cause since number run attempts exhausted last_end
     trouble restarting backoff_until respawns standing cure asked_until unit watchdog_unit stored
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot sockets pinned dossier uncured place
+    once at_boot sockets pinned dossier uncured place shadow
 } skips {
     definition: None,
     given: None,
@@ -92,13 +101,15 @@ variants! { Exhausted { No Due Told;; } }
 
 fields! { Cure { decision run } }
 
+fields! { Shadow { attempts run since } }
+
 fields! { Standing { cause ruling trouble_since } }
 
 fields! { Run {
     id pid started spawned_at executed ready_at begun_by restarted adopted overdue exit stop
     late_mark extended start_until excused excused_since excused_until probes told health
 } may {
-    hooks seek oom_kills
+    hooks seek oom_kills look looks start_doubts
 } skips {
     definition: no_definition(),
 } }
@@ -107,9 +118,9 @@ fields! { Stop { cause final_stop wanted then_start killed deadline sweeping } m
 
 fields! { Told {
     ready doubt reloading stopping status status_at errno main period streak missed late_mark extended
-} }
+} may { doubted } }
 
-fields! { Watch { streak check last asked shadow_attempts } }
+fields! { Watch { streak check last asked shadow_attempts } may { doubted } }
 
 fields! { InFlight { serial begun late_mark extended } }
 
@@ -120,7 +131,7 @@ fields! { Streak {
     last_pass_begun
 } }
 
-variants! { Ruling {;;
+variants! { Ruling { Shadow;;
     Allowed { attempt }
     Deferred { reason until }
     Denied { reason }

@@ -249,7 +249,7 @@ impl Account {
         }
         self.summary.max_attempts = decision.max_attempts;
         self.standing = match decision.verdict {
-            Verdict::Allowed | Verdict::Cancelled => None,
+            Verdict::Allowed | Verdict::Cancelled | Verdict::WouldRestart => None,
             Verdict::Deferred => Some(match decision.reason.split(' ').next() {
                 Some("hold") => Phase::Hold,
                 Some("asking" | "dependency") => Phase::Dependency,

@@ -23,6 +23,7 @@ impl Lot {
                 | Fault::LostTree
                 | Fault::Connect
                 | Fault::Receiver
+                | Fault::Pressure
                 | Fault::SlowTurn => 0,
                 // A tenth of the weight is how many there are each minute.
                 Fault::Trouble
@@ -124,6 +125,36 @@ impl Lot {
         }
     }
 
+    /// In a third of the worlds the host is short of processors now and then; some services take a
+    /// whole one.
+    pub(super) fn pressure(&mut self, plan: &mut Plan, names: &[&str]) {
+        if !self.chance(333) {
+            return;
+        }
+        plan.weights.0.insert(Fault::Pressure, 1);
+        for role in &mut plan.roles {
+            role.script.burns = self.chance(250);
+        }
+        let minutes = (plan.length / plan.pace).as_secs().div_ceil(60);
+        for _ in 0..1 + self.below(3 * minutes) {
+            let name = self.of(names);
+            let length = self.of(&[2, 20, 90, 600]);
+            let length = self.either(length);
+            let command = match self.below(4) {
+                0 => format!("hang {name}"),
+                1 => format!("pressure {length}s 45"),
+                _ => format!("pressure {length}s"),
+            };
+            plan.deeds.push(Deed {
+                at: self.time(plan.length),
+                fault: Fault::Pressure,
+                when: self.when(),
+                what: What::Command(command),
+                service: None,
+            });
+        }
+    }
+
     pub(super) fn when(&mut self) -> When {
         match self.below(6) {
             0 => When::Now,
@@ -189,6 +220,7 @@ impl Lot {
             | Fault::Reload
             | Fault::Connect
             | Fault::Receiver
+            | Fault::Pressure
             | Fault::SlowTurn => String::new(),
         })
     }

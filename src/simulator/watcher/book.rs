@@ -9,7 +9,7 @@ use crate::engine::status::Status;
 use crate::engine::table::Evidence;
 use crate::exit::Exit;
 use crate::id::Pid;
-use crate::probe::Outcome;
+use crate::probe::{Outcome, Trouble};
 use crate::service::retry_policy;
 use crate::time::Time;
 use std::rc::Rc;
@@ -106,6 +106,10 @@ pub struct RunBook {
     pub fed_last: Option<Time>,
     pub missed: bool,
     pub missed_since: Option<Time>,
+    /// When somebody looked at the host last for it, and what he saw.
+    pub looked: Option<LookBook>,
+    /// Silences of its watchdog in a row that were not its fault.
+    pub unfed_doubts: u32,
     /// The first process of a forking daemon has ended; its main one is known.
     pub forked: bool,
     pub main: bool,
@@ -145,6 +149,14 @@ pub struct StopBook {
     pub looked: bool,
 }
 
+#[derive(Clone, Copy, Debug)]
+pub struct LookBook {
+    pub at: Time,
+    pub pressed: bool,
+    pub own_us: u64,
+    pub busy: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct ProbeBook {
     /// Serial, when begun, the loop's lateness then.
@@ -154,6 +166,8 @@ pub struct ProbeBook {
     pub passed: bool,
     pub down: bool,
     pub inconclusive: u32,
+    /// Since its last pass, because the host was pressed or we were late.
+    pub doubted: u32,
     pub failing_since: Option<Time>,
     /// When the first pass of an unbroken chain ended, and when its last was begun.
     pub chain: Option<(Time, Time)>,
@@ -176,6 +190,7 @@ impl ProbeBook {
                 self.fails = 0;
                 self.failing_since = None;
                 self.inconclusive = 0;
+                self.doubted = 0;
                 self.passes += 1;
                 self.passed = true;
                 self.last_pass = Some(begun);
@@ -195,8 +210,9 @@ impl ProbeBook {
                     self.down |= self.fails >= probe.failure_threshold;
                 }
             }
-            Outcome::Inconclusive(_) => {
+            Outcome::Inconclusive(trouble) => {
                 self.inconclusive += 1;
+                self.doubted += u32::from(*trouble == Trouble::Starved);
                 self.chain = None;
                 self.last_pass = None;
             }

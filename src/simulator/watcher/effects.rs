@@ -89,11 +89,13 @@ impl Watcher {
             }
             Effect::CheckExpired { check } => self.expired(now, check, engine),
             Effect::CheckCancelled { check } => {
-                let inconclusive = self.step.timers || self.step.resumed;
+                let late = self.step.timers;
+                let inconclusive = late || self.step.resumed;
                 if let Some(probe) = self.probe(check) {
                     probe.open = None;
                     if inconclusive {
                         probe.inconclusive += 1;
+                        probe.doubted += u32::from(late);
                         probe.chain = None;
                         probe.last_pass = None;
                     }
@@ -116,6 +118,7 @@ impl Watcher {
             | Effect::FindMain { .. }
             | Effect::CollectEvidence { .. }
             | Effect::EvidenceOver { .. }
+            | Effect::Look { .. }
             | Effect::RemoveDirectories { .. }
             | Effect::Remember { .. }
             | Effect::Keep { .. }
@@ -306,6 +309,9 @@ impl Watcher {
         if held {
             wrong.push("held".to_owned());
         }
+        if run.definition.observe {
+            wrong.push("only observed".to_owned());
+        }
         let max = book.max_attempts();
         let spent = book.spent;
         let full = max.is_some_and(|max| spent >= max);
@@ -456,6 +462,8 @@ impl Watcher {
             missed: false,
             missed_since: None,
             starved: false,
+            looked: None,
+            unfed_doubts: 0,
             forked: false,
             main: false,
         });
@@ -601,6 +609,7 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::Check { .. }
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }
+        | Effect::Look { .. }
         | Effect::Answer { .. }
         | Effect::FindMain { .. }
         | Effect::CollectEvidence { .. }

@@ -11,7 +11,7 @@ use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Loaded, Sought}
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, RunId, Ticket};
 use crate::limits;
-use crate::probe::Report;
+use crate::probe::{Outcome, Reason, Report, Trouble};
 use crate::service::notify::Notice;
 use crate::service::state::Cause;
 use crate::simulator::store::Store;
@@ -42,7 +42,8 @@ impl Watcher {
             Event::Timers => {
                 self.step.timers = true;
                 if !self.is_held(now) {
-                    self.hold = None;
+                    let over = self.hold.take().and_then(|hold| hold.until);
+                    self.hold_over = over.or(self.hold_over);
                 }
                 self.books.values_mut().for_each(|book| {
                     let earned = book.run.as_ref().is_some_and(|run| {
@@ -170,6 +171,7 @@ impl Watcher {
                 }
                 self.step.ended = name.filter(|_| itself).zip(Some(cause));
             }
+            Event::Looked { run, strain } => self.host_looked(now, *run, strain),
             Event::MainSought { run, sought } => {
                 let late = self.late;
                 let Some(run) = self.run(*run) else { return };
@@ -454,6 +456,7 @@ impl Watcher {
                 }
                 Notice::Watchdog if run.ready.is_some() && run.definition.watchdog().is_some() => {
                     run.missed = false;
+                    run.unfed_doubts = 0;
                     run.fed = Some((now, late));
                     run.fed_first.get_or_insert(now);
                     run.fed_last = Some(now);
@@ -486,7 +489,16 @@ impl Watcher {
         };
         let grace = begun < run.spawned_at + probe.start_period && !asked.passed;
         let counts = run.ready.is_some() && !grace;
-        asked.answered(probe, &report.outcome, begun, now, counts);
+        // Late on a host that is short of processors: so often in a row it is not its fault.
+        let pressed = run
+            .looked
+            .is_some_and(|look| look.pressed && look.at >= begun);
+        let slow = report.outcome == Outcome::Fail(Reason::Timeout);
+        let outcome = match slow && pressed && asked.doubted < 3 * probe.failure_threshold {
+            true => Outcome::Inconclusive(Trouble::Starved),
+            false => report.outcome.clone(),
+        };
+        asked.answered(probe, &outcome, begun, now, counts);
         if run.is_ready() {
             run.becomes_ready(now, late);
         }

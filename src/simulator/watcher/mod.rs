@@ -13,6 +13,7 @@ mod events;
 mod evidence;
 mod groups;
 mod ladder;
+mod looks;
 mod provisional;
 mod rules;
 mod sockets;
@@ -40,6 +41,8 @@ pub struct Watcher {
     books: BTreeMap<String, Book>,
     ids: BTreeMap<ServiceId, String>,
     hold: Option<HoldRecord>,
+    /// When the last one ended by itself.
+    hold_over: Option<Time>,
     shutting: bool,
     /// How late the loop was, and how long there was no daemon, in all.
     stolen: Duration,
@@ -178,6 +181,7 @@ impl Watcher {
             Event::OutOfMemory { run, .. } | Event::Exited { run, .. } => {
                 of(run).is_none_or(|run| run.exit.is_some() || run.is_seeking())
             }
+            Event::Looked { run, .. } => of(run).is_none(),
             Event::MainSought { run, .. } => of(run).is_none_or(|run| !run.is_seeking()),
             Event::HookSpawned { .. } | Event::HookEnded { .. } | Event::EvidenceDone { .. } => {
                 false

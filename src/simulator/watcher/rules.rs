@@ -125,6 +125,12 @@ impl Watcher {
         wrong.extend(self.reload_stands(now, engine));
         // To go back is all that such an event does; the timers' turn is the next one.
         if self.step.timers && !self.goes_back() {
+            // Timers are due in whole milliseconds.
+            let tick = Duration::from_millis(1);
+            let over = self.hold_over.is_some_and(|over| now >= over + tick);
+            if engine.holds() && self.hold.is_none() && over {
+                wrong.push("a hold goes on, though its time is over".to_owned());
+            }
             for (name, book) in &mut self.books {
                 owes(book, now, self.late);
                 let overlooked = book

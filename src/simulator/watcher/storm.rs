@@ -161,7 +161,7 @@ impl Watcher {
                 let words = decision.reason.to_string();
                 self.line.words.insert(name, words);
             }
-            Verdict::Denied | Verdict::Cancelled => {
+            Verdict::Denied | Verdict::Cancelled | Verdict::WouldRestart => {
                 self.line.words.remove(&name);
             }
             Verdict::Absorbed => {}

@@ -17,6 +17,7 @@ pub(super) fn words(event: &Event, engine: &Engine) -> String {
         Event::OutOfMemory { .. } => "out of memory",
         Event::TreeEnded { .. } => "tree ended",
         Event::MainSought { .. } => "main process sought",
+        Event::Looked { .. } => "looked at the host",
         Event::HookSpawned { .. } => "command spawned",
         Event::HookEnded { .. } => "command ended",
         Event::ProbeFinished { .. } => "probe finished",
