@@ -6,6 +6,7 @@
 //! `set::join` checks all files against each other. Typed readers are used instead of serde, so
 //! that all errors of a file come at once, each with its line.
 
+pub mod ask;
 pub mod capabilities;
 pub mod definition;
 pub mod diff;
@@ -35,6 +36,7 @@ mod tree;
 mod values;
 mod words;
 
+pub use ask::{Dns, JsonRpc, Look, Measure, Server, Speaks};
 pub use definition::*;
 pub use log::{
     FACILITIES, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, RateLimit, SEVERITIES,

@@ -101,6 +101,8 @@ fn all_defaults_of_a_probe() {
         start_period: ms(0),
         start_interval: ms(250),
         on_unhealthy: OnUnhealthy::Restart,
+        window: None,
+        confirm_interval: None,
     };
     assert_eq!(*d.probes, [expected]);
 }

@@ -436,8 +436,10 @@ impl Engine {
 /// the start interval. A command costs more than a connection, and is asked less eagerly.
 fn start_pace(probe: &Probe, asked: u32) -> Duration {
     let first = match probe.ask {
-        Ask::Http(_) | Ask::Tcp { .. } | Ask::Unix { .. } => Duration::from_millis(2),
-        Ask::Https(_) | Ask::Exec { .. } => Duration::from_millis(16),
+        Ask::Http(_) | Ask::Tcp { .. } | Ask::Unix { .. } | Ask::Server(_) => {
+            Duration::from_millis(2)
+        }
+        Ask::Https(_) | Ask::Exec { .. } | Ask::Look(_) => Duration::from_millis(16),
     };
     first
         .saturating_mul(2u32.saturating_pow(asked.saturating_sub(1).min(16)))

@@ -166,7 +166,7 @@ fn default(key: &Key) -> String {
 fn notes(key: &Key) -> Vec<String> {
     let mut notes = Vec::new();
     if !key.only.is_empty() {
-        notes.push(format!("Only for type {}.", key.only.join(" and ")));
+        notes.push(format!("Only for type {}.", key.whose()));
     }
     if !key.aliases.is_empty() {
         notes.push(format!("Also accepted as `{}`.", key.aliases.join("`, `")));

@@ -38,6 +38,7 @@ mod listen;
 pub mod listener;
 mod loggers;
 pub mod logs;
+mod look;
 pub mod messages;
 mod notify;
 pub mod parent;
