@@ -44,6 +44,8 @@ pub struct Definition {
     /// None: no sockets are held for it.
     pub held: Option<Box<Held>>,
     pub probes: Box<[Probe]>,
+    /// So many of the probes that restart it must be up; None: all.
+    pub probes_required: Option<u32>,
     /// None: what becomes of its output is what vitald.toml says.
     pub log: Option<Box<Log>>,
 }

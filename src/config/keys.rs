@@ -94,6 +94,8 @@ pub enum Takes {
     Limits,
     /// A number of attempts, or "unlimited".
     Attempts,
+    /// "all", "any", or a number of probes.
+    Quorum,
     /// An HTTP status, or a list of statuses and ranges.
     Statuses,
     /// Whether, or how many.
@@ -367,6 +369,9 @@ pub mod service {
         RETRY_POLICY "retry_policy": Takes::Table(super::retry_policy::ALL), Words("see there"), Live;
         /// How its health is asked, each probe a table.
         PROBE "probe" | "probes": Takes::Tables(super::probe::ALL), Words("none"), Live;
+        /// How many of the probes that restart it must be up: "all", "any", or so many. It is
+        /// unhealthy when so many are down that the others are too few.
+        PROBES_REQUIRED "probes_required": Takes::Quorum, Text("all"), Live;
         and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
             log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,
             log::LOG_LINE_BYTES, log::LOG_LONG_LINES, log::LOG_RATE_LIMIT, log::LOGGER;

@@ -57,6 +57,31 @@ pub fn build_all(t: &Table<'_>, p: &mut Problems) -> Vec<(Probe, Span)> {
     probes
 }
 
+/// How many of those that restart it must be up; None: all.
+pub fn required(t: &Table<'_>, probes: &[(Probe, Span)], p: &mut Problems) -> Option<u32> {
+    let key = &service::PROBES_REQUIRED;
+    let entry = t.entry(key)?;
+    let number = match &entry.value.value {
+        Value::String(word) if word == "all" => return None,
+        Value::String(word) if word == "any" => 1,
+        Value::Integer(number) => *number,
+        other => return reader::wrong(entry, "\"all\", \"any\" or a number", other, p),
+    };
+    let restarts = |(probe, _): &&(Probe, Span)| probe.on_unhealthy == OnUnhealthy::Restart;
+    let all = probes.iter().filter(restarts).count();
+    let found = u32::try_from(number).ok();
+    let fits = found.filter(|n| (1..=all.max(1)).contains(&(*n as usize)));
+    if fits.is_none() {
+        let words = format!(
+            "`{}` is {number}, of {all} probes that restart it: write \"all\", \"any\", or 1 to {}",
+            key.name,
+            all.max(1)
+        );
+        p.error(entry.value.at, words);
+    }
+    fits
+}
+
 /// A name that is not given is the type, the second of that type `type-2`, and so on.
 fn name_the_nameless(probes: &mut [(Probe, Span)]) {
     for i in 0..probes.len() {

@@ -407,6 +407,11 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         "cpu_max" => return p.resources().cpu_max.map(|max| quoted(&format!("{max}%"))),
         "cpu_weight" => return p.resources().cpu_weight.map(|weight| weight.to_string()),
         "pids_max" => return p.resources().pids_max.map(|pids| pids.to_string()),
+        "probes_required" => match d.probes_required {
+            None => quoted("all"),
+            Some(1) => quoted("any"),
+            Some(n) => n.to_string(),
+        },
         "pid_file" => return text(&d.pid_file),
         "runtime_directory" => return list(&p.directories.runtime),
         "runtime_directory_mode" => {

@@ -63,6 +63,7 @@ fn all_defaults() {
         held: None,
         log: None,
         probes: Box::new([]),
+        probes_required: None,
     };
     assert_eq!(d, expected);
     let once = clean("web.toml", "exec = 'a'\nkind = 'oneshot'");

@@ -271,5 +271,6 @@ pub(super) fn fallback_definition() -> Definition {
         held: None,
         log: None,
         probes: Box::new([]),
+        probes_required: None,
     }
 }

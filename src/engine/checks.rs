@@ -197,7 +197,7 @@ impl Engine {
             self.stale += 1;
             return;
         };
-        let was_down = run.down().next().is_some();
+        let was_down = run.is_down();
         let counts_from = run.spawned_at + probe.start_period;
         let watch = &mut run.probes[index];
         watch.check = None;
@@ -207,14 +207,16 @@ impl Engine {
         let change = match &report.outcome {
             Outcome::Pass => watch
                 .streak
-                .pass(flight.begun, now, probe.success_threshold),
+                .pass(flight.begun, now, probe.success_threshold, probe.window),
             Outcome::Fail(_) => {
                 let in_period = flight.begun < counts_from && !watch.streak.passed;
                 if state == State::Starting || in_period {
                     watch.streak.fail_uncounted();
                     Change::None
                 } else {
-                    watch.streak.fail(flight.begun, probe.failure_threshold)
+                    watch
+                        .streak
+                        .fail(flight.begun, probe.failure_threshold, probe.window)
                 }
             }
             Outcome::Inconclusive(_) => watch
@@ -224,6 +226,7 @@ impl Engine {
         let moved = before.failures != watch.streak.failures
             || before.up != watch.streak.up
             || before.passed != watch.streak.passed
+            || before.recent != watch.streak.recent
             || (before.passes != watch.streak.passes && watch.streak.up != Some(true))
             || before.chain_since.is_some() != watch.streak.chain_since.is_some();
         let Report {
@@ -284,7 +287,12 @@ impl Engine {
         } else if hurried || in_period {
             (begun + probe.start_interval).max(now)
         } else {
-            next_in_phase(&service.name, probe, begun).max(now)
+            let due = next_in_phase(&service.name, probe, begun);
+            match probe.confirm_interval {
+                Some(pace) if watch.streak.is_suspicious() => due.min(begun + pace),
+                Some(_) | None => due,
+            }
+            .max(now)
         };
         let unit = service.probe_units[usize::from(index)];
         self.timers.set(Key::check_due(unit), due);
@@ -322,7 +330,7 @@ impl Engine {
         let Some(run) = self.service(id).run.as_ref() else {
             return;
         };
-        let is_down = run.down().next().is_some();
+        let is_down = run.is_down();
         let in_time = run.start_deadline(now, late).is_none_or(|due| now <= due);
         let (overdue, health) = (run.overdue, run.verdict());
         let sustained = run.is_sustained();

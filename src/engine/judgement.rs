@@ -130,7 +130,7 @@ impl Engine {
         if !run.is_judged() {
             return;
         }
-        if run.down().next().is_some() {
+        if run.is_down() {
             self.consider(id, Cause::Unhealthy);
         } else if run.is_watchdog_down() {
             self.consider(id, Cause::Watchdog);
@@ -268,8 +268,7 @@ impl Engine {
         let failing = service.run.as_ref().and_then(|run| {
             let missed = run.told.as_ref().filter(|_| run.is_watchdog_down());
             let missed = missed.and_then(|told| told.streak.failing_since);
-            let failing = run.down().filter_map(|(_, w)| w.streak.failing_since);
-            failing.chain(missed).min()
+            run.down_since().into_iter().chain(missed).min()
         });
         failing.or(standing).unwrap_or(self.now)
     }
@@ -295,7 +294,11 @@ impl Engine {
         let words: Vec<String> = down
             .map(|(index, ..)| self.probe_words(id, index))
             .collect();
-        words.join("; ").into()
+        let words = words.join("; ");
+        match run.required_words() {
+            Some(required) => format!("{required}: {words}").into(),
+            None => words.into(),
+        }
     }
 
     // --- condition 4: what it requires is asked before it is judged
@@ -318,16 +321,13 @@ impl Engine {
             let Some(run) = service.run.as_ref() else {
                 continue;
             };
-            let stale = |since| {
-                move |(_, probe, watch): (u16, &crate::config::Probe, &table::Watch)| {
-                    probe.on_unhealthy == OnUnhealthy::Restart
-                        && watch
-                            .streak
-                            .last_pass_begun
-                            .is_none_or(|begun| begun < since)
+            let fresh = |since| {
+                move |watch: &table::Watch| {
+                    let begun = watch.streak.last_pass_begun;
+                    begun.is_some_and(|begun| begun >= since)
                 }
             };
-            if !run.watched().any(stale(since)) {
+            if run.is_enough(&fresh(since)) {
                 continue;
             }
             let asked = standing.is_some_and(|s| s.waits_for(&name));

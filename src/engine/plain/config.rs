@@ -14,7 +14,7 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks pid_file held ties log critical safe
+    hooks pid_file held ties log critical safe probes_required
 } }
 
 fields! { Held { sockets start_on } }

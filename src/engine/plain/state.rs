@@ -95,6 +95,8 @@ fields! { Last { outcome latency output } }
 fields! { Streak {
     failures passes up passed inconclusive inconclusive_since failing_since chain_since
     last_pass_begun
+} may {
+    recent
 } }
 
 variants! { Ruling {;;

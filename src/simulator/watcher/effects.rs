@@ -312,7 +312,7 @@ impl Watcher {
                 continue;
             };
             let asked = needed.run.as_ref().is_none_or(|run| {
-                run.restart_probes().all(|(_, b)| {
+                run.is_enough(|b| {
                     failing.is_none_or(|since| b.last_pass.is_some_and(|p| p >= since))
                 })
             });
