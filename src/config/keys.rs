@@ -472,6 +472,11 @@ pub mod daemon {
         /// killed, dependents first.
         SHUTDOWN_TIMEOUT "shutdown_timeout_ms": Takes::Millis { min: 1 },
             Words("300000 as PID 1 of a host, else none"), Live;
+        /// How many probes may be asking at once; others wait for their turn, which is not counted
+        /// against their timeouts. Probes that are run by hand do not wait. Read when the daemon
+        /// starts.
+        MAX_CONCURRENT_PROBES "max_concurrent_probes": Takes::Integer { min: 1, max: 1_000_000 },
+            Words("any number"), Live;
         /// Whether PID 1 mounts what is missing of /proc, /sys, /dev, /run and their like, and sets
         /// the host's name: `auto`, on a host; not in a container.
         EARLY_SETUP "early_setup": Takes::Choice(&["auto", "always", "never"]), Text("auto"), Live;

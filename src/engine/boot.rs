@@ -24,6 +24,7 @@ impl Engine {
             deaf,
             main,
             shutdown_timeout,
+            max_checks,
             left,
             watchdogs,
             guard,
@@ -33,6 +34,7 @@ impl Engine {
             self.take_up_reload(*left, &mut definitions);
         }
         self.shutdown_timeout = shutdown_timeout;
+        self.slots.most = max_checks;
         self.watch_host(watchdogs, guard);
         for loaded in definitions {
             let id = self.add(&loaded.name);

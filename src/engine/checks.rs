@@ -3,7 +3,7 @@
 //! Invariants: a probe never overlaps itself; an answer that carries an old check's id moves
 //! nothing; nothing of a run that is being ended is asked or judged.
 
-use super::table::{InFlight, Last};
+use super::table::{InFlight, Last, Run};
 use super::*;
 use crate::config::{Ask, Probe};
 use crate::id::CheckId;
@@ -26,26 +26,32 @@ impl Engine {
     }
 
     pub(super) fn check_due(&mut self, id: ServiceId, probe: u16) {
+        let at = usize::from(probe);
+        let may = |run: &Run| {
+            let free = run
+                .probes
+                .get(at)
+                .is_some_and(|watch| watch.check.is_none());
+            run.is_judged() && run.executed && free
+        };
+        let run = self.service(id).run.as_deref();
+        if !run.is_some_and(may) || !self.takes_slot(id, probe) {
+            return;
+        }
         let (now, late_mark) = (self.now, self.lateness.total);
         let serial = self.serial.wrapping_add(1);
         let service = self.service_mut(id);
-        let Some(&unit) = service.probe_units.get(usize::from(probe)) else {
+        let Some(&unit) = service.probe_units.get(at) else {
             return;
         };
         let Some(run) = service.run.as_mut() else {
             return;
         };
-        if !run.is_judged() || !run.executed {
-            return;
-        }
         let definition = run.definition.clone();
         let Some(asked) = definition.probes.get(usize::from(probe)) else {
             return;
         };
-        let watch = &mut run.probes[usize::from(probe)];
-        if watch.check.is_some() {
-            return;
-        }
+        let watch = &mut run.probes[at];
         watch.check = Some(InFlight {
             serial,
             begun: now,
@@ -154,7 +160,9 @@ impl Engine {
             return;
         };
         let run_id = run.id;
+        let mut ended = 0;
         for (index, watch) in run.probes.iter_mut().enumerate() {
+            watch.waits = false;
             if let Some(flight) = watch.check.take() {
                 let check = CheckId {
                     run: run_id,
@@ -162,12 +170,15 @@ impl Engine {
                     serial: flight.serial,
                 };
                 self.effects.push(Effect::CheckCancelled { check });
+                ended += 1;
             }
         }
         for &unit in &service.probe_units {
             self.timers.cancel(Key::check_due(unit));
             self.timers.cancel(Key::check_timeout(unit));
         }
+        (0..ended).for_each(|_| self.slot_free());
+        self.leave_slots(id);
     }
 
     pub(super) fn probe_finished(&mut self, check: CheckId, report: Report) {
@@ -201,13 +212,14 @@ impl Engine {
         let counts_from = run.spawned_at + probe.start_period;
         let watch = &mut run.probes[index];
         watch.check = None;
-        self.timers.cancel(Key::check_timeout(unit));
-
         let before = watch.streak.clone();
+        self.timers.cancel(Key::check_timeout(unit));
         let change = match &report.outcome {
-            Outcome::Pass => watch
-                .streak
-                .pass(flight.begun, now, probe.success_threshold, probe.window),
+            Outcome::Pass => {
+                watch
+                    .streak
+                    .pass(flight.begun, now, probe.success_threshold, probe.window)
+            }
             Outcome::Fail(_) => {
                 let in_period = flight.begun < counts_from && !watch.streak.passed;
                 if state == State::Starting || in_period {
@@ -239,6 +251,7 @@ impl Engine {
             latency,
             output,
         });
+        self.slot_free();
         if moved {
             self.mark(id);
         }
@@ -251,7 +264,7 @@ impl Engine {
 
     /// Time in which a starting service could not be asked is not the service's: its start limit
     /// stands still until it can be again.
-    fn excuse(&mut self, id: ServiceId, begun: Time) {
+    pub(super) fn excuse(&mut self, id: ServiceId, begun: Time) {
         let now = self.now;
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;
@@ -390,6 +403,16 @@ impl Engine {
         let index = usize::from(index);
         let (probe, watch) = (&run.definition.probes[index], &run.probes[index]);
         let name = &probe.name;
+        if let Some(window) = probe.window
+            && watch.streak.failures < probe.failure_threshold
+            && watch.streak.up == Some(false)
+            && watch.streak.is_over(probe.window)
+            && let Some(last) = &watch.last
+        {
+            let (failed, of) = (watch.streak.recent.count_ones(), window.of);
+            let outcome = &last.outcome;
+            return format!("{name}: {outcome}; {failed} of its last {of} answers failed");
+        }
         match &watch.last {
             Some(Last {
                 outcome: outcome @ Outcome::Fail(_),

@@ -55,6 +55,7 @@ mod reload;
 mod restore;
 mod settle;
 mod shutdown;
+mod slots;
 pub mod snapshot;
 mod sockets;
 pub mod status;
@@ -115,6 +116,7 @@ pub struct Engine {
     shutdown_timeout: Option<Duration>,
     pending: Vec<Pending>,
     manual: Vec<Manual>,
+    slots: slots::Slots,
     /// Who waits for the end of a `reload_exec`, one at a time for each run.
     reloading: Vec<(RunId, Ticket)>,
     /// It waits to be confirmed, or went back.
@@ -166,6 +168,7 @@ impl Engine {
             shutdown_timeout: None,
             pending: Vec::new(),
             manual: Vec::new(),
+            slots: slots::Slots::default(),
             reloading: Vec::new(),
             reload: None,
             reload_unit: None,
@@ -230,6 +233,7 @@ impl Engine {
             ),
         }
         self.settle();
+        self.give_slots();
         self.mind_reload();
         if !idle {
             self.mind_watchdog();

@@ -232,6 +232,8 @@ pub struct Stop {
 pub struct Watch {
     pub streak: Streak,
     pub check: Option<InFlight>,
+    /// It is due, and waits for a slot.
+    pub waits: bool,
     pub last: Option<Last>,
     /// Answers since the run began: the start pace grows with them.
     pub asked: u32,
@@ -314,7 +316,9 @@ impl Run {
     }
 
     fn verdict_of_probes(&self) -> Option<Health> {
-        let streaks = self.watched().map(|(_, probe, watch)| (probe, &watch.streak));
+        let streaks = self
+            .watched()
+            .map(|(_, probe, watch)| (probe, &watch.streak));
         health::verdict(self.definition.probes_required, streaks)
     }
 
@@ -325,7 +329,10 @@ impl Run {
 
     /// When the first failure was begun of the probe by which it became so.
     pub fn down_since(&self) -> Option<Time> {
-        let mut since: Vec<Time> = self.down().filter_map(|(_, w)| w.streak.failing_since).collect();
+        let mut since: Vec<Time> = self
+            .down()
+            .filter_map(|(_, w)| w.streak.failing_since)
+            .collect();
         since.sort_unstable();
         let (all, needed) = self.needed();
         since.get(all - needed).or(since.last()).copied()
@@ -351,7 +358,9 @@ impl Run {
         self.definition.probes_required?;
         let (all, needed) = self.needed();
         let left = all - self.down().count();
-        Some(format!("{left} of {all} probes not down, {needed} required"))
+        Some(format!(
+            "{left} of {all} probes not down, {needed} required"
+        ))
     }
 
     pub fn watchdog_period(&self) -> Option<Duration> {
@@ -463,8 +472,9 @@ impl Run {
             && self.watched().any(|(_, probe, watch)| {
                 probe.on_unhealthy == OnUnhealthy::Restart
                     && !watch.streak.passed
-                    && watch.streak.inconclusive > 0
-                    && !watch.last.as_ref().is_some_and(starved)
+                    && (watch.waits
+                        || (watch.streak.inconclusive > 0
+                            && !watch.last.as_ref().is_some_and(starved)))
             })
     }
 

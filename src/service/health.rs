@@ -91,12 +91,7 @@ impl Streak {
     }
 
     /// A failure that counts.
-    pub fn fail(
-        &mut self,
-        begun: Time,
-        failure_threshold: u32,
-        window: Option<Window>,
-    ) -> Change {
+    pub fn fail(&mut self, begun: Time, failure_threshold: u32, window: Option<Window>) -> Change {
         self.conclusive();
         self.note(true, window);
         self.break_chain();

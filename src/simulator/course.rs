@@ -45,7 +45,10 @@ pub fn run(plan: &Plan, told: bool, twins: bool) -> Report {
     world.twins = twins;
     world.mischief = Some(Mischief::new(plan.seed, plan.pace, &plan.weights));
     let names = plan.roles.iter().map(|role| role.name.clone());
-    world.watcher = Some(Box::new(Watcher::new(names, plan.pace)));
+    world.max_checks = [None, None, None, Some(1), Some(2)][plan.seed as usize % 5];
+    let mut watcher = Watcher::new(names, plan.pace);
+    watcher.most_checks = world.max_checks;
+    world.watcher = Some(Box::new(watcher));
     let present = plan.names();
     for role in &plan.roles {
         if !role.given {

@@ -463,7 +463,8 @@ impl Lot {
             let _ = writeln!(tables, "confirm_interval_ms = {pace}");
         }
         if self.chance(150) {
-            let required = self.of(&["\"any\"", "2", "\"all\""]);
+            let many = tables.matches("[[probe]]").count() - tables.matches("observe").count() > 1;
+            let required = self.of(&["\"any\"", if many { "2" } else { "\"any\"" }, "\"all\""]);
             let _ = writeln!(keys, "probes_required = {required}");
         }
     }

@@ -142,6 +142,7 @@ impl World {
                 });
             }
             "parent-watchdog" => self.watchdogs.parent = Some(duration(service)?),
+            "max-probes" => self.max_checks = service.parse().ok(),
             "shutdown-timeout" => self.shutdown_timeout = Some(duration(service)?),
             "boot" => self.boot(),
             "daemon-dies" => self.daemon_dies(),

@@ -59,7 +59,7 @@ fields! { HookEnd { exit error tree_gone output } }
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
 } may {
-    left watchdogs guard
+    left watchdogs guard max_checks
 } }
 
 fields! { BootGuard { failed attempts ok_after } }

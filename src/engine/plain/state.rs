@@ -6,6 +6,7 @@ use crate::engine::answers::{Goal, Pending};
 use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
+use crate::engine::slots::Slots;
 use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
     Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop, Told,
@@ -30,7 +31,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving reloads host
+    reloading reload_unit leaving reloads host slots
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,
@@ -86,7 +87,9 @@ fields! { Told {
     ready doubt reloading stopping status status_at errno main period streak missed late_mark extended
 } }
 
-fields! { Watch { streak check last asked shadow_attempts } }
+fields! { Watch { streak check last asked shadow_attempts } may { waits } }
+
+fields! { Slots { most open waiting } }
 
 fields! { InFlight { serial begun late_mark extended } }
 
