@@ -324,7 +324,7 @@ impl Lot {
             dice: Prng::new(fnv1a(("judged".to_owned() + &keys + &tables).as_bytes())),
             pace: self.pace,
             special: Vec::new(),
-            theme: self.theme,
+            themes: self.themes,
         };
         more.judgement(&mut keys, &mut tables);
         // Descriptor 3 is one of them.
