@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(ups("FPFPF", 1), "-uuud");
         // What is inconclusive is in no window; a streak counts as it does without.
         assert_eq!(ups("F?F?F", 1), "----d");
-        assert_eq!(ups("PFFPPFF", 1), "uuuuuud");
+        assert_eq!(ups("PFFPPFF", 1), "uuuuudd");
         assert_eq!(ups("PFFPPPFF", 1), "uuuuuuuu");
         let mut streak = Streak::default();
         for _ in 0..200 {
