@@ -307,7 +307,7 @@ fn decimal(coded: bool, value: &[u8]) -> Option<u32> {
         } else {
             let long = code(at, 6)?;
             at += 6;
-            (0x19..=0x1f).contains(&long).then_some(long - 0x19 + 3)?
+            (0x19..=0x1f).contains(&long).then(|| long - 0x19 + 3)?
         };
         n = n * 10 + digit;
     }
