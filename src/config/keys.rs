@@ -190,7 +190,7 @@ pub mod service {
         /// concern it.
         MILESTONE "milestone": Takes::Services, Words("none"), Live;
         /// Services to wait for until they have ended: none of them runs, or is about to, when this
-        /// one starts.
+        /// one starts. One that only listens for its first connection is not waited for.
         AFTER_EXIT "after_exit": Takes::Services, Words("none"), Live;
         /// Services that must not run beside it, which need not name it too. Who starts one of two
         /// stops the other, which is wanted stopped from then on; the start waits until it is gone.

@@ -114,7 +114,11 @@ impl Engine {
             Edge::After | Edge::Before | Edge::Wants => {
                 !service.is_satisfied() && !over && !unwanted
             }
-            Edge::AfterExit => !over && (service.state.is_live() || !unwanted),
+            Edge::AfterExit => {
+                // One that rests and listens may never run at all.
+                let rests = service.state == State::Inactive && service.is_satisfied();
+                !over && (service.state.is_live() || !(unwanted || rests))
+            }
         }
     }
 

@@ -60,6 +60,8 @@ impl Engine {
             (false, _) if service.sockets != Sockets::Closed => {
                 self.service_mut(id).sockets = Sockets::Closed;
                 self.effects.push(Effect::Unlisten { service: id });
+                // Who requires it can no longer rely on its being there to be started.
+                self.unsettled.push(id);
             }
             (true, _) | (false, _) => {}
         }

@@ -533,6 +533,7 @@ impl Watcher {
                 if !live || book.run.is_none() {
                     book.bidden();
                 }
+                self.displaces(&name);
                 self.bid_needed(&name, false);
             }
             (Command::Start { with_requires, .. }, Some(book), Some(name)) => {

@@ -161,7 +161,7 @@ impl Watcher {
         let unwanted = |status: &Status| over(status) || status.wanted == "stop";
         let ended = |status: &Status| {
             let live = matches!(&*status.state, "starting" | "running" | "stopping");
-            over(status) || (!live && status.wanted == "stop")
+            over(status) || (!live && (status.wanted == "stop" || status.listening))
         };
         let never = |_: &Status| false;
         let orders = definition.after.iter().chain(&definition.wants);
