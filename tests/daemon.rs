@@ -70,6 +70,8 @@ mod notify;
 mod output;
 #[path = "daemon/parents.rs"]
 mod parents;
+#[path = "daemon/probes.rs"]
+mod probes;
 #[path = "daemon/processes.rs"]
 mod processes;
 #[path = "daemon/provisional.rs"]

@@ -111,6 +111,11 @@ fn http_answers() {
 }
 
 #[test]
+fn answers_of_servers() {
+    search("servers");
+}
+
+#[test]
 fn state_files() {
     search("state");
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
-use vitald::config::{self, Ask, Definition, settings};
+use vitald::config::{self, Ask, Definition, Dns, JsonRpc, Server, Speaks, settings};
 use vitald::control::House;
 use vitald::control::access::Access;
 use vitald::control::session::{Desk, Errand, Session};
@@ -19,6 +19,7 @@ use vitald::journal::runtime::{Identity, Runtime};
 use vitald::journal::{line, state};
 use vitald::limits;
 use vitald::probe::dialogue::{Dialogue, Step};
+use vitald::probe::dns;
 use vitald::reactor::reexec::Handover;
 use vitald::reactor::scribe::frame;
 use vitald::reactor::{definitions, https, resolve};
@@ -28,10 +29,11 @@ use vitald::time::{Time, Wall};
 pub type Body = fn(&[u8]);
 
 /// All of them, by the name of their fuzzer and corpus.
-pub const BODIES: [(&str, Body); 6] = [
+pub const BODIES: [(&str, Body); 7] = [
     ("control", control),
     ("definition", definition),
     ("http", http),
+    ("servers", servers),
     ("state", state_files),
     ("frames", frames),
     ("notify", notifications),
@@ -246,7 +248,68 @@ fn told(ask: &Ask, answer: &[u8], piece: usize) -> String {
         }
         assert!(dialogue.output().len() <= 4 * limits::PROBE_OUTPUT_BYTES);
     }
-    format!("{:?}", dialogue.on_eof())
+    format!("{:?}", dialogue.on_eof(ask))
+}
+
+// --- answers of servers with protocols of their own
+
+/// The first byte says which, the second how its answer is cut.
+pub fn servers(bytes: &[u8]) {
+    let &[which, cut, ref answer @ ..] = bytes else {
+        return;
+    };
+    let speaks = match which % 5 {
+        0 => Speaks::Redis {
+            user: None,
+            password_file: None,
+        },
+        1 => Speaks::Postgres {
+            user: (which & 8 != 0).then(|| "web".into()),
+            database: None,
+        },
+        2 => Speaks::JsonRpc(JsonRpc {
+            call: "ping".into(),
+            params: None,
+            expect_result: (which & 8 != 0).then(|| "{\"a\":[1]}".into()),
+            http: None,
+        }),
+        3 => Speaks::Grpc { service: "".into() },
+        _ => return by_dns(answer),
+    };
+    let address = vitald::config::Address::Unix { path: "/s".into() };
+    let ask = Ask::Server(Box::new(Server { address, speaks }));
+    let judged = |piece: usize| {
+        let mut dialogue = Dialogue::new(&ask).expect("a plain stream");
+        if which & 16 != 0 {
+            dialogue.set_secret("secret");
+        }
+        for piece in answer.chunks(piece) {
+            if let Step::Done(outcome) = dialogue.on_bytes(&ask, piece) {
+                return format!("{outcome:?}");
+            }
+            assert!(dialogue.output().len() <= 4 * limits::PROBE_OUTPUT_BYTES);
+        }
+        format!("{:?}", dialogue.on_eof(&ask))
+    };
+    let whole = judged(usize::MAX);
+    assert_eq!(judged(1), whole);
+    assert_eq!(judged(usize::from(cut).max(1)), whole);
+}
+
+fn by_dns(message: &[u8]) {
+    let asked = Dns {
+        server: vitald::config::Address::Unix { path: "/s".into() },
+        query: "example.org".into(),
+        record: 16,
+        expect_rcode: 0,
+        expect: None,
+    };
+    let id = message
+        .first_chunk()
+        .map_or(0, |id| u16::from_be_bytes(*id));
+    if let dns::Answer::Outcome(_, text) = dns::judge(id, &asked, message) {
+        assert!(text.len() <= 4 * limits::PROBE_OUTPUT_BYTES);
+    }
 }
 
 // --- what a daemon before this one left

@@ -1,5 +1,6 @@
 //! What a definition holds, after it was read and checked. Plain data.
 
+use crate::config::ask::{Look, Server};
 use crate::config::log::Log;
 use crate::config::ties::Ties;
 use crate::exit::Signal;
@@ -45,6 +46,8 @@ pub struct Definition {
     /// None: no sockets are held for it.
     pub held: Option<Box<Held>>,
     pub probes: Box<[Probe]>,
+    /// So many of the probes that restart it must be up; None: all.
+    pub probes_required: Option<u32>,
     /// None: what becomes of its output is what vitald.toml says.
     pub log: Option<Box<Log>>,
 }
@@ -428,6 +431,17 @@ pub struct Probe {
     pub start_period: Duration,
     pub start_interval: Duration,
     pub on_unhealthy: OnUnhealthy,
+    /// So many failures among so many answers take it down, too.
+    pub window: Option<Window>,
+    /// The interval after a first failure, until the verdict.
+    pub confirm_interval: Option<Duration>,
+}
+
+/// `failures` among the last `of` answers; at most 64.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Window {
+    pub failures: u32,
+    pub of: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -456,17 +470,23 @@ pub enum Ask {
     Exec {
         argv: Box<[Box<str>]>,
     },
+    /// Speaks a protocol of its own.
+    Server(Box<Server>),
+    /// Looks from outside, in a child process.
+    Look(Box<Look>),
 }
 
 impl Ask {
     /// The probe's `type` as it is written.
-    pub const fn type_name(&self) -> &'static str {
+    pub fn type_name(&self) -> &'static str {
         match self {
             Ask::Http(_) => "http",
             Ask::Https(_) => "https",
             Ask::Tcp { .. } => "tcp",
             Ask::Unix { .. } => "unix",
             Ask::Exec { .. } => "exec",
+            Ask::Server(server) => server.speaks.type_name(),
+            Ask::Look(look) => look.type_name(),
         }
     }
 }

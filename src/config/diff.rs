@@ -49,6 +49,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         notify: _,
         held: _,
         probes,
+        probes_required,
         log,
     } = old;
     let mut changed = Changed::default();
@@ -80,6 +81,10 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.note(&service::SOCKET, old.sockets() != new.sockets());
     changed.note(&service::START_ON, old.start_on() != new.start_on());
     changed.note(&service::PROBE, *probes != new.probes);
+    changed.note(
+        &service::PROBES_REQUIRED,
+        *probes_required != new.probes_required,
+    );
     let none = Log::default();
     changed.log(
         log.as_deref().unwrap_or(&none),
@@ -379,6 +384,10 @@ mod tests {
             "secrets" => "{ a = '/x' }",
             "autostart" => "false",
             "limits" => "{ nofile = 7 }",
+            "probes_required" => {
+                "1\nprobe = [{ type = 'unix', target = '/a', send = 'x' }, \
+                 { type = 'unix', target = '/b', send = 'x' }]"
+            }
             "nice" | "oom_score_adj" | "cpu_weight" | "pids_max" => "7",
             "memory_max" | "memory_high" => "'7M'",
             "cpu_max" => "'7%'",

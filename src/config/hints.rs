@@ -148,9 +148,6 @@ const ALERT_ELSEWHERE: &[(&str, &str)] = &[
     ("when", "write `on`"),
 ];
 
-/// Keys of the design that this version does not have.
-const LATER: &[&str] = &["confirm_interval_ms"];
-
 /// Tables in which a misplaced key may belong.
 const TABLES: &[(&str, &[&Key])] = &[
     ("beside `exec`", keys::service::ALL),
@@ -165,9 +162,6 @@ const TABLES: &[(&str, &[&Key])] = &[
 /// What is wrong with the unknown key `name` and what to write instead.
 pub fn unknown(name: &str, table: &[&'static Key]) -> String {
     let shown = shorten(name);
-    if LATER.contains(&name) {
-        return format!("`{shown}` is not in this version: remove it");
-    }
     if let Some(key) = table
         .iter()
         .find(|k| k.name.strip_suffix("_ms") == Some(name))
@@ -293,11 +287,6 @@ mod tests {
         for (name, _) in ALERT_ELSEWHERE {
             let known = keys::alert::ALL.iter().any(|k| k.is_called(name));
             assert!(!known, "{name}");
-        }
-        for name in LATER {
-            for (_, table) in TABLES {
-                assert!(!table.iter().any(|k| k.is_called(name)), "{name}");
-            }
         }
     }
 }

@@ -31,6 +31,14 @@ impl Key {
         self.name == name || self.aliases.contains(&name)
     }
 
+    /// `tcp, unix and dns`.
+    pub fn whose(&self) -> String {
+        match self.only {
+            [all @ .., last] if !all.is_empty() => format!("{} and {last}", all.join(", ")),
+            only => only.concat(),
+        }
+    }
+
     /// Whether probes, or sockets, of this type have it.
     pub fn is_for(&self, probe_type: &str) -> bool {
         self.only.is_empty() || self.only.contains(&probe_type)
@@ -90,6 +98,8 @@ pub enum Takes {
     Limits,
     /// A number of attempts, or "unlimited".
     Attempts,
+    /// "all", "any", or a number of probes.
+    Quorum,
     /// An HTTP status, or a list of statuses and ranges.
     Statuses,
     /// Whether, or how many.
@@ -147,6 +157,7 @@ macro_rules! keys {
 
 pub mod alert;
 pub mod log;
+pub mod probe;
 pub mod rung;
 
 /// The keys of a service.
@@ -380,6 +391,9 @@ pub mod service {
         RETRY_POLICY "retry_policy": Takes::Table(super::retry_policy::ALL), Words("see there"), Live;
         /// How its health is asked, each probe a table.
         PROBE "probe" | "probes": Takes::Tables(super::probe::ALL), Words("none"), Live;
+        /// How many of the probes that restart it must be up: "all", "any", or so many. It is
+        /// unhealthy when so many are down that the others are too few.
+        PROBES_REQUIRED "probes_required": Takes::Quorum, Text("all"), Live;
         and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
             log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,
             log::LOG_LINE_BYTES, log::LOG_LONG_LINES, log::LOG_RATE_LIMIT, log::LOGGER;
@@ -415,60 +429,6 @@ pub mod retry_policy {
         /// ladder of tables, each for more uncured restarts in a row than the one before. A cure
         /// begins it anew.
         ESCALATE "escalate": Takes::Tables(super::rung::ALL), Words("it is restarted, as ever"), Live;
-    } }
-}
-
-/// The keys of a probe.
-pub mod probe {
-    use super::*;
-
-    const HTTP: &[&str] = &["http", "https"];
-    const SOCKET: &[&str] = &["tcp", "unix"];
-
-    keys! { ALL {
-        /// What kind of question it asks.
-        TYPE "type": Takes::Choice(&["http", "https", "tcp", "unix", "exec"]), Required, Live;
-        /// What it is called in `status` and in `probe run`.
-        NAME "name": Takes::Text, Words("its type; the second of a type is called type-2"), Live;
-        /// Whom it asks. http: "http://127.0.0.1:8080/healthz", or "unix:/run/web.sock:/healthz"
-        /// over a Unix socket; https: a URL; tcp: "host:port"; unix: a socket's path; exec: a
-        /// command, as an array or as one string like the service's `exec`.
-        TARGET "target": Takes::Command, Required, Live;
-        /// From the start of one check to the start of the next.
-        INTERVAL "interval_ms": Takes::Millis { min: 1 }, Integer(10_000), Live;
-        /// How long an answer may take; never longer than `interval_ms`.
-        TIMEOUT "timeout_ms": Takes::Millis { min: 1 }, Integer(5_000), Live;
-        /// Failures in a row until the probe is down.
-        FAILURE_THRESHOLD "failure_threshold" | "retries": Takes::Integer { min: 1, max: 1000 }, Integer(3), Live;
-        /// Passes in a row until a probe that was down is up.
-        SUCCESS_THRESHOLD "success_threshold": Takes::Integer { min: 1, max: 1000 }, Integer(1), Live;
-        /// Failures within this time from the start of the process do not count; the first pass
-        /// ends it early.
-        START_PERIOD "start_period_ms": Takes::Millis { min: 0 }, Integer(0), Live;
-        /// The interval while the service is starting; never longer than `interval_ms`.
-        START_INTERVAL "start_interval_ms": Takes::Millis { min: 1 }, Integer(250), Live;
-        /// Whether a probe that is down restarts the service, or is only shown.
-        ON_UNHEALTHY "on_unhealthy": Takes::Choice(&["restart", "observe"]), Text("restart"), Live;
-        /// The request's method.
-        METHOD "method": Takes::Choice(&["GET", "HEAD", "OPTIONS", "POST"]), Text("GET"), Live, only HTTP;
-        /// Request headers. Host, User-Agent and Accept are sent by themselves unless given here.
-        HEADERS "headers": Takes::Strings, Words("none"), Live, only HTTP;
-        /// The statuses that pass: a number, or "200-399", or "200,204,301-308".
-        EXPECT_STATUS "expect_status": Takes::Statuses, Text("200-399"), Live, only HTTP;
-        /// The body must contain this text, within its first 10 KiB.
-        EXPECT_BODY "expect_body": Takes::Text, Words("any body"), Live, only HTTP;
-        /// Follow redirects to the same host: no, yes (at most 5), or at most so many. Otherwise the
-        /// redirect's own status is judged.
-        FOLLOW_REDIRECTS "follow_redirects": Takes::Redirects, Bool(false), Live, only HTTP;
-        /// Use one connection for many checks. Cheaper, but it does not notice that new connections
-        /// are no longer accepted.
-        KEEP_ALIVE "keep_alive": Takes::Bool, Bool(false), Live, only &["http"];
-        /// Check the server's certificate.
-        VERIFY "verify": Takes::Bool, Bool(true), Live, only &["https"];
-        /// Sent after the connection was made.
-        SEND "send": Takes::Text, Words("nothing"), Live, only SOCKET;
-        /// The answer must contain this text. Without it, a connection alone passes.
-        EXPECT "expect": Takes::Text, Words("a connection is enough"), Live, only SOCKET;
     } }
 }
 
@@ -545,6 +505,11 @@ pub mod daemon {
         /// killed, dependents first.
         SHUTDOWN_TIMEOUT "shutdown_timeout_ms": Takes::Millis { min: 1 },
             Words("300000 as PID 1 of a host, else none"), Live;
+        /// How many probes may be asking at once; others wait for their turn, which is not counted
+        /// against their timeouts. Probes that are run by hand do not wait. Read when the daemon
+        /// starts.
+        MAX_CONCURRENT_PROBES "max_concurrent_probes": Takes::Integer { min: 1, max: 1_000_000 },
+            Words("any number"), Live;
         /// Whether PID 1 mounts what is missing of /proc, /sys, /dev, /run and their like, and sets
         /// the host's name: `auto`, on a host; not in a container.
         EARLY_SETUP "early_setup": Takes::Choice(&["auto", "always", "never"]), Text("auto"), Live;

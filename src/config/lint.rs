@@ -67,7 +67,9 @@ pub fn check(d: &Definition, places: &Places, p: &mut Problems) {
                 ),
             );
         }
-        if matches!(probe.ask, Ask::Exec { .. } | Ask::Https(_)) && probe.interval < COSTLY {
+        if matches!(probe.ask, Ask::Exec { .. } | Ask::Https(_) | Ask::Look(_))
+            && probe.interval < COSTLY
+        {
             p.warn(
                 *at,
                 format!(
@@ -165,7 +167,12 @@ fn pointless(ask: &Ask) -> Option<String> {
              or ask by http or exec"
                 .to_owned(),
         ),
-        Ask::Tcp { .. } | Ask::Unix { .. } | Ask::Http(_) | Ask::Https(_) => None,
+        Ask::Tcp { .. }
+        | Ask::Unix { .. }
+        | Ask::Http(_)
+        | Ask::Https(_)
+        | Ask::Server(_)
+        | Ask::Look(_) => None,
     }
 }
 

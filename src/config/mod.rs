@@ -7,6 +7,7 @@
 //! that all errors of a file come at once, each with its line.
 
 pub mod alerts;
+pub mod ask;
 pub mod capabilities;
 pub mod definition;
 pub mod diff;
@@ -40,6 +41,7 @@ mod tree;
 mod values;
 mod words;
 
+pub use ask::{Dns, JsonRpc, Look, Measure, Server, Speaks};
 pub use definition::*;
 pub use log::{
     FACILITIES, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, RateLimit, SEVERITIES,

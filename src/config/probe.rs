@@ -3,8 +3,10 @@
 //! Invariants of what is returned without an error: `timeout` and `start_interval` are not longer
 //! than `interval`; no name is used twice.
 
+use crate::config::ask;
 use crate::config::definition::*;
 use crate::config::hints;
+use crate::config::keys::probe::failure_window;
 use crate::config::keys::{Key, probe as keys, service};
 use crate::config::names;
 use crate::config::problem::Problems;
@@ -18,9 +20,6 @@ use std::time::Duration;
 /// Redirects followed when `follow_redirects = true`, and the most there may be.
 const REDIRECTS: u8 = 5;
 const MAX_REDIRECTS: i64 = 20;
-/// Types of the design that this version does not have.
-const LATER: [&str; 4] = ["jsonrpc", "file", "notify", "memory"];
-const TYPES: [&str; 5] = ["http", "https", "tcp", "unix", "exec"];
 
 /// All probes of a service, each with the place of its table.
 pub fn build_all(t: &Table<'_>, p: &mut Problems) -> Vec<(Probe, Span)> {
@@ -56,6 +55,31 @@ pub fn build_all(t: &Table<'_>, p: &mut Problems) -> Vec<(Probe, Span)> {
     }
     name_the_nameless(&mut probes);
     probes
+}
+
+/// How many of those that restart it must be up; None: all.
+pub fn required(t: &Table<'_>, probes: &[(Probe, Span)], p: &mut Problems) -> Option<u32> {
+    let key = &service::PROBES_REQUIRED;
+    let entry = t.entry(key)?;
+    let number = match &entry.value.value {
+        Value::String(word) if word == "all" => return None,
+        Value::String(word) if word == "any" => 1,
+        Value::Integer(number) => *number,
+        other => return reader::wrong(entry, "\"all\", \"any\" or a number", other, p),
+    };
+    let restarts = |(probe, _): &&(Probe, Span)| probe.on_unhealthy == OnUnhealthy::Restart;
+    let all = probes.iter().filter(restarts).count();
+    let found = u32::try_from(number).ok();
+    let fits = found.filter(|n| (1..=all.max(1)).contains(&(*n as usize)));
+    if fits.is_none() {
+        let words = format!(
+            "`{}` is {number}, of {all} probes that restart it: write \"all\", \"any\", or 1 to {}",
+            key.name,
+            all.max(1)
+        );
+        p.error(entry.value.at, words);
+    }
+    fits
 }
 
 /// A name that is not given is the type, the second of that type `type-2`, and so on.
@@ -105,7 +129,11 @@ fn build(
     let start_period = t.millis(&keys::START_PERIOD, p);
     let effects = [OnUnhealthy::Restart, OnUnhealthy::Observe];
     let on_unhealthy = t.choice(&keys::ON_UNHEALTHY, &effects, OnUnhealthy::Restart, p);
-    let ask = ask(kind?, &t, p)?;
+    let window = window(&t, p);
+    let confirm_interval = t
+        .has(&keys::CONFIRM_INTERVAL)
+        .then(|| within(&t, &keys::CONFIRM_INTERVAL, given, p));
+    let ask = ask(kind?, timeout, &t, p)?;
     Some(Probe {
         name: name.unwrap_or_default(),
         ask,
@@ -116,7 +144,37 @@ fn build(
         start_period,
         start_interval,
         on_unhealthy,
+        window,
+        confirm_interval,
     })
+}
+
+fn window(t: &Table<'_>, p: &mut Problems) -> Option<Window> {
+    let entry = t.entry(&keys::FAILURE_WINDOW)?;
+    let Value::Table(members) = &entry.value.value else {
+        let how = "a table, as { failures = 3, of = 5 }";
+        return reader::wrong(entry, how, &entry.value.value, p);
+    };
+    let t = Table::open(entry.value.at, members, failure_window::ALL, p);
+    for key in failure_window::ALL.iter().filter(|key| !t.has(key)) {
+        let words = format!(
+            "`failure_window` has no `{}`: write {{ failures = 3, of = 5 }}",
+            key.name
+        );
+        p.error(t.at, words);
+    }
+    let mut number = |key| t.number_given(key, p).and_then(|n| u32::try_from(n).ok());
+    let (failures, of) = (
+        number(&failure_window::FAILURES)?,
+        number(&failure_window::OF)?,
+    );
+    if failures > of {
+        let words =
+            format!("{failures} failures of {of} answers cannot be: write less, or more `of`");
+        p.error(t.at, words);
+        return None;
+    }
+    Some(Window { failures, of })
 }
 
 fn probe_type(t: &Table<'_>, p: &mut Problems) -> Option<&'static str> {
@@ -125,16 +183,13 @@ fn probe_type(t: &Table<'_>, p: &mut Problems) -> Option<&'static str> {
         p.error(t.at, words);
         return None;
     };
-    if let Value::String(word) = &entry.value.value
-        && LATER.contains(&word.as_ref())
-    {
-        let words = format!(
-            "probes of type \"{word}\" are not in this version: ask by \"exec\" until they are"
-        );
+    if matches!(&entry.value.value, Value::String(word) if word == "notify") {
+        let words = "there are no probes of type \"notify\": what a service says of itself is \
+                     asked for by its `watchdog_ms`";
         p.error(entry.value.at, words);
         return None;
     }
-    let kind = t.choice_given(&keys::TYPE, &TYPES, p)?;
+    let kind = t.choice_given(&keys::TYPE, keys::TYPES, p)?;
     if kind == "https" && !cfg!(feature = "tls") {
         let words = "this vitald was built without TLS: use the build with it (cargo feature `tls`), \
                      or ask by \"http\" or \"exec\"";
@@ -148,7 +203,12 @@ fn probe_type(t: &Table<'_>, p: &mut Problems) -> Option<&'static str> {
 fn refuse_foreign(t: &Table<'_>, kind: &str, p: &mut Problems) {
     for key in keys::ALL.iter().filter(|key| !key.is_for(kind)) {
         if let Some(entry) = t.entry(key) {
-            let whose = key.only.join(" and ");
+            let whose = key.whose();
+            if kind == "jsonrpc" && std::ptr::eq(*key, &keys::METHOD) {
+                let words = "`method` is that of http: a probe of type jsonrpc has `call`";
+                p.error(entry.key_at, words);
+                continue;
+            }
             let words = format!(
                 "`{}` is for probes of type {whose}, this one is {kind}: remove it",
                 entry.key
@@ -212,14 +272,11 @@ fn threshold(t: &Table<'_>, key: &'static Key, p: &mut Problems) -> u32 {
     u32::try_from(t.number(key, p)).unwrap_or(1)
 }
 
-fn ask(kind: &str, t: &Table<'_>, p: &mut Problems) -> Option<Ask> {
+fn ask(kind: &str, timeout: Duration, t: &Table<'_>, p: &mut Problems) -> Option<Ask> {
+    let example = ask::example(kind);
     let Some(entry) = t.entry(&keys::TARGET) else {
-        let example = match kind {
-            "http" => "\"http://127.0.0.1:8080/healthz\"",
-            "https" => "\"https://127.0.0.1:8443/healthz\"",
-            "tcp" => "\"127.0.0.1:6379\"",
-            "unix" => "\"/run/web.sock\"",
-            _ => "[\"/usr/bin/pg_isready\", \"-q\"]",
+        let Some(example) = example else {
+            return ask::read(kind, timeout, t, p);
         };
         let advice = p.assign("target", example);
         p.error(
@@ -228,6 +285,9 @@ fn ask(kind: &str, t: &Table<'_>, p: &mut Problems) -> Option<Ask> {
         );
         return None;
     };
+    if !matches!(kind, "http" | "https" | "tcp" | "unix" | "exec") {
+        return ask::read(kind, timeout, t, p);
+    }
     if kind == "exec" {
         return Some(Ask::Exec {
             argv: t.command(&keys::TARGET, p)?,

@@ -82,7 +82,7 @@ fn meant(text: &str) -> Option<String> {
 
 impl Table<'_> {
     /// Bytes.
-    fn size(&self, key: &'static Key, p: &mut Problems) -> Option<u64> {
+    pub fn size(&self, key: &'static Key, p: &mut Problems) -> Option<u64> {
         let entry = self.entry(key)?;
         let least = match key.takes {
             Takes::Size { min } => u64::try_from(min).unwrap_or(0),
@@ -126,7 +126,7 @@ impl Table<'_> {
     }
 
     /// Percent of one.
-    fn percent(&self, key: &'static Key, p: &mut Problems) -> Option<u32> {
+    pub fn percent(&self, key: &'static Key, p: &mut Problems) -> Option<u32> {
         let entry = self.entry(key)?;
         let number = match &entry.value.value {
             Value::String(text) => text.strip_suffix('%').and_then(|text| {

@@ -133,6 +133,7 @@ pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -
                 start_on,
             })
         }),
+        probes_required: probe::required(&t, &probes, p),
         probes: probes.into_iter().map(|(probe, _)| probe).collect(),
         log: (log != Log::default()).then(|| Box::new(log)),
     };

@@ -35,6 +35,8 @@ pub struct Settings {
     pub main: Option<Box<str>>,
     /// None: it depends on whether we are a host's first process.
     pub shutdown_timeout: Option<Duration>,
+    /// None: any number.
+    pub max_concurrent_probes: Option<u32>,
     pub early_setup: EarlySetup,
     pub cgroup: Cgroup,
     /// A program and its arguments; empty: what the host has.
@@ -136,6 +138,7 @@ impl Default for Settings {
             record_bytes: limits::RECORD_BYTES,
             main: None,
             shutdown_timeout: None,
+            max_concurrent_probes: None,
             early_setup: EarlySetup::Auto,
             cgroup: Cgroup::Auto,
             rescue_shell: Box::default(),
@@ -183,6 +186,9 @@ fn build(t: &Table<'_>, p: &mut Problems) -> Settings {
         record_bytes: u64::try_from(t.number(&daemon::RECORD_BYTES, p)).unwrap_or(0),
         main: main(t, p),
         shutdown_timeout: t.millis_given(&daemon::SHUTDOWN_TIMEOUT, p),
+        max_concurrent_probes: t
+            .number_given(&daemon::MAX_CONCURRENT_PROBES, p)
+            .and_then(|n| u32::try_from(n).ok()),
         early_setup: t.choice(
             &daemon::EARLY_SETUP,
             &[EarlySetup::Auto, EarlySetup::Always, EarlySetup::Never],

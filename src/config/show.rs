@@ -5,10 +5,11 @@
 //! probe's headers, nor what a probe sends is shown: those are only said to have changed.
 
 use crate::config::Rung;
+use crate::config::ask::{JsonRpc, Look, Speaks};
 use crate::config::capabilities::NAMES;
 use crate::config::definition::{
     Address, Ask, Backoff, Commands, Definition, Http, KillMode, Kind, Limit, NotifyAccess,
-    OnExhausted, OnUnhealthy, Preserve, Probe, Ready, Restart, StartOn,
+    OnExhausted, OnUnhealthy, Preserve, Probe, Ready, Restart, StartOn, Window,
 };
 use crate::config::diff::{Change, diff};
 use crate::config::log::{FACILITIES, Log, SEVERITIES};
@@ -132,12 +133,7 @@ fn probes(old: &[Probe], new: &[Probe], all: &mut Vec<KeyChange>) {
 fn one_probe(old: &Probe, new: &Probe, all: &mut Vec<KeyChange>) {
     let mut put = |key: &str, from: String, to: String| {
         if from != to {
-            all.push(KeyChange {
-                key: format!("probe.{}.{key}", new.name),
-                from: Some(short(from)),
-                to: Some(short(to)),
-                hidden: false,
-            });
+            all.push(shown(new, key, from, to));
         }
     };
     let of = |probe: &Probe| {
@@ -155,6 +151,11 @@ fn one_probe(old: &Probe, new: &Probe, all: &mut Vec<KeyChange>) {
             ("start_period_ms", ms(probe.start_period)),
             ("start_interval_ms", ms(probe.start_interval)),
             ("on_unhealthy", quoted(on)),
+            ("failure_window", window(probe)),
+            (
+                "confirm_interval_ms",
+                probe.confirm_interval.map_or("none".to_owned(), ms),
+            ),
         ]
     };
     for ((key, from), (_, to)) in of(old).into_iter().zip(of(new)) {
@@ -171,11 +172,105 @@ fn one_probe(old: &Probe, new: &Probe, all: &mut Vec<KeyChange>) {
         }
         return;
     }
+    if old.ask.type_name() == new.ask.type_name() {
+        let (was, is) = (own_keys(&old.ask), own_keys(&new.ask));
+        for ((key, from), (_, to)) in was.into_iter().zip(is) {
+            if from != to {
+                all.push(shown(new, key, from, to));
+            }
+        }
+        let params = |ask: &Ask| match ask {
+            Ask::Server(server) => match &server.speaks {
+                Speaks::JsonRpc(rpc) => rpc.params.clone(),
+                _ => None,
+            },
+            _ => None,
+        };
+        let (was, is) = (params(&old.ask), params(&new.ask));
+        if was != is {
+            let key = format!("probe.{}.params", new.name);
+            all.push(hidden(key, was.is_some(), is.is_some()));
+        }
+    }
     let ((sent, expected), (sends, expects)) = (talk(&old.ask), talk(&new.ask));
-    put("expect", optional(expected), optional(expects));
+    if expected != expects {
+        all.push(shown(new, "expect", optional(expected), optional(expects)));
+    }
     if sent != sends {
         let key = format!("probe.{}.send", new.name);
         all.push(hidden(key, sent.is_some(), sends.is_some()));
+    }
+}
+
+fn shown(probe: &Probe, key: &str, from: String, to: String) -> KeyChange {
+    KeyChange {
+        key: format!("probe.{}.{key}", probe.name),
+        from: Some(short(from)),
+        to: Some(short(to)),
+        hidden: false,
+    }
+}
+
+fn window(probe: &Probe) -> String {
+    match probe.window {
+        Some(Window { failures, of }) => format!("{{ failures = {failures}, of = {of} }}"),
+        None => "none".to_owned(),
+    }
+}
+
+/// The keys that only some types have, as many for each definition of a type.
+fn own_keys(ask: &Ask) -> Vec<(&'static str, String)> {
+    let text = |value: &Option<Box<str>>| optional(value.as_deref());
+    let count = |n: &Option<u32>| n.map_or("none".to_owned(), |n| n.to_string());
+    match ask {
+        Ask::Server(server) => match &server.speaks {
+            Speaks::Redis {
+                user,
+                password_file,
+            } => vec![("user", text(user)), ("password_file", text(password_file))],
+            Speaks::Postgres { user, database } => {
+                vec![("user", text(user)), ("database", text(database))]
+            }
+            Speaks::JsonRpc(rpc) => vec![
+                ("call", quoted(&rpc.call)),
+                ("expect_result", text(&rpc.expect_result)),
+            ],
+            Speaks::Grpc { service } => vec![("service", quoted(service))],
+        },
+        Ask::Look(look) => match &**look {
+            Look::File {
+                max_age, expect, ..
+            } => vec![
+                ("max_age_ms", max_age.map_or("none".to_owned(), ms)),
+                ("expect", text(expect)),
+            ],
+            Look::Memory { max, measure } => vec![
+                ("max_memory", quoted(&super::sized(*max))),
+                ("measure", quoted(&format!("{measure:?}").to_lowercase())),
+            ],
+            Look::Cpu {
+                max_percent,
+                window,
+            } => vec![
+                ("max_cpu", quoted(&format!("{max_percent}%"))),
+                ("window_ms", ms(*window)),
+            ],
+            Look::Fds { max, max_percent } => {
+                vec![
+                    ("max_fds", count(max)),
+                    ("max_fds_percent", count(max_percent)),
+                ]
+            }
+            Look::Dns(dns) => vec![
+                ("query", quoted(&dns.query)),
+                ("record", dns.record.to_string()),
+                ("expect_rcode", dns.expect_rcode.to_string()),
+                ("expect", text(&dns.expect)),
+            ],
+        },
+        Ask::Http(_) | Ask::Https(_) | Ask::Tcp { .. } | Ask::Unix { .. } | Ask::Exec { .. } => {
+            Vec::new()
+        }
     }
 }
 
@@ -203,7 +298,9 @@ fn talk(ask: &Ask) -> (Option<&str>, Option<&str>) {
         Ask::Tcp { send, expect, .. } | Ask::Unix { send, expect, .. } => {
             (send.as_deref(), expect.as_deref())
         }
-        Ask::Http(_) | Ask::Https(_) | Ask::Exec { .. } => (None, None),
+        Ask::Http(_) | Ask::Https(_) | Ask::Exec { .. } | Ask::Server(_) | Ask::Look(_) => {
+            (None, None)
+        }
     }
 }
 
@@ -226,6 +323,17 @@ fn target(ask: &Ask) -> String {
         Ask::Tcp { address, .. } => quoted(&at(address)),
         Ask::Unix { path, .. } => quoted(path),
         Ask::Exec { argv } => words(argv),
+        Ask::Server(server) => match &server.speaks {
+            Speaks::JsonRpc(JsonRpc {
+                http: Some(http), ..
+            }) => target(&Ask::Http((**http).clone())),
+            _ => quoted(&at(&server.address)),
+        },
+        Ask::Look(look) => match &**look {
+            Look::File { path, .. } => quoted(path),
+            Look::Dns(dns) => quoted(&at(&dns.server)),
+            Look::Memory { .. } | Look::Cpu { .. } | Look::Fds { .. } => String::new(),
+        },
     }
 }
 
@@ -300,6 +408,11 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         "cpu_max" => return p.resources().cpu_max.map(|max| quoted(&format!("{max}%"))),
         "cpu_weight" => return p.resources().cpu_weight.map(|weight| weight.to_string()),
         "pids_max" => return p.resources().pids_max.map(|pids| pids.to_string()),
+        "probes_required" => match d.probes_required {
+            None => quoted("all"),
+            Some(1) => quoted("any"),
+            Some(n) => n.to_string(),
+        },
         "pid_file" => return text(&d.pid_file),
         "runtime_directory" => return list(&p.directories.runtime),
         "runtime_directory_mode" => {

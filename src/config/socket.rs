@@ -147,7 +147,8 @@ pub fn reaches(ask: &Ask, socket: &Socket) -> bool {
         Ask::Http(http) | Ask::Https(http) => &http.address,
         Ask::Tcp { address, .. } => address,
         Ask::Unix { path, .. } => &Address::Unix { path: path.clone() },
-        Ask::Exec { .. } => return false,
+        Ask::Server(server) => &server.address,
+        Ask::Exec { .. } | Ask::Look(_) => return false,
     };
     match (address, socket.address()) {
         (Address::Tcp { host, port }, Some(Listen::Tcp(at))) => {

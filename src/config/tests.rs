@@ -65,6 +65,7 @@ fn all_defaults() {
         held: None,
         log: None,
         probes: Box::new([]),
+        probes_required: None,
     };
     assert_eq!(d, expected);
     let once = clean("web.toml", "exec = 'a'\nkind = 'oneshot'");
@@ -103,6 +104,8 @@ fn all_defaults_of_a_probe() {
         start_period: ms(0),
         start_interval: ms(250),
         on_unhealthy: OnUnhealthy::Restart,
+        window: None,
+        confirm_interval: None,
     };
     assert_eq!(*d.probes, [expected]);
 }

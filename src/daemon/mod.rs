@@ -272,6 +272,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         deaf: Some(deaf),
         main,
         shutdown_timeout: settings.shutdown_timeout.or(host),
+        max_checks: settings.max_concurrent_probes,
         left,
         guard,
         alerts: settings.alerts.iter().map(|a| a.rule.clone()).collect(),

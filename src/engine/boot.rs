@@ -24,6 +24,7 @@ impl Engine {
             deaf,
             main,
             shutdown_timeout,
+            max_checks,
             left,
             watchdogs,
             guard,
@@ -37,6 +38,7 @@ impl Engine {
             self.take_up_reload(*left, &mut definitions);
         }
         self.shutdown_timeout = shutdown_timeout;
+        self.slots.most = max_checks;
         self.watch_host(watchdogs, guard);
         self.take_up_storm(limits, storm.map(|record| *record));
         for loaded in definitions {
@@ -284,5 +286,6 @@ pub(super) fn fallback_definition() -> Definition {
         held: None,
         log: None,
         probes: Box::new([]),
+        probes_required: None,
     }
 }

@@ -3,7 +3,7 @@
 //! Invariants: a probe never overlaps itself; an answer that carries an old check's id moves
 //! nothing; nothing of a run that is being ended is asked or judged.
 
-use super::table::{InFlight, Last};
+use super::table::{InFlight, Last, Run};
 use super::*;
 use crate::config::{Ask, Probe};
 use crate::id::CheckId;
@@ -27,26 +27,32 @@ impl Engine {
     }
 
     pub(super) fn check_due(&mut self, id: ServiceId, probe: u16) {
+        let at = usize::from(probe);
+        let may = |run: &Run| {
+            let free = run
+                .probes
+                .get(at)
+                .is_some_and(|watch| watch.check.is_none());
+            run.is_judged() && run.executed && free
+        };
+        let run = self.service(id).run.as_deref();
+        if !run.is_some_and(may) || !self.takes_slot(id, probe) {
+            return;
+        }
         let (now, late_mark) = (self.now, self.lateness.total);
         let serial = self.serial.wrapping_add(1);
         let service = self.service_mut(id);
-        let Some(&unit) = service.probe_units.get(usize::from(probe)) else {
+        let Some(&unit) = service.probe_units.get(at) else {
             return;
         };
         let Some(run) = service.run.as_mut() else {
             return;
         };
-        if !run.is_judged() || !run.executed {
-            return;
-        }
         let definition = run.definition.clone();
         let Some(asked) = definition.probes.get(usize::from(probe)) else {
             return;
         };
-        let watch = &mut run.probes[usize::from(probe)];
-        if watch.check.is_some() {
-            return;
-        }
+        let watch = &mut run.probes[at];
         watch.check = Some(InFlight {
             serial,
             begun: now,
@@ -157,7 +163,9 @@ impl Engine {
             return;
         };
         let run_id = run.id;
+        let mut ended = 0;
         for (index, watch) in run.probes.iter_mut().enumerate() {
+            watch.waits = false;
             if let Some(flight) = watch.check.take() {
                 let check = CheckId {
                     run: run_id,
@@ -165,12 +173,15 @@ impl Engine {
                     serial: flight.serial,
                 };
                 self.effects.push(Effect::CheckCancelled { check });
+                ended += 1;
             }
         }
         for &unit in &service.probe_units {
             self.timers.cancel(Key::check_due(unit));
             self.timers.cancel(Key::check_timeout(unit));
         }
+        (0..ended).for_each(|_| self.slot_free());
+        self.leave_slots(id);
     }
 
     pub(super) fn probe_finished(&mut self, check: CheckId, report: Report) {
@@ -201,24 +212,27 @@ impl Engine {
             self.stale += 1;
             return;
         };
-        let was_down = run.down().next().is_some();
+        let was_down = run.is_down();
         let counts_from = run.spawned_at + probe.start_period;
         let watch = &mut run.probes[index];
         watch.check = None;
-        self.timers.cancel(Key::check_timeout(unit));
-
         let before = watch.streak.clone();
+        self.timers.cancel(Key::check_timeout(unit));
         let change = match &report.outcome {
-            Outcome::Pass => watch
-                .streak
-                .pass(flight.begun, now, probe.success_threshold),
+            Outcome::Pass => {
+                watch
+                    .streak
+                    .pass(flight.begun, now, probe.success_threshold, probe.window)
+            }
             Outcome::Fail(_) => {
                 let in_period = flight.begun < counts_from && !watch.streak.passed;
                 if state == State::Starting || in_period {
                     watch.streak.fail_uncounted();
                     Change::None
                 } else {
-                    watch.streak.fail(flight.begun, probe.failure_threshold)
+                    watch
+                        .streak
+                        .fail(flight.begun, probe.failure_threshold, probe.window)
                 }
             }
             Outcome::Inconclusive(_) => watch
@@ -228,6 +242,7 @@ impl Engine {
         let moved = before.failures != watch.streak.failures
             || before.up != watch.streak.up
             || before.passed != watch.streak.passed
+            || before.recent != watch.streak.recent
             || (before.passes != watch.streak.passes && watch.streak.up != Some(true))
             || before.chain_since.is_some() != watch.streak.chain_since.is_some();
         let Report {
@@ -240,6 +255,7 @@ impl Engine {
             latency,
             output,
         });
+        self.slot_free();
         if moved {
             self.mark(id);
         }
@@ -254,7 +270,7 @@ impl Engine {
 
     /// Time in which a starting service could not be asked is not the service's: its start limit
     /// stands still until it can be again.
-    fn excuse(&mut self, id: ServiceId, begun: Time) {
+    pub(super) fn excuse(&mut self, id: ServiceId, begun: Time) {
         let now = self.now;
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;
@@ -290,7 +306,12 @@ impl Engine {
         } else if hurried || in_period {
             (begun + probe.start_interval).max(now)
         } else {
-            next_in_phase(&service.name, probe, begun).max(now)
+            let due = next_in_phase(&service.name, probe, begun);
+            match probe.confirm_interval {
+                Some(pace) if watch.streak.is_suspicious() => due.min(begun + pace),
+                Some(_) | None => due,
+            }
+            .max(now)
         };
         let unit = service.probe_units[usize::from(index)];
         self.timers.set(Key::check_due(unit), due);
@@ -327,7 +348,7 @@ impl Engine {
         let Some(run) = self.service(id).run.as_ref() else {
             return;
         };
-        let is_down = run.down().next().is_some();
+        let is_down = run.is_down();
         let in_time = run.start_deadline(now, late).is_none_or(|due| now <= due);
         let (overdue, health) = (run.overdue, run.verdict());
         let sustained = run.is_sustained();
@@ -393,6 +414,16 @@ impl Engine {
         let index = usize::from(index);
         let (probe, watch) = (&run.definition.probes[index], &run.probes[index]);
         let name = &probe.name;
+        if let Some(window) = probe.window
+            && watch.streak.failures < probe.failure_threshold
+            && watch.streak.up == Some(false)
+            && watch.streak.is_over(probe.window)
+            && let Some(last) = &watch.last
+        {
+            let (failed, of) = (watch.streak.recent.count_ones(), window.of);
+            let outcome = &last.outcome;
+            return format!("{name}: {outcome}; {failed} of its last {of} answers failed");
+        }
         match &watch.last {
             Some(Last {
                 outcome: outcome @ Outcome::Fail(_),
@@ -447,8 +478,10 @@ impl Engine {
 /// the start interval. A command costs more than a connection, and is asked less eagerly.
 fn start_pace(probe: &Probe, asked: u32) -> Duration {
     let first = match probe.ask {
-        Ask::Http(_) | Ask::Tcp { .. } | Ask::Unix { .. } => Duration::from_millis(2),
-        Ask::Https(_) | Ask::Exec { .. } => Duration::from_millis(16),
+        Ask::Http(_) | Ask::Tcp { .. } | Ask::Unix { .. } | Ask::Server(_) => {
+            Duration::from_millis(2)
+        }
+        Ask::Https(_) | Ask::Exec { .. } | Ask::Look(_) => Duration::from_millis(16),
     };
     first
         .saturating_mul(2u32.saturating_pow(asked.saturating_sub(1).min(16)))

@@ -157,6 +157,8 @@ pub struct Boot {
     /// How long all services together may take to stop at the daemon's end; None: as long as they
     /// are allowed each by itself.
     pub shutdown_timeout: Option<Duration>,
+    /// How many checks may be under way at once; None: any number.
+    pub max_checks: Option<u32>,
     /// A reload that a daemon before this one did not finish.
     pub left: Option<Box<Left>>,
     /// Who is to hear regularly that all is well.

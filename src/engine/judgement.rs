@@ -183,7 +183,7 @@ impl Engine {
         if !run.is_judged() {
             return;
         }
-        if run.down().next().is_some() {
+        if run.is_down() {
             self.consider(id, Cause::Unhealthy);
         } else if run.is_watchdog_down() {
             self.consider(id, Cause::Watchdog);
@@ -340,8 +340,7 @@ impl Engine {
         let failing = service.run.as_ref().and_then(|run| {
             let missed = run.told.as_ref().filter(|_| run.is_watchdog_down());
             let missed = missed.and_then(|told| told.streak.failing_since);
-            let failing = run.down().filter_map(|(_, w)| w.streak.failing_since);
-            failing.chain(missed).min()
+            run.down_since().into_iter().chain(missed).min()
         });
         failing.or(standing).unwrap_or(self.now)
     }
@@ -367,6 +366,10 @@ impl Engine {
         let words: Vec<String> = down
             .map(|(index, ..)| self.probe_words(id, index))
             .collect();
-        words.join("; ").into()
+        let words = words.join("; ");
+        match run.required_words() {
+            Some(required) => format!("{required}: {words}").into(),
+            None => words.into(),
+        }
     }
 }

@@ -64,6 +64,7 @@ mod reload;
 mod restore;
 mod settle;
 mod shutdown;
+mod slots;
 pub mod snapshot;
 mod sockets;
 pub mod status;
@@ -125,6 +126,7 @@ pub struct Engine {
     shutdown_timeout: Option<Duration>,
     pending: Vec<Pending>,
     manual: Vec<Manual>,
+    slots: slots::Slots,
     /// Who waits for the end of a `reload_exec`, one at a time for each run.
     reloading: Vec<(RunId, Ticket)>,
     /// It waits to be confirmed, or went back.
@@ -179,6 +181,7 @@ impl Engine {
             shutdown_timeout: None,
             pending: Vec::new(),
             manual: Vec::new(),
+            slots: slots::Slots::default(),
             reloading: Vec::new(),
             reload: None,
             reload_unit: None,
@@ -250,6 +253,7 @@ impl Engine {
             ),
         }
         self.settle();
+        self.give_slots();
         self.mind_reload();
         if !idle {
             self.mind_watchdog();

@@ -9,7 +9,6 @@
 //! is asked for a bounded time.
 
 use super::*;
-use crate::config::{OnUnhealthy, Probe};
 use crate::graph::Edge;
 use crate::service::gate::{Reason, Ruling};
 use crate::service::state::State;
@@ -82,14 +81,14 @@ impl Engine {
         let Some(run) = self.service(id).run.as_ref() else {
             return Word::None;
         };
-        let stale = |(_, probe, watch): (u16, &Probe, &Watch)| {
+        let fresh = |watch: &Watch| {
             let begun = watch.streak.last_pass_begun;
-            probe.on_unhealthy == OnUnhealthy::Restart && begun.is_none_or(|begun| begun < since)
+            begun.is_some_and(|begun| begun >= since)
         };
         match run.has_restart_probes() {
             false => Word::None,
-            true if run.watched().any(stale) => Word::Stale,
-            true => Word::Vouches,
+            true if run.is_enough(&fresh) => Word::Vouches,
+            true => Word::Stale,
         }
     }
 

@@ -163,10 +163,10 @@ impl Engine {
         }
         let told = run.told.get_or_insert_default();
         let first = told.streak.chain_since.is_none();
-        told.streak.pass(now, now, 1);
+        told.streak.pass(now, now, 1, None);
         told.doubted = 0;
         let overdue = run.overdue;
-        let is_down = run.down().next().is_some();
+        let is_down = run.is_down();
         let sustained = run.is_sustained();
         let healthy = run.verdict() == Some(crate::service::health::Health::Healthy);
         self.arm_watchdog(id);
@@ -224,9 +224,9 @@ impl Engine {
         if run.is_watchdog_down() {
             return;
         }
-        let was_down = run.down().next().is_some();
+        let was_down = run.is_down();
         let told = run.told.get_or_insert_default();
-        told.streak.fail(now, 1);
+        told.streak.fail(now, 1, None);
         told.missed = words.into();
         self.tell_watchdog(id, "down", words.into());
         self.retell_health(id, |_| format!("watchdog: {words}").into());

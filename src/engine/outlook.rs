@@ -210,6 +210,9 @@ impl Engine {
             let (name, failures) = (&probe.name, watch.streak.failures);
             let threshold = probe.failure_threshold;
             return match failures < threshold {
+                true if run.definition.probes_required.is_some() => {
+                    format!("{name} failed {failures} in a row: at {threshold} it is down")
+                }
                 true => {
                     format!("{name} failed {failures} in a row: at {threshold} it is unhealthy")
                 }

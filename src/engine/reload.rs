@@ -349,7 +349,9 @@ impl Engine {
             })
             .collect();
         // What its new probes say first is news to those who wait for it.
-        run.health = run.verdict();
+        if old.probes != new.probes {
+            run.health = run.verdict();
+        }
         let ready_at = run.ready_at;
         let begun = !run.hooks.waits && !run.hooks.again;
         if old.notify.is_none() && new.notify.is_some() && ready_at.is_none() && begun {
@@ -371,6 +373,8 @@ impl Engine {
         }
         self.time_refund(id);
         self.arm_watchdog(id);
+        // More or fewer of the same probes must be up.
+        self.retell_health(id, |_| "by its new definition".into());
         self.ready_if_it_is(id);
         self.begin_checks(id);
         self.mark(id);
@@ -397,7 +401,7 @@ impl Engine {
             .service(id)
             .run
             .as_ref()
-            .is_some_and(|r| r.down().next().is_some() || r.is_watchdog_down() || r.overdue)
+            .is_some_and(|r| r.is_down() || r.is_watchdog_down() || r.overdue)
         {
             true => self.reconsider(id),
             false => self.recovered(id),

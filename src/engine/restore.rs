@@ -410,6 +410,7 @@ fn run_snapshot(run: &Run) -> RunSnapshot {
                 last_pass_begun: watch.streak.last_pass_begun,
                 inconclusive: watch.streak.inconclusive,
                 inconclusive_since: watch.streak.inconclusive_since,
+                recent: watch.streak.recent,
                 shadow_attempts: watch.shadow_attempts,
                 last: watch.last.as_ref().map(|last| last.outcome.clone()),
                 doubted: watch.doubted,
@@ -471,6 +472,7 @@ fn restored_watch(old: &ProbeSnapshot) -> Watch {
         last_pass_begun: old.last_pass_begun,
         inconclusive: old.inconclusive,
         inconclusive_since: old.inconclusive_since,
+        recent: old.recent,
     };
     let last = old.last.clone().map(|outcome| Last {
         outcome,

@@ -167,6 +167,9 @@ pub struct ProbeSnapshot {
     pub last_pass_begun: Option<Time>,
     pub inconclusive: u32,
     pub inconclusive_since: Option<Time>,
+    /// Of its window.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub recent: u64,
     pub shadow_attempts: u32,
     pub last: Option<Outcome>,
     #[serde(skip_serializing_if = "is_none")]

@@ -276,6 +276,8 @@ pub enum Evidence {
 pub struct Watch {
     pub streak: Streak,
     pub check: Option<InFlight>,
+    /// It is due, and waits for a slot.
+    pub waits: bool,
     pub last: Option<Last>,
     /// Answers since the run began: the start pace grows with them.
     pub asked: u32,
@@ -345,10 +347,7 @@ impl Service {
 
 impl Run {
     pub fn verdict(&self) -> Option<Health> {
-        let probes = health::verdict(
-            self.watched()
-                .map(|(_, probe, watch)| (probe, &watch.streak)),
-        );
+        let probes = self.verdict_of_probes();
         if self.is_watchdog_down() {
             return Some(Health::Unhealthy);
         }
@@ -360,6 +359,54 @@ impl Run {
             Some(_) => Health::Healthy,
             None => Health::Unknown,
         })
+    }
+
+    fn verdict_of_probes(&self) -> Option<Health> {
+        let streaks = self
+            .watched()
+            .map(|(_, probe, watch)| (probe, &watch.streak));
+        health::verdict(self.definition.probes_required, streaks)
+    }
+
+    /// As many probes are down as make it unhealthy.
+    pub fn is_down(&self) -> bool {
+        self.verdict_of_probes() == Some(Health::Unhealthy)
+    }
+
+    /// When the first failure was begun of the probe by which it became so.
+    pub fn down_since(&self) -> Option<Time> {
+        let mut since: Vec<Time> = self
+            .down()
+            .filter_map(|(_, w)| w.streak.failing_since)
+            .collect();
+        since.sort_unstable();
+        let (all, needed) = self.needed();
+        since.get(all - needed).or(since.last()).copied()
+    }
+
+    /// How many probes restart it, and how many of them must be up.
+    fn needed(&self) -> (usize, usize) {
+        let restarts = |p: &&Probe| p.on_unhealthy == OnUnhealthy::Restart;
+        let all = self.definition.probes.iter().filter(restarts).count();
+        (all, health::needed(self.definition.probes_required, all))
+    }
+
+    /// Of the probes that restart it, as many are so as must be up.
+    pub fn is_enough(&self, so: &dyn Fn(&Watch) -> bool) -> bool {
+        let restarting = self
+            .watched()
+            .filter(|(_, probe, _)| probe.on_unhealthy == OnUnhealthy::Restart);
+        restarting.filter(|(_, _, watch)| so(watch)).count() >= self.needed().1
+    }
+
+    /// `1 of 3 probes up, 2 required`, where not all are.
+    pub fn required_words(&self) -> Option<String> {
+        self.definition.probes_required?;
+        let (all, needed) = self.needed();
+        let left = all - self.down().count();
+        Some(format!(
+            "{left} of {all} probes not down, {needed} required"
+        ))
     }
 
     pub fn watchdog_period(&self) -> Option<Duration> {
@@ -385,9 +432,7 @@ impl Run {
         let fed = |told: &Told| told.streak.is_sustained(period);
         self.has_judges()
             && (self.watchdog_period().is_none() || self.told.as_deref().is_some_and(fed))
-            && self.watched().all(|(_, p, w)| {
-                p.on_unhealthy == OnUnhealthy::Observe || w.streak.is_sustained(period)
-            })
+            && self.is_enough(&|watch| watch.streak.is_sustained(period))
     }
 
     /// Its probes are asked before it is ready: they make it so.
@@ -473,8 +518,9 @@ impl Run {
             && self.watched().any(|(_, probe, watch)| {
                 probe.on_unhealthy == OnUnhealthy::Restart
                     && !watch.streak.passed
-                    && watch.streak.inconclusive > 0
-                    && !watch.last.as_ref().is_some_and(starved)
+                    && (watch.waits
+                        || (watch.streak.inconclusive > 0
+                            && !watch.last.as_ref().is_some_and(starved)))
             })
     }
 
@@ -488,13 +534,10 @@ impl Run {
     }
 
     /// Ready by its own definition of ready: its program runs, and every probe that restarts it
-    /// has passed, or it has said so. Where its word may have been lost its probes will do. A
+    /// (or as many as are required) has passed, or it has said so. Where its word may have been lost its probes will do. A
     /// oneshot never is.
     pub fn is_ready(&self) -> bool {
-        let passed = || {
-            self.watched()
-                .all(|(_, p, w)| p.on_unhealthy == OnUnhealthy::Observe || w.streak.passed)
-        };
+        let passed = || self.is_enough(&|watch| watch.streak.passed);
         let ready = match self.definition.ready() {
             Ready::Probe => passed(),
             Ready::Notify | Ready::Fd(_) => {

@@ -10,7 +10,7 @@
 //! value within one recording. Command lines, URLs and what probes were answered are written.
 
 use super::line;
-use crate::config::{Ask, Definition};
+use crate::config::{Ask, Definition, Speaks};
 use crate::engine::plain::{Put, Veil, put_checkpoint, veiled};
 use crate::engine::snapshot::WantedRecord;
 use crate::engine::{Boot, Command, Effect, Engine, Event, Given, Loaded, Record, Request};
@@ -318,7 +318,12 @@ impl Veil for Secrets {
                 Ask::Tcp { send, .. } | Ask::Unix { send, .. } => {
                     *send = send.as_deref().map(|send| self.of(send));
                 }
-                Ask::Exec { .. } => {}
+                Ask::Server(server) => {
+                    if let Speaks::JsonRpc(rpc) = &mut server.speaks {
+                        rpc.params = rpc.params.as_deref().map(|params| self.of(params));
+                    }
+                }
+                Ask::Exec { .. } | Ask::Look(_) => {}
             }
         }
         definition

@@ -159,6 +159,7 @@ fn takes(key: &Key) -> String {
         Takes::Strings => "a table of strings".to_owned(),
         Takes::Limits => "a table of limits".to_owned(),
         Takes::Attempts => "an integer of at least 0, or \"unlimited\"".to_owned(),
+        Takes::Quorum => "\"all\", \"any\", or an integer of at least 1".to_owned(),
         Takes::Statuses => "a status, or a string of statuses and ranges".to_owned(),
         Takes::Redirects => "true, false, or an integer, 0 to 20".to_owned(),
         Takes::Access => "a table of rights".to_owned(),
@@ -183,7 +184,7 @@ fn default(key: &Key) -> String {
 fn notes(key: &Key) -> Vec<String> {
     let mut notes = Vec::new();
     if !key.only.is_empty() {
-        notes.push(format!("Only for type {}.", key.only.join(" and ")));
+        notes.push(format!("Only for type {}.", key.whose()));
     }
     if !key.aliases.is_empty() {
         notes.push(format!("Also accepted as `{}`.", key.aliases.join("`, `")));

@@ -153,6 +153,12 @@ fn takes(key: &Key) -> Value {
                 { "const": "unlimited" },
             ],
         }),
+        Takes::Quorum => json!({
+            "anyOf": [
+                { "type": "integer", "minimum": 1, "maximum": limits::MAX_PROBES },
+                { "enum": ["all", "any"] },
+            ],
+        }),
         Takes::Statuses => json!({
             "anyOf": [
                 { "type": "integer", "minimum": 100, "maximum": 599 },

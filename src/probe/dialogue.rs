@@ -7,6 +7,7 @@
 
 use crate::config::Ask;
 use crate::probe::http::Exchange;
+use crate::probe::session::Session;
 use crate::probe::talk::Talk;
 use crate::probe::{Outcome, Reason, Trouble, visible};
 
@@ -14,6 +15,7 @@ use crate::probe::{Outcome, Reason, Trouble, visible};
 pub enum Dialogue {
     Http(Exchange),
     Talk(Talk),
+    Session(Box<Session>),
 }
 
 /// What follows from what was fed in.
@@ -68,7 +70,15 @@ impl Dialogue {
         match ask {
             Ask::Http(_) => Some(Dialogue::Http(Exchange::default())),
             Ask::Tcp { .. } | Ask::Unix { .. } => Some(Dialogue::Talk(Talk::default())),
-            Ask::Https(_) | Ask::Exec { .. } => None,
+            Ask::Server(server) => Some(Dialogue::Session(Box::new(Session::new(server)))),
+            Ask::Https(_) | Ask::Exec { .. } | Ask::Look(_) => None,
+        }
+    }
+
+    /// Before anything is asked: a password that is no part of the definition.
+    pub fn set_secret(&mut self, secret: &str) {
+        if let Dialogue::Session(session) = self {
+            session.set_secret(secret);
         }
     }
 
@@ -82,6 +92,7 @@ impl Dialogue {
     pub fn request(&self, ask: &Ask, out: &mut Vec<u8>) {
         match (self, ask) {
             (Dialogue::Http(exchange), Ask::Http(http)) => exchange.request(http, out),
+            (Dialogue::Session(session), Ask::Server(server)) => session.request(server, out),
             _ => {
                 if let Some((Some(send), _)) = talk_parts(ask) {
                     out.extend_from_slice(send.as_bytes());
@@ -97,15 +108,18 @@ impl Dialogue {
                 let expect = talk_parts(ask).and_then(|(_, expect)| expect);
                 talk.on_bytes(expect, bytes)
             }
-            (Dialogue::Http(_), _) => Step::Done(not_this()),
+            (Dialogue::Session(session), Ask::Server(server)) => session.on_bytes(server, bytes),
+            (Dialogue::Http(_) | Dialogue::Session(_), _) => Step::Done(not_this()),
         }
     }
 
     /// The other side closed its end.
-    pub fn on_eof(&mut self) -> Outcome {
-        match self {
-            Dialogue::Http(exchange) => exchange.on_eof(),
-            Dialogue::Talk(talk) => talk.on_eof(),
+    pub fn on_eof(&mut self, ask: &Ask) -> Outcome {
+        match (self, ask) {
+            (Dialogue::Http(exchange), _) => exchange.on_eof(),
+            (Dialogue::Talk(talk), _) => talk.on_eof(),
+            (Dialogue::Session(session), Ask::Server(server)) => session.on_eof(server),
+            (Dialogue::Session(_), _) => not_this(),
         }
     }
 
@@ -113,7 +127,7 @@ impl Dialogue {
     pub fn on_fault(&mut self, fault: Fault) -> Outcome {
         match self {
             Dialogue::Http(exchange) => exchange.verdict().unwrap_or_else(|| fault.outcome()),
-            Dialogue::Talk(_) => fault.outcome(),
+            Dialogue::Talk(_) | Dialogue::Session(_) => fault.outcome(),
         }
     }
 
@@ -121,7 +135,7 @@ impl Dialogue {
     pub fn on_expired(&self) -> Outcome {
         let known = match self {
             Dialogue::Http(exchange) => exchange.verdict(),
-            Dialogue::Talk(_) => None,
+            Dialogue::Talk(_) | Dialogue::Session(_) => None,
         };
         known.unwrap_or(Outcome::Fail(Reason::Timeout))
     }
@@ -131,6 +145,7 @@ impl Dialogue {
         visible::first_bytes(match self {
             Dialogue::Http(exchange) => exchange.kept(),
             Dialogue::Talk(talk) => &talk.seen,
+            Dialogue::Session(session) => session.kept(),
         })
     }
 
@@ -139,6 +154,7 @@ impl Dialogue {
         match self {
             Dialogue::Http(exchange) => exchange.is_untouched(),
             Dialogue::Talk(talk) => talk.seen.is_empty(),
+            Dialogue::Session(session) => session.is_untouched(),
         }
     }
 
@@ -146,7 +162,7 @@ impl Dialogue {
     pub fn may_be_reused(&self) -> bool {
         match self {
             Dialogue::Http(exchange) => exchange.may_be_reused(),
-            Dialogue::Talk(_) => false,
+            Dialogue::Talk(_) | Dialogue::Session(_) => false,
         }
     }
 }
@@ -156,7 +172,7 @@ fn talk_parts(ask: &Ask) -> Option<(Option<&str>, Option<&str>)> {
         Ask::Tcp { send, expect, .. } | Ask::Unix { send, expect, .. } => {
             Some((send.as_deref(), expect.as_deref()))
         }
-        Ask::Http(_) | Ask::Https(_) | Ask::Exec { .. } => None,
+        Ask::Http(_) | Ask::Https(_) | Ask::Exec { .. } | Ask::Server(_) | Ask::Look(_) => None,
     }
 }
 

@@ -38,11 +38,30 @@ pub struct Exchange {
     hops: u8,
     /// The body ended exactly where the bytes ended.
     clean_end: bool,
+    /// The body is kept up to what is read of it.
+    whole_body: bool,
 }
 
 impl Exchange {
+    /// One whose body somebody else judges.
+    pub fn of_whole_body() -> Exchange {
+        Exchange {
+            whole_body: true,
+            ..Exchange::default()
+        }
+    }
+
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Appends the request.
     pub fn request(&self, http: &Http, out: &mut Vec<u8>) {
+        self.request_with(http, b"", out);
+    }
+
+    /// The same, with a body.
+    pub fn request_with(&self, http: &Http, body: &[u8], out: &mut Vec<u8>) {
         let given = |name: &str| {
             http.headers
                 .iter()
@@ -73,7 +92,7 @@ impl Exchange {
         }
         // RFC 9110 §8.6: a method that means to send something says that it sends nothing.
         if matches!(method, "POST" | "PUT" | "PATCH") && !given("content-length") {
-            text.push_str("Content-Length: 0\r\n");
+            let _ = write!(text, "Content-Length: {}\r\n", body.len());
         }
         for (name, value) in &http.headers {
             push_line_safe(&mut text, name);
@@ -83,6 +102,7 @@ impl Exchange {
         }
         text.push_str("\r\n");
         out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(body);
     }
 
     pub fn on_bytes(&mut self, http: &Http, bytes: &[u8]) -> Step {
@@ -164,6 +184,7 @@ impl Exchange {
         let within = &bytes[..bytes.len().min(room)];
         let keep = match http.expect_body {
             Some(_) => PROBE_READ_BYTES,
+            None if self.whole_body => PROBE_READ_BYTES,
             None => PROBE_OUTPUT_BYTES,
         };
         let before = self.body.len();

@@ -5,9 +5,16 @@
 //! outcome is known. So each protocol is tested without a socket, at every byte boundary.
 
 pub mod dialogue;
+pub mod dns;
 pub mod exec;
+pub mod grpc;
 pub mod http;
+pub mod jsonrpc;
+pub mod postgres;
+pub mod redis;
+pub mod session;
 pub mod talk;
+pub mod usage;
 pub mod visible;
 
 pub use dialogue::{Dialogue, Fault, Step};
@@ -62,6 +69,12 @@ pub enum Reason {
     Signal(Signal),
     /// TLS handshake or certificate.
     Tls(Box<str>),
+    /// The timeout, and how far it came until then.
+    TimeoutAt(Box<str>),
+    /// The server's own words: an error that it answered with.
+    Said(Box<str>),
+    /// Found out from outside: too old, too much.
+    Found(Box<str>),
 }
 
 /// Why a check says nothing about the service.
@@ -132,6 +145,8 @@ impl fmt::Display for Reason {
             Reason::ExitCode(code) => write!(f, "exit code {code}"),
             Reason::Signal(signal) => write!(f, "signal {signal}"),
             Reason::Tls(what) => write!(f, "tls: {what}"),
+            Reason::TimeoutAt(what) => write!(f, "timeout: {what}"),
+            Reason::Said(what) | Reason::Found(what) => f.write_str(what),
         }
     }
 }

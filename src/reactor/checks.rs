@@ -21,18 +21,26 @@ impl Reactor {
         let Some(probe) = definition.probes.get(usize::from(check.probe)) else {
             return;
         };
+        let secret = match &probe.ask {
+            Ask::Server(server) => server.password_file(),
+            _ => None,
+        };
         match &probe.ask {
-            Ask::Http(_) | Ask::Tcp { .. } | Ask::Unix { .. } => {
-                match self.names.get(&probe.ask, self.now) {
-                    Some(resolved) => self.dial(check, definition, resolved),
-                    None => {
-                        let Some((host, port)) = resolve::name_of(&probe.ask) else {
-                            return;
-                        };
-                        if let Err(error) = self.start_resolve(check, definition, host, port) {
+            Ask::Http(_) | Ask::Tcp { .. } | Ask::Unix { .. } | Ask::Server(_) => {
+                let resolved = self.names.get(&probe.ask, self.now);
+                match (resolved, secret) {
+                    (Some(resolved), None) => self.dial(check, definition, resolved),
+                    (resolved, secret) => {
+                        let name = resolve::name_of(&probe.ask).filter(|_| resolved.is_none());
+                        if let Err(error) = self.start_resolve(check, definition, name, secret) {
                             self.cannot_ask(check, &error);
                         }
                     }
+                }
+            }
+            Ask::Look(look) => {
+                if let Err(error) = self.start_look(check, look, probe.timeout) {
+                    self.cannot_ask(check, &error);
                 }
             }
             Ask::Https(http) => {
@@ -174,26 +182,44 @@ impl Reactor {
         host: &str,
         output: &[u8],
     ) {
-        match resolve::decode(output) {
-            Ok(addresses) => {
-                self.names.put(host, &addresses, self.now);
-                let probe = definition.probes.get(usize::from(check.probe));
-                let known = probe.and_then(|p| self.names.get(&p.ask, self.now));
-                if let Some(resolved) = known {
-                    self.dial(check, definition, resolved);
+        let ask = match definition.probes.get(usize::from(check.probe)) {
+            Some(probe) => &probe.ask,
+            None => return,
+        };
+        let output = match host.is_empty() {
+            true => output,
+            false => {
+                let end = output.iter().position(|b| *b == b'\n');
+                let (line, rest) = output.split_at(end.map_or(output.len(), |end| end + 1));
+                match resolve::decode(line) {
+                    Ok(addresses) => self.names.put(host, &addresses, self.now),
+                    Err(why) => {
+                        log::debug!("cannot resolve {host}: {why}");
+                        return self.no_verdict(check, Trouble::Unresolved(host.into()), &why);
+                    }
                 }
+                rest
             }
-            Err(why) => {
-                log::debug!("cannot resolve {host}: {why}");
-                let report = Report {
-                    outcome: Outcome::Inconclusive(Trouble::Unresolved(host.into())),
-                    latency: Duration::ZERO,
-                    output: why.into(),
-                };
-                self.caused
-                    .push_back(Event::ProbeFinished { check, report });
+        };
+        if matches!(ask, Ask::Server(server) if server.password_file().is_some()) {
+            match resolve::decode_secret(output) {
+                Ok(secret) => self.scratch.secret = Some(secret.into()),
+                Err(why) => return self.no_verdict(check, Trouble::Internal(why.into()), ""),
             }
         }
+        if let Some(resolved) = self.names.get(ask, self.now) {
+            self.dial(check, definition, resolved);
+        }
+    }
+
+    fn no_verdict(&mut self, check: CheckId, trouble: Trouble, output: &str) {
+        let report = Report {
+            outcome: Outcome::Inconclusive(trouble),
+            latency: Duration::ZERO,
+            output: output.into(),
+        };
+        self.caused
+            .push_back(Event::ProbeFinished { check, report });
     }
 
     // --- commands

@@ -39,6 +39,8 @@ pub const QUEUE_RETRY: Duration = Duration::from_millis(10);
 pub struct Scratch {
     input: Box<[u8]>,
     output: Vec<u8>,
+    /// A password for the dial that begins next.
+    pub secret: Option<Box<str>>,
 }
 
 impl Default for Scratch {
@@ -47,6 +49,7 @@ impl Default for Scratch {
             // One more than the bound, so that one read tells "longer".
             input: vec![0; PROBE_READ_BYTES + 1].into_boxed_slice(),
             output: Vec::with_capacity(256),
+            secret: None,
         }
     }
 }
@@ -149,7 +152,8 @@ impl Dial {
         scratch: &mut Scratch,
     ) -> Result<Dial, Box<Finished>> {
         let probe = definition.probes.get(check.probe as usize);
-        let Some(dialogue) = probe.and_then(|p| Dialogue::new(&p.ask)) else {
+        let secret = scratch.secret.take();
+        let Some(mut dialogue) = probe.and_then(|p| Dialogue::new(&p.ask)) else {
             let what = "this probe is not asked over a socket".into();
             return Err(Box::new(Finished {
                 check,
@@ -162,6 +166,9 @@ impl Dial {
                 forget_name: false,
             }));
         };
+        if let Some(secret) = secret {
+            dialogue.set_secret(&secret);
+        }
         let mut dial = Dial {
             check,
             definition: definition.clone(),
@@ -221,6 +228,17 @@ impl Dial {
     pub fn expired(mut self) -> Box<Finished> {
         let outcome = match self.stage {
             Stage::Queued => Outcome::Fail(Reason::QueueFull),
+            stage if matches!(self.dialogue, Dialogue::Session(_)) => {
+                Outcome::Fail(Reason::TimeoutAt(
+                    match stage {
+                        Stage::Open | Stage::Queued | Stage::Connecting => "no connection",
+                        Stage::Writing => "connected, the question was not taken",
+                        Stage::Reading if self.dialogue.is_untouched() => "connected, no answer",
+                        Stage::Reading => "the answer is not whole",
+                    }
+                    .into(),
+                ))
+            }
             _ => self.dialogue.on_expired(),
         };
         self.hang_up(true);
@@ -268,7 +286,8 @@ impl Dial {
             Ask::Http(http) => self.peer_at(&http.address),
             Ask::Tcp { address, .. } => self.peer_at(address),
             Ask::Unix { path, .. } => self.peer_of(path),
-            Ask::Https(_) | Ask::Exec { .. } => None,
+            Ask::Server(server) => self.peer_at(&server.address),
+            Ask::Https(_) | Ask::Exec { .. } | Ask::Look(_) => None,
         }
     }
 
@@ -395,7 +414,7 @@ impl Dial {
         }
         let ask = Dial::ask(&self.definition, self.check.probe);
         let Some(socket) = &self.socket else {
-            return Turn::End(self.dialogue.on_eof());
+            return Turn::End(self.dialogue.on_eof(ask));
         };
         let mut enough = None;
         loop {
@@ -412,7 +431,7 @@ impl Dial {
                 (Ok(n), _) => n,
                 (Err(_), Some(outcome)) => return Turn::End(outcome),
                 (Err(Some(fault)), None) => return Turn::End(self.dialogue.on_fault(fault)),
-                (Err(None), None) => return Turn::End(self.dialogue.on_eof()),
+                (Err(None), None) => return Turn::End(self.dialogue.on_eof(ask)),
             };
             match self.dialogue.on_bytes(ask, &scratch.input[..n]) {
                 Step::More => enough = None,

@@ -66,12 +66,7 @@ pub fn decode(bytes: &[u8]) -> (Outcome, Box<str>) {
     bytes
         .strip_suffix(b"\n")
         .and_then(|line| serde_json::from_slice(line).ok())
-        .unwrap_or_else(|| {
-            (
-                internal("the https child ended without an answer"),
-                "".into(),
-            )
-        })
+        .unwrap_or_else(|| (internal("the helper ended without an answer"), "".into()))
 }
 
 fn internal(what: &str) -> Outcome {

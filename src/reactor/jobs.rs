@@ -7,7 +7,7 @@ use super::alerts::Sending;
 use super::show_logs::TailAsked;
 use super::tail::Wanted;
 use super::*;
-use crate::config::Address;
+use crate::config::{Address, Dns, Look};
 use crate::engine::{SpawnError, Terms};
 use crate::id::CheckId;
 use crate::probe::exec::{self, Tail};
@@ -57,6 +57,7 @@ pub(super) enum Work {
         check: CheckId,
         definition: Definition,
     },
+    /// An `https` probe, or one that looks from outside.
     Https {
         host: Box<str>,
         check: CheckId,
@@ -140,35 +141,62 @@ impl Reactor {
         }
     }
 
+    /// What a probe needs before it dials: its name looked up, its password read.
     pub(super) fn start_resolve(
         &mut self,
         check: CheckId,
         definition: &Definition,
-        host: &str,
-        port: u16,
+        name: Option<(&str, u16)>,
+        secret: Option<&str>,
     ) -> Result<(), SpawnError> {
-        let name: Box<str> = host.into();
-        let asked = name.clone();
         let origin = self.spawner.origin();
-        let helper = helper::start(
-            c"vitald-resolve",
-            origin,
-            &[],
-            resolve::MAX_ENCODED,
-            move |out| {
-                let line = resolve::encode(&resolve::resolve_blocking(&asked, port));
-                u8::from(io::Write::write_all(out, &line).is_err())
-            },
-        )?;
+        let most = resolve::MAX_ENCODED + resolve::MAX_SECRET;
+        let helper = helper::start(c"vitald-resolve", origin, &[], most, move |out| {
+            let mut lines = Vec::new();
+            if let Some((host, port)) = name {
+                lines = resolve::encode(&resolve::resolve_blocking(host, port));
+            }
+            if let Some(file) = secret {
+                lines.extend(resolve::encode_secret(file, &resolve::read_secret(file)));
+            }
+            u8::from(io::Write::write_all(out, &lines).is_err())
+        })?;
         let definition = definition.clone();
         self.watch_helper(
             helper,
             Work::Resolve {
-                host: name,
+                host: name.map_or("", |(host, _)| host).into(),
                 check,
                 definition,
             },
         )
+    }
+
+    /// What a probe finds out from outside.
+    pub(super) fn start_look(
+        &mut self,
+        check: CheckId,
+        look: &Look,
+        timeout: Duration,
+    ) -> Result<(), SpawnError> {
+        let run = check.run;
+        let process = self.process(run.service).filter(|p| p.run == run);
+        let pid = process.map(|process| process.pid);
+        let tree = pid.map(|pid| self.tree_job(run, pid, Signal::KILL, Duration::ZERO));
+        let origin = self.spawner.origin();
+        let helper = helper::start(c"vitald-look", origin, &[], https::MAX_ENCODED, |out| {
+            let mut found = || drop(io::Write::write_all(out, https::FOUND));
+            let answer = look::look_blocking(look, tree.as_ref(), timeout, &mut found);
+            u8::from(io::Write::write_all(out, &https::encode(&answer)).is_err())
+        })?;
+        let host = match look {
+            Look::Dns(Dns {
+                server: Address::Tcp { host, .. },
+                ..
+            }) => host.clone(),
+            _ => "".into(),
+        };
+        self.watch_helper(helper, Work::Https { check, host })
     }
 
     pub(super) fn start_https(
@@ -477,6 +505,9 @@ impl Reactor {
         };
         let outcome = match &job.work {
             // A resolver that does not answer is our trouble, not the service's.
+            Work::Resolve { host, .. } if host.is_empty() => Outcome::Inconclusive(
+                Trouble::Internal("its password file cannot be read in time".into()),
+            ),
             Work::Resolve { host, .. } => Outcome::Inconclusive(Trouble::Unresolved(host.clone())),
             Work::Https { host, .. } if !job.output.starts_with(https::FOUND) => {
                 Outcome::Inconclusive(Trouble::Unresolved(host.clone()))

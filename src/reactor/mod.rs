@@ -67,6 +67,7 @@ pub mod signals;
 mod sockets;
 mod sources;
 pub mod spawn;
+mod strain;
 pub mod sys;
 pub mod tail;
 mod templates;

@@ -9,6 +9,7 @@
 use crate::config::{Address, Ask};
 use crate::time::Time;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::rc::Rc;
 use std::time::Duration;
@@ -60,8 +61,12 @@ pub fn name_of(ask: &Ask) -> Option<(&str, u16)> {
             Address::Tcp { host, port } => Some((host, *port)),
             Address::Unix { .. } => None,
         },
-        // The child that speaks TLS resolves for itself.
-        Ask::Https(_) | Ask::Unix { .. } | Ask::Exec { .. } => None,
+        Ask::Server(server) => match &server.address {
+            Address::Tcp { host, port } => Some((host, *port)),
+            Address::Unix { .. } => None,
+        },
+        // Children resolve for themselves.
+        Ask::Https(_) | Ask::Unix { .. } | Ask::Exec { .. } | Ask::Look(_) => None,
     }
 }
 
@@ -159,6 +164,43 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<SocketAddr>, String> {
     }
     let addresses: Result<Vec<SocketAddr>, _> = line.split(' ').map(str::parse).collect();
     addresses.map_err(|_| bad())
+}
+
+/// The longest password.
+pub const MAX_SECRET: usize = 512;
+
+/// A password: a file's first line. Blocks as long as its disk: only in a helper child.
+pub fn read_secret(file: &str) -> Result<String, String> {
+    let mut text = Vec::new();
+    let read = std::fs::File::open(file)
+        .and_then(|file| file.take(MAX_SECRET as u64).read_to_end(&mut text));
+    read.map_err(|e| e.to_string())?;
+    let line = text.split(|b| matches!(b, b'\n' | b'\r')).next();
+    let line = line.unwrap_or_default();
+    if line.is_empty() || line.len() > MAX_SECRET - 2 {
+        return Err("its first line is empty, or too long".to_owned());
+    }
+    String::from_utf8(line.to_vec()).map_err(|_| "it is no text".to_owned())
+}
+
+/// As a line, `+` before the password, `!` before what went wrong.
+pub fn encode_secret(file: &str, secret: &Result<String, String>) -> Vec<u8> {
+    let mut line = match secret {
+        Ok(secret) => format!("+{secret}"),
+        Err(why) => format!("!cannot read the password file {file}: {why}").replace('\n', " "),
+    };
+    line.truncate(line.floor_char_boundary(MAX_SECRET - 1));
+    line.push('\n');
+    line.into_bytes()
+}
+
+pub fn decode_secret(line: &[u8]) -> Result<String, String> {
+    let text = line.strip_suffix(b"\n").map(String::from_utf8_lossy);
+    let text = text.ok_or("the helper that reads the password file ended early")?;
+    match text.strip_prefix('+') {
+        Some(secret) => Ok(secret.to_owned()),
+        None => Err(text.trim_start_matches('!').to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -427,7 +427,19 @@ impl Reactor {
 
     /// A helper ends what the run left behind.
     pub(super) fn end_tree(&mut self, run: RunId, pid: Pid, signal: Signal, grace: Duration) {
-        let job = TreeJob {
+        let job = self.tree_job(run, pid, signal, grace);
+        self.start_tree_job(run, job);
+    }
+
+    /// By what the run's processes are known.
+    pub(super) fn tree_job(
+        &self,
+        run: RunId,
+        pid: Pid,
+        signal: Signal,
+        grace: Duration,
+    ) -> TreeJob {
+        TreeJob {
             main: pid,
             started: self.engine.started(run).unwrap_or(0),
             also: self.engine.named_main(run),
@@ -438,7 +450,6 @@ impl Reactor {
             signal,
             grace,
             leaf: self.leaves.made(self.name(run.service)),
-        };
-        self.start_tree_job(run, job);
+        }
     }
 }

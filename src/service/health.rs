@@ -1,12 +1,14 @@
-//! Streaks, and the verdict that is made of them.
+//! Streaks and windows, and the verdict that is made of them.
 //!
-//! A streak belongs to one probe of one run; a new run starts from nothing. Not here: when to
-//! ask, and what follows from a verdict.
+//! A streak belongs to one probe of one run; a new run starts from nothing. Beside it a probe may
+//! have a window: so many failures among the last answers take it down too, and it is not up before
+//! that is over. Of several probes all must be up, or as many as the definition says. Not here: when
+//! to ask, and what follows from a verdict.
 //!
 //! Invariant: `inconclusive` moves no streak. It only breaks the chain that earns a refund, and,
 //! often enough in a row, takes the verdict away.
 
-use crate::config::{OnUnhealthy, Probe};
+use crate::config::{OnUnhealthy, Probe, Window};
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -40,6 +42,9 @@ pub struct Streak {
     pub up: Option<bool>,
     /// It passed at least once in this run.
     pub passed: bool,
+    /// The last answers that counted, the latest the lowest bit, 1 a failure; as many as its window
+    /// has, none where it has no window.
+    pub recent: u64,
     /// Inconclusive answers in a row.
     pub inconclusive: u32,
     /// When the first of them was begun.
@@ -63,15 +68,22 @@ pub enum Change {
 }
 
 impl Streak {
-    pub fn pass(&mut self, begun: Time, ended: Time, success_threshold: u32) -> Change {
+    pub fn pass(
+        &mut self,
+        begun: Time,
+        ended: Time,
+        success_threshold: u32,
+        window: Option<Window>,
+    ) -> Change {
         self.conclusive();
+        self.note(false, window);
         self.failures = 0;
         self.failing_since = None;
         self.passes = self.passes.saturating_add(1);
         self.passed = true;
         self.chain_since.get_or_insert(ended);
         self.last_pass_begun = Some(begun);
-        if self.passes >= success_threshold && self.up != Some(true) {
+        if self.passes >= success_threshold && !self.is_over(window) && self.up != Some(true) {
             self.up = Some(true);
             return Change::Up;
         }
@@ -79,13 +91,15 @@ impl Streak {
     }
 
     /// A failure that counts.
-    pub fn fail(&mut self, begun: Time, failure_threshold: u32) -> Change {
+    pub fn fail(&mut self, begun: Time, failure_threshold: u32, window: Option<Window>) -> Change {
         self.conclusive();
+        self.note(true, window);
         self.break_chain();
         self.passes = 0;
         self.failing_since.get_or_insert(begun);
         self.failures = self.failures.saturating_add(1);
-        if self.failures >= failure_threshold && self.up != Some(false) {
+        let is_down = self.failures >= failure_threshold || self.is_over(window);
+        if is_down && self.up != Some(false) {
             self.up = Some(false);
             return Change::Down;
         }
@@ -112,10 +126,28 @@ impl Streak {
     /// What depended on this service came back: it is judged afresh.
     pub fn forget_failures(&mut self) {
         self.failures = 0;
+        self.recent = 0;
         self.failing_since = None;
         if self.up == Some(false) {
             self.up = None;
         }
+    }
+
+    fn note(&mut self, failed: bool, window: Option<Window>) {
+        if let Some(window) = window {
+            let kept = u64::MAX >> (64 - window.of.clamp(1, 64));
+            self.recent = (self.recent << 1 | u64::from(failed)) & kept;
+        }
+    }
+
+    /// There are as many failures in the window as take a probe down.
+    pub fn is_over(&self, window: Option<Window>) -> bool {
+        window.is_some_and(|window| self.recent.count_ones() >= window.failures)
+    }
+
+    /// It has begun to fail, and is not known to be down.
+    pub fn is_suspicious(&self) -> bool {
+        self.failures > 0 && self.up != Some(false)
     }
 
     fn conclusive(&mut self) {
@@ -148,22 +180,35 @@ impl Streak {
     }
 }
 
-/// The verdict over a run's probes: unhealthy when any that restarts is down, healthy when all
-/// are up, else unknown. None where no probe restarts: there is nothing to be healthy by.
-pub fn verdict<'a>(probes: impl Iterator<Item = (&'a Probe, &'a Streak)>) -> Option<Health> {
-    let mut health = None;
+/// How many of so many restarting probes must be up.
+pub fn needed(required: Option<u32>, probes: usize) -> usize {
+    required.map_or(probes, |n| probes.min(n as usize))
+}
+
+/// The verdict over a run's probes, of those that restart: healthy when as many are up as are
+/// required (None: all), unhealthy when so many are down that they cannot be, else unknown. None
+/// where no probe restarts: there is nothing to be healthy by.
+pub fn verdict<'a>(
+    required: Option<u32>,
+    probes: impl Iterator<Item = (&'a Probe, &'a Streak)>,
+) -> Option<Health> {
+    let (mut all, mut up, mut down) = (0, 0, 0);
     for (probe, streak) in probes.filter(|(p, _)| p.on_unhealthy == OnUnhealthy::Restart) {
-        let up = match streak.no_verdict_since(probe.failure_threshold) {
-            Some(_) => None,
-            None => streak.up,
-        };
-        health = Some(match (up, health) {
-            (Some(false), _) | (_, Some(Health::Unhealthy)) => Health::Unhealthy,
-            (Some(true), None | Some(Health::Healthy)) => Health::Healthy,
-            (Some(true), Some(Health::Unknown)) | (None, _) => Health::Unknown,
-        });
+        all += 1;
+        match (streak.no_verdict_since(probe.failure_threshold), streak.up) {
+            (None, Some(true)) => up += 1,
+            (None, Some(false)) => down += 1,
+            (Some(_), _) | (None, None) => {}
+        }
     }
-    health
+    let needed = needed(required, all);
+    (all > 0).then_some(if all - down < needed {
+        Health::Unhealthy
+    } else if up >= needed {
+        Health::Healthy
+    } else {
+        Health::Unknown
+    })
 }
 
 #[cfg(test)]
@@ -177,8 +222,8 @@ mod tests {
             .map(|answer| {
                 at = at + Duration::from_secs(1);
                 match answer {
-                    'P' => streak.pass(at, at, up),
-                    'F' => streak.fail(at, down),
+                    'P' => streak.pass(at, at, up, None),
+                    'F' => streak.fail(at, down, None),
                     _ => streak.inconclusive(at, down),
                 };
                 streak.up
@@ -228,13 +273,96 @@ mod tests {
         assert!(!streak.is_sustained(period));
         let (a, b) = (Time::from_millis(100), Time::from_millis(3101));
         let mut streak = Streak::default();
-        streak.pass(Time::ZERO, a, 1);
-        streak.pass(Time::from_millis(3099), b, 1);
+        streak.pass(Time::ZERO, a, 1, None);
+        streak.pass(Time::from_millis(3099), b, 1, None);
         assert!(
             !streak.is_sustained(period),
             "begun a millisecond too early"
         );
-        streak.pass(Time::from_millis(3100), b, 1);
+        streak.pass(Time::from_millis(3100), b, 1, None);
         assert!(streak.is_sustained(period));
+    }
+
+    #[test]
+    fn a_window_counts_failures_that_are_not_in_a_row() {
+        let window = Some(Window { failures: 3, of: 5 });
+        let ups = |answers: &str, success_threshold| {
+            let mut streak = Streak::default();
+            let at = Time(0);
+            let mut seen = String::new();
+            for answer in answers.chars() {
+                match answer {
+                    'P' => streak.pass(at, at, success_threshold, window),
+                    'F' => streak.fail(at, 3, window),
+                    _ => streak.inconclusive(at, 3),
+                };
+                seen.push(match streak.up {
+                    Some(true) => 'u',
+                    Some(false) => 'd',
+                    None => '-',
+                });
+            }
+            seen
+        };
+        // The third of five; up again once it is out of the window, not by one pass between.
+        assert_eq!(ups("PFFPFPPPP", 1), "uuuudduuu");
+        assert_eq!(ups("FPFPF", 1), "-uuud");
+        // What is inconclusive is in no window; a streak counts as it does without.
+        assert_eq!(ups("F?F?F", 1), "----d");
+        assert_eq!(ups("PFFPPFF", 1), "uuuuudd");
+        assert_eq!(ups("PFFPPPFF", 1), "uuuuuuuu");
+        let mut streak = Streak::default();
+        for _ in 0..200 {
+            streak.fail(Time(0), 1000, window);
+        }
+        assert_eq!(streak.recent, 0b11111);
+        streak.forget_failures();
+        assert!(!streak.is_over(window) && streak.up.is_none());
+    }
+
+    #[test]
+    fn of_several_probes_as_many_must_be_up_as_are_required() {
+        let outcome = crate::config::load::read(
+            "web",
+            "web.toml",
+            b"exec = 'a'\nprobe = [{ type = 'unix', target = '/a', send = 'x' }]",
+        );
+        let probe = outcome.definition.expect("a definition").probes[0].clone();
+        let told = |required, marks: &str| {
+            let streaks: Vec<Streak> = marks
+                .chars()
+                .map(|mark| Streak {
+                    up: match mark {
+                        'u' => Some(true),
+                        'd' => Some(false),
+                        _ => None,
+                    },
+                    inconclusive: if mark == 'n' { 3 } else { 0 },
+                    ..Streak::default()
+                })
+                .collect();
+            let all = streaks.iter().map(|streak| (&probe, streak));
+            verdict(required, all).map_or("none", Health::word)
+        };
+        for (required, marks, word) in [
+            (None, "", "none"),
+            (None, "uuu", "healthy"),
+            (None, "uud", "unhealthy"),
+            (None, "uu-", "unknown"),
+            (None, "-d-", "unhealthy"),
+            (Some(1), "ddu", "healthy"),
+            (Some(1), "dd-", "unknown"),
+            (Some(1), "ddn", "unknown"),
+            (Some(1), "ddd", "unhealthy"),
+            (Some(2), "uud", "healthy"),
+            (Some(2), "u-d", "unknown"),
+            (Some(2), "udd", "unhealthy"),
+            // More than there are: all.
+            (Some(9), "uuu", "healthy"),
+            (Some(9), "uud", "unhealthy"),
+            (Some(2), "", "none"),
+        ] {
+            assert_eq!(told(required, marks), word, "{required:?} {marks}");
+        }
     }
 }

@@ -46,8 +46,10 @@ pub fn run(plan: &Plan, told: bool, twins: bool) -> Report {
     world.twins = twins;
     world.mischief = Some(Mischief::new(plan.seed, plan.pace, &plan.weights));
     let names = plan.roles.iter().map(|role| role.name.clone());
+    world.max_checks = [None, None, None, Some(1), Some(2)][plan.seed as usize % 5];
     let mut watcher = Watcher::new(names, plan.pace);
     watcher.set_limits(plan.limits);
+    watcher.most_checks = world.max_checks;
     world.watcher = Some(Box::new(watcher));
     world.limits = plan.limits;
     let present = plan.names();

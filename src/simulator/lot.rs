@@ -358,6 +358,13 @@ impl Lot {
             _ if own.chance(350) => own.notify(&mut keys),
             _ => {}
         }
+        let mut more = Lot {
+            dice: Prng::new(fnv1a(("judged".to_owned() + &keys + &tables).as_bytes())),
+            pace: self.pace,
+            special: Vec::new(),
+            themes: self.themes,
+        };
+        more.judgement(&mut keys, &mut tables);
         // Descriptor 3 is one of them.
         let sockets = self.themes.sockets && own.chance(600);
         if sockets && !keys.contains("\"fd\"") {
@@ -530,6 +537,26 @@ impl Lot {
         if both != 1 {
             let period = self.ms(&[800, 4_000, 20_000]).as_millis();
             let _ = writeln!(keys, "watchdog_ms = {period}");
+        }
+    }
+
+    /// Windows and paces of the last probe, how many must be up.
+    fn judgement(&mut self, keys: &mut String, tables: &mut String) {
+        if !tables.contains("[[probe]]") {
+            return;
+        }
+        if self.chance(150) {
+            let window = self.of(&["2, of = 3", "3, of = 5", "4, of = 20"]);
+            let _ = writeln!(tables, "failure_window = {{ failures = {window} }}");
+        }
+        if self.chance(150) {
+            let pace = self.of(&[100, 300, 500]);
+            let _ = writeln!(tables, "confirm_interval_ms = {pace}");
+        }
+        if self.chance(150) {
+            let many = tables.matches("[[probe]]").count() - tables.matches("observe").count() > 1;
+            let required = self.of(&["\"any\"", if many { "2" } else { "\"any\"" }, "\"all\""]);
+            let _ = writeln!(keys, "probes_required = {required}");
         }
     }
 

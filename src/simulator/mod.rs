@@ -83,6 +83,7 @@ pub struct World {
     /// What `vitald.toml` says of the daemon's end.
     pub main: Option<Box<str>>,
     pub shutdown_timeout: Option<Duration>,
+    pub max_checks: Option<u32>,
     /// Who is to hear regularly that all is well.
     pub watchdogs: Watchdogs,
     pub guard: Option<BootGuard>,
@@ -127,6 +128,7 @@ impl World {
             store: Store::default(),
             main: None,
             shutdown_timeout: None,
+            max_checks: None,
             watchdogs: Watchdogs::default(),
             guard: None,
             alerts: Vec::new(),
@@ -210,6 +212,7 @@ impl World {
             deaf: Some(!std::mem::take(&mut self.hands_over)),
             main: self.main.clone(),
             shutdown_timeout: self.shutdown_timeout,
+            max_checks: self.max_checks,
             left: left.map(Box::new),
             watchdogs: self.watchdogs.clone(),
             guard: self.guard.clone(),

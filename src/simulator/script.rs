@@ -176,6 +176,7 @@ impl World {
                 });
             }
             "parent-watchdog" => self.watchdogs.parent = Some(duration(service)?),
+            "max-probes" => self.max_checks = service.parse().ok(),
             "shutdown-timeout" => self.shutdown_timeout = Some(duration(service)?),
             // So many within so long; 0: as many as there are.
             "restart-limit" => {

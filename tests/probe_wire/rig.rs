@@ -169,8 +169,11 @@ pub fn definition(ask: Ask) -> Rc<Definition> {
             start_period: Duration::ZERO,
             start_interval: LONG,
             on_unhealthy: OnUnhealthy::Restart,
+            window: None,
+            confirm_interval: None,
         }]
         .into(),
+        probes_required: None,
     })
 }
 

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::config::{
-    Address, Ask, Backoff, Confine, Definition, Directories, Held, Hooks, Http, KillMode, Kind,
-    Limit, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess,
-    OnDependency, OnExhausted, OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Resources,
-    Restart, RetryPolicy, Severity, Socket, StartOn, Ties,
+    Address, Ask, Backoff, Confine, Definition, Directories, Dns, Held, Hooks, Http, JsonRpc,
+    KillMode, Kind, Limit, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, Look, Measure,
+    Notify, NotifyAccess, OnDependency, OnExhausted, OnUnhealthy, Preserve, Probe, Process,
+    RateLimit, Ready, Resources, Restart, RetryPolicy, Server, Severity, Socket, Speaks, StartOn,
+    Ties, Window,
 };
 use crate::config::{Escalation, Rung};
 use std::ops::RangeInclusive;
@@ -14,7 +15,7 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks pid_file held ties log critical safe observe
+    hooks pid_file held ties log critical safe observe probes_required
 } }
 
 fields! { Held { sockets start_on } }
@@ -73,6 +74,8 @@ variants! { NotifyAccess { None Main Tree;; } }
 fields! { Probe {
     name ask interval timeout failure_threshold success_threshold start_period start_interval
     on_unhealthy
+} may {
+    window confirm_interval
 } }
 
 fields! { Http {
@@ -87,11 +90,32 @@ variants! { OnExhausted { Keep Stop;; } }
 variants! { OnUnhealthy { Restart Observe;; } }
 
 variants! { Ask {;
-    Http Https;
+    Http Https Server Look;
     Tcp { address send expect }
     Unix { path send expect }
     Exec { argv }
 } }
+
+variants! { Look {
+    ;
+    Dns;
+    File { path max_age expect }
+    Memory { max measure }
+    Cpu { max_percent window }
+    Fds { max max_percent }
+} }
+fields! { Server { address speaks } }
+variants! { Speaks {
+    ;
+    JsonRpc;
+    Redis { user password_file }
+    Postgres { user database }
+    Grpc { service }
+} }
+fields! { JsonRpc { call params expect_result http } }
+variants! { Measure { Rss Pss Cgroup;; } }
+fields! { Dns { server query record expect_rcode expect } }
+fields! { Window { failures of } }
 
 variants! { Address {;;
     Tcp { host port }

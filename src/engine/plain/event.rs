@@ -73,7 +73,7 @@ fields! { HookEnd { exit error tree_gone output } }
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
 } may {
-    left watchdogs guard alerts alerted limits storm
+    left watchdogs guard alerts alerted limits storm max_checks
 } }
 
 fields! { Rule { name on services timeout repeat_after } }

@@ -8,6 +8,7 @@ use crate::engine::doubt::{Doubts, LastDoubt};
 use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
+use crate::engine::slots::Slots;
 use crate::engine::snapshot::{DossierRecord, EndRecord};
 use crate::engine::storm::{Asked, Storm};
 use crate::engine::table::{
@@ -35,7 +36,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving reloads host alerts storm doubts
+    reloading reload_unit leaving reloads host alerts storm doubts slots
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,
@@ -120,7 +121,9 @@ fields! { Told {
     ready doubt reloading stopping status status_at errno main period streak missed late_mark extended
 } may { doubted } }
 
-fields! { Watch { streak check last asked shadow_attempts } may { doubted } }
+fields! { Watch { streak check last asked shadow_attempts } may { doubted waits } }
+
+fields! { Slots { most open waiting } }
 
 fields! { InFlight { serial begun late_mark extended } }
 
@@ -129,6 +132,8 @@ fields! { Last { outcome latency output } }
 fields! { Streak {
     failures passes up passed inconclusive inconclusive_since failing_since chain_since
     last_pass_begun
+} may {
+    recent
 } }
 
 variants! { Ruling { Shadow;;

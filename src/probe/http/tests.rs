@@ -52,7 +52,7 @@ fn feed<'a>(http: &Http, pieces: impl Iterator<Item = &'a [u8]>) -> (Step, Dialo
             last => return (last, dialogue),
         }
     }
-    (Step::Done(dialogue.on_eof()), dialogue)
+    (Step::Done(dialogue.on_eof(&ask)), dialogue)
 }
 
 /// The same whole, byte by byte, and cut once at every place.

@@ -163,6 +163,12 @@ impl Leaf {
         (memory, processes, self.number("cpu.stat", "usage_usec"))
     }
 
+    /// Bytes of memory without the file pages that can be dropped at once; None: nobody counts.
+    pub fn working_set(&self) -> Option<u64> {
+        let inactive = self.number("memory.stat", "inactive_file ").unwrap_or(0);
+        self.usage().0.map(|bytes| bytes.saturating_sub(inactive))
+    }
+
     /// A controller's setting.
     pub fn set(&self, file: &str, value: &str) -> io::Result<()> {
         self.write(file, value)

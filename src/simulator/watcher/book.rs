@@ -173,6 +173,8 @@ pub struct ProbeBook {
     pub chain: Option<(Time, Time)>,
     /// When the last pass at all was begun.
     pub last_pass: Option<Time>,
+    /// Answers that counted, the latest last: whether it failed.
+    pub recent: Vec<bool>,
 }
 
 impl ProbeBook {
@@ -195,7 +197,8 @@ impl ProbeBook {
                 self.passed = true;
                 self.last_pass = Some(begun);
                 self.chain = Some((self.chain.map_or(now, |(first, _)| first), begun));
-                if self.passes >= probe.success_threshold {
+                self.recent.push(false);
+                if self.passes >= probe.success_threshold && !self.is_over(probe) {
                     self.down = false;
                 }
             }
@@ -207,7 +210,8 @@ impl ProbeBook {
                 if counts {
                     self.fails += 1;
                     self.failing_since.get_or_insert(begun);
-                    self.down |= self.fails >= probe.failure_threshold;
+                    self.recent.push(true);
+                    self.down |= self.fails >= probe.failure_threshold || self.is_over(probe);
                 }
             }
             Outcome::Inconclusive(trouble) => {
@@ -217,6 +221,14 @@ impl ProbeBook {
                 self.last_pass = None;
             }
         }
+    }
+
+    /// Too many of its last answers were failures.
+    fn is_over(&self, probe: &Probe) -> bool {
+        probe.window.is_some_and(|window| {
+            let last = self.recent.iter().rev().take(window.of as usize);
+            last.filter(|failed| **failed).count() >= window.failures as usize
+        })
     }
 
     pub fn is_down(&self, probe: &Probe) -> bool {
@@ -248,15 +260,32 @@ impl RunBook {
         self.stop.is_none() && self.exit.is_none()
     }
 
-    /// Since when a probe has been failing that is down, or nothing was heard of it.
+    /// Since when so many probes have been failing that it is unhealthy, or nothing was heard of it.
     pub fn down_since(&self) -> Option<Time> {
         let down = self.restart_probes().filter(|(p, b)| b.is_down(p));
+        let mut since: Vec<Time> = down.filter_map(|(_, b)| b.failing_since).collect();
+        since.sort();
+        let spare = self.restart_probes().count() - self.needed();
+        let by = since.get(spare).or(since.last()).copied();
         let unfed = self.missed_since.filter(|_| self.missed);
-        down.filter_map(|(_, b)| b.failing_since).chain(unfed).min()
+        by.into_iter().chain(unfed).min()
+    }
+
+    fn needed(&self) -> usize {
+        let all = self.restart_probes().count();
+        let required = self.definition.probes_required;
+        required.map_or(all, |n| all.min(n as usize))
+    }
+
+    /// Of the probes that restart it, as many are so as must be up.
+    pub fn is_enough(&self, so: impl Fn(&ProbeBook) -> bool) -> bool {
+        self.restart_probes().filter(|(_, b)| so(b)).count() >= self.needed()
     }
 
     pub fn is_down(&self) -> bool {
-        self.restart_probes().any(|(p, b)| b.is_down(p))
+        let down = self.restart_probes().filter(|(p, b)| b.is_down(p)).count();
+        let all = self.restart_probes().count();
+        all - down < self.needed()
     }
 
     /// A pass begun a whole stability period after the first of a chain, for every probe.
@@ -267,10 +296,9 @@ impl RunBook {
             _ => false,
         };
         let watchdog = self.definition.watchdog().is_some();
-        let mut probes = self.restart_probes();
         self.is_watched()
             && (fed || !watchdog)
-            && probes.all(|(_, b)| b.chain.is_some_and(|(first, last)| last >= first + period))
+            && self.is_enough(|b| b.chain.is_some_and(|(first, last)| last >= first + period))
     }
 
     /// Somebody would restart it.
@@ -287,9 +315,8 @@ impl RunBook {
 
     /// By what it has said, or by what its probes have.
     pub fn is_ready(&self) -> bool {
-        let mut probes = self.restart_probes().peekable();
-        let asked = probes.peek().is_some();
-        let passed = probes.all(|(_, b)| b.passed);
+        let asked = self.restart_probes().next().is_some();
+        let passed = self.is_enough(|b| b.passed);
         let ready = match self.definition.ready() {
             Ready::Probe => passed,
             Ready::Notify | Ready::Fd(_) => self.said || (self.doubt && asked && passed),

@@ -334,7 +334,7 @@ impl Watcher {
                 continue;
             };
             let asked = needed.run.as_ref().is_none_or(|run| {
-                run.restart_probes().all(|(_, b)| {
+                run.is_enough(|b| {
                     failing.is_none_or(|since| b.last_pass.is_some_and(|p| p >= since))
                 })
             });
@@ -534,6 +534,17 @@ impl Watcher {
             Some(probe) => probe.open.replace((check.serial, now, late)).is_some(),
             None => false,
         };
+        let runs = self.books.values().filter_map(|book| book.run.as_ref());
+        let open = runs
+            .flat_map(|run| &run.probes)
+            .filter(|probe| probe.open.is_some())
+            .count();
+        if self.most_checks.is_some_and(|most| open > most as usize) {
+            self.breach(
+                now,
+                format!("{open} checks are under way, more than there may be"),
+            );
+        }
         if !judged {
             self.breach(now, format!("{name}: a run that is being ended is asked"));
         }

@@ -35,6 +35,8 @@ use std::time::Duration;
 pub struct Watcher {
     /// Answers to probes by hand take as much longer.
     pace: u32,
+    /// That may be under way at once.
+    pub most_checks: Option<u32>,
     /// Nothing is wrong with any service: none may be touched.
     calm: bool,
     breach: Option<String>,
@@ -130,6 +132,7 @@ impl Watcher {
     pub fn new(services: impl Iterator<Item = String>, pace: u32) -> Watcher {
         Watcher {
             pace,
+            most_checks: None,
             books: services.map(|name| (name, Book::default())).collect(),
             ..Watcher::default()
         }
