@@ -74,6 +74,8 @@ mod reactor;
 mod recording;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/schedules.rs"]
+mod schedules;
 #[path = "daemon/servers.rs"]
 mod servers;
 #[path = "daemon/shutdown.rs"]

@@ -1,6 +1,7 @@
 //! What a definition holds, after it was read and checked. Plain data.
 
 use crate::config::log::Log;
+use crate::config::schedule::Schedule;
 use crate::config::ties::Ties;
 use crate::exit::Signal;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Definition {
     pub start_timeout: Option<Duration>,
     pub restart: Restart,
     pub autostart: bool,
+    /// None: it is not run by itself again and again.
+    pub schedule: Option<Box<Schedule>>,
     /// The host's watchdog is fed only while it is well or being healed.
     pub critical: bool,
     /// It is started even when only the least is, after boots that failed.

@@ -23,6 +23,7 @@ mod probe;
 pub mod problem;
 mod reader;
 mod resources;
+mod schedule;
 mod service;
 pub mod set;
 pub mod settings;
@@ -41,6 +42,7 @@ pub use log::{
     Severity,
 };
 pub use resources::sized;
+pub use schedule::{Schedule, When, written};
 pub use ties::{OnDependency, Relation, Ties};
 
 #[cfg(test)]

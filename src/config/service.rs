@@ -10,7 +10,7 @@ use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::ties::{self, Named, Relation};
 use crate::config::tree::{Entry, Span, Value};
-use crate::config::{hints, kinds, names, probe, resources, socket};
+use crate::config::{hints, kinds, names, probe, resources, schedule, socket};
 use crate::limits;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -109,6 +109,7 @@ pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -
         start_timeout,
         restart,
         autostart: t.boolean(&service::AUTOSTART, p),
+        schedule: schedule::read(&t, kind, p),
         critical: t.boolean(&service::CRITICAL, p),
         safe: t.boolean(&service::SAFE, p),
         kill_mode: t.choice(
@@ -129,6 +130,7 @@ pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -
         probes: probes.into_iter().map(|(probe, _)| probe).collect(),
         log: (log != Log::default()).then(|| Box::new(log)),
     };
+    schedule::fits(&definition, &t, p);
     let whole = kind == Kind::Target || !definition.exec.is_empty();
     whole.then_some(Built {
         definition,

@@ -16,7 +16,8 @@ use crate::config::show::KeyChange;
 use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
     DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, ReloadStatus,
-    SocketStatus, Started, Status, StoryLine, Tie, Tied, Usage, WatchdogStatus, Why,
+    ScheduleStatus, SocketStatus, Started, Status, StoryLine, Tie, Tied, Usage, WatchdogStatus,
+    Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -173,6 +174,11 @@ fn samples() -> Vec<Sample> {
         reason: text(),
         ..WatchdogStatus::default()
     };
+    let schedule = ScheduleStatus {
+        due: text(),
+        due_in_ms: Some(0),
+        ..ScheduleStatus::default()
+    };
     let usage = Usage {
         memory_bytes: Some(0),
         cpu_ms: Some(0),
@@ -201,6 +207,7 @@ fn samples() -> Vec<Sample> {
         last_end: Some(last_end.clone()),
         probes: vec![probe.clone()],
         sockets: vec![SocketStatus::default()],
+        schedule: Some(schedule.clone()),
         gate: Some(gate.clone()),
         next: text(),
         next_in_ms: Some(0),
@@ -277,6 +284,7 @@ fn samples() -> Vec<Sample> {
         sample("LastEnd", &last_end),
         sample("ProbeStatus", &probe),
         sample("WatchdogStatus", &watchdog),
+        sample("ScheduleStatus", &schedule),
         sample("SocketStatus", &SocketStatus::default()),
         sample("GateStatus", &gate),
         sample("Usage", &usage),

@@ -94,6 +94,12 @@ pub enum Effect {
         ticket: Ticket,
         answer: Answer,
     },
+    /// What its calendar says was due since then, by the wall clock, and what is next. `Due` answers.
+    AskDue {
+        service: ServiceId,
+        since_ms: u64,
+        definition: Rc<Definition>,
+    },
     /// The budget is spent: run its `on_exhausted_exec`. `ExhaustedTold` answers when that was
     /// executed, or cannot be.
     TellExhausted {

@@ -5,7 +5,7 @@ use crate::engine::Sought;
 use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
-use crate::engine::{BootGuard, Watchdogs};
+use crate::engine::{BootGuard, Due, Watchdogs};
 use crate::exit::{Exit, Signal, errno_words};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
 use crate::probe::Report;
@@ -25,6 +25,8 @@ pub enum Event {
     Timers,
     /// The machine slept for this long (monotonic time stood still).
     Resumed(Duration),
+    /// The wall clock was set: milliseconds since 1970.
+    ClockSet(u64),
 
     /// The process exists; its program is not yet executed.
     Spawned { run: RunId, pid: Pid, started: u64 },
@@ -73,6 +75,8 @@ pub enum Event {
         end: HookEnd,
     },
 
+    /// The answer to `AskDue`.
+    Due { service: ServiceId, due: Due },
     /// The answer to `TellExhausted`.
     ExhaustedTold { service: ServiceId },
 
@@ -120,7 +124,7 @@ pub struct Boot {
     pub transitions: Vec<Transition>,
     pub decisions: Vec<Decision>,
     pub hold: Option<HoldRecord>,
-    /// Wall clock now, milliseconds since 1970, for records only.
+    /// Wall clock now, milliseconds since 1970.
     pub wall_ms: u64,
     /// Notify sockets were not handed over: what was said meanwhile is lost. None: they were.
     pub deaf: Option<bool>,
@@ -247,11 +251,17 @@ pub struct NewInstance {
     /// One run, which none follows.
     pub once: bool,
     pub with_requires: bool,
+    pub pin: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     Start {
+        service: ServiceId,
+        with_requires: bool,
+    },
+    /// The same, and a pin.
+    StartPinned {
         service: ServiceId,
         with_requires: bool,
     },

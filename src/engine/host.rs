@@ -273,6 +273,7 @@ impl Engine {
         let is_well = |id: ServiceId| {
             let service = self.service(id);
             self.will(id) == Wanted::Stop
+                || self.is_scheduled(id)
                 || service.state == State::Exited
                 || service.is_satisfied()
         };

@@ -15,7 +15,7 @@
 //! `targets` groups; `judgement` the gate and its deferrals; `settle` dependencies, `links` who
 //! needs whom, `conflicts`, `follow`, `pins`, `relations` what is shown of them; `operator`
 //! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
-//! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
+//! first event, `schedule` who is started when it is due, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
 //! of them, `provisional` until they are confirmed, `leaving` whose are gone, `instances` of
 //! templates; `shutdown`; `host` its watchdog and its boots; `query` what is shown; `plain` all of
 //! it, written down and read back.
@@ -53,6 +53,7 @@ pub mod query;
 mod relations;
 mod reload;
 mod restore;
+mod schedule;
 mod settle;
 mod shutdown;
 pub mod snapshot;
@@ -71,12 +72,13 @@ pub use event::{
 pub use forking::Sought;
 pub use hooks::HookEnd;
 pub use host::{BootGuard, Watchdogs};
+pub use schedule::Due;
 
 use crate::graph::Graph;
 use crate::id::{RunId, ServiceId, Ticket};
 use crate::limits;
 use crate::prng::Prng;
-use crate::time::Time;
+use crate::time::{Time, Wall};
 use answers::Pending;
 use manual::Manual;
 use snapshot::{HoldRecord, ReloadRecord};
@@ -90,6 +92,8 @@ use timers::{Key, Timer, Timers};
 /// See the module's text.
 pub struct Engine {
     now: Time,
+    /// One reading of the wall clock, beside ours.
+    wall: Wall,
     booted_at: Time,
     timers: Timers,
     services: Vec<Service>,
@@ -146,6 +150,7 @@ impl Engine {
     pub fn new(now: Time, seed: u64) -> Engine {
         Engine {
             now,
+            wall: Wall::default(),
             booted_at: now,
             timers: Timers::new(now),
             services: Vec::new(),
@@ -188,7 +193,12 @@ impl Engine {
             Event::Turn => self.turn(),
             Event::Timers if self.is_reload_due() => self.reload_due(),
             Event::Timers => self.timers_due(),
-            Event::Resumed(slept) => self.resumed(slept),
+            Event::Resumed(slept) => {
+                self.resumed(slept);
+                self.wall_slept(slept);
+            }
+            Event::ClockSet(wall_ms) => self.clock_set(wall_ms),
+            Event::Due { service, due } => self.due(service, due),
             Event::Spawned { run, pid, started } => self.spawned(run, pid, started),
             Event::Executed { run } => self.executed(run),
             Event::SpawnFailed { run, error } => self.spawn_failed(run, &error),
@@ -299,6 +309,7 @@ impl Engine {
                 Timer::Gate(id) => self.gate_due(id),
                 Timer::Refund(id) => self.refund_due(id),
                 Timer::Watchdog(id) => self.watchdog_due(id),
+                Timer::Due(id) => self.schedule_due(id),
                 Timer::CheckDue(id, probe) => self.check_due(id, probe),
                 Timer::CheckTimeout(id, probe) => self.check_timeout(id, probe),
                 Timer::HoldEnd => self.release(),

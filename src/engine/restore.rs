@@ -76,6 +76,11 @@ impl Engine {
         service.cure = snapshot.cure;
         service.once = snapshot.once;
         service.at_boot = snapshot.at_boot;
+        // Armed when all others are known.
+        service.timed = super::table::Timed {
+            on: false,
+            ..snapshot.timed
+        };
         let target = service.is_target();
         let lifecycle = self.service_key(id, Key::lifecycle);
         match (state, snapshot.run) {
@@ -324,6 +329,7 @@ impl Engine {
             pinned: service.pinned,
             // The state directory keeps it.
             definition: None,
+            since_ms: None,
         };
         ServiceSnapshot {
             name: (&*service.name).into(),
@@ -343,6 +349,7 @@ impl Engine {
             leaves_after: self.leaves_after(id),
             once: service.once,
             at_boot: service.at_boot,
+            timed: service.timed.clone(),
         }
     }
 }

@@ -51,6 +51,11 @@ const WORDS: &[&str] = &[
     "previous",
     "fed",
     "unfed",
+    "timer",
+    "due",
+    "skipped",
+    "missed",
+    "made up",
 ];
 
 impl Word {
@@ -112,6 +117,8 @@ pub enum TransitionKind {
     Definition,
     /// Whether the host's watchdog is fed in spite of it.
     Host,
+    /// What became of a time at which it was due, where it was not simply started.
+    Timer,
 }
 
 impl TransitionKind {
@@ -123,6 +130,7 @@ impl TransitionKind {
             TransitionKind::Probe => "probe",
             TransitionKind::Definition => "definition",
             TransitionKind::Host => "host",
+            TransitionKind::Timer => "timer",
         }
     }
 }

@@ -92,6 +92,11 @@ impl Reactor {
                 self.flush_records();
                 self.tell_exhausted(service, &definition, &reason);
             }
+            Effect::AskDue {
+                service,
+                since_ms,
+                definition,
+            } => self.look_up_due(service, &definition, since_ms),
             Effect::FindMain { run, definition } => {
                 self.flush_records();
                 self.find_main(run, &definition);

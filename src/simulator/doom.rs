@@ -79,6 +79,7 @@ impl Moment {
             | Effect::TellExhausted { .. }
             | Effect::FindMain { .. }
             | Effect::RemoveDirectories { .. }
+            | Effect::AskDue { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
             | Effect::Unstore { .. }

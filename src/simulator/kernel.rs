@@ -7,7 +7,7 @@
 use super::hooks::{HookProcess, HookScript};
 use super::sockets::Sockets;
 use crate::config::{Definition, Kind};
-use crate::engine::{Effect, Engine, Event, SpawnError};
+use crate::engine::{Due, Effect, Engine, Event, SpawnError};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId};
 use crate::probe::{Outcome, Reason, Report, Trouble};
@@ -152,6 +152,8 @@ pub struct Kernel {
     pub trouble_until: Time,
     /// How the state directory's disk behaves: None never answers.
     pub disk: Disk,
+    /// The wall clock runs this far ahead of the monotonic one.
+    pub wall_ahead_ms: u64,
 }
 
 #[derive(Default, Clone, PartialEq, Eq, Debug)]
@@ -424,6 +426,15 @@ impl Kernel {
             Effect::Unlisten { service } => {
                 self.unlisten(engine.name(service));
                 Vec::new()
+            }
+            Effect::AskDue {
+                service,
+                since_ms,
+                definition,
+            } => {
+                let now_ms = now.as_millis() + self.wall_ahead_ms;
+                let due = Due::look(&definition, since_ms, now_ms, &|_| 0);
+                told(Duration::ZERO, Event::Due { service, due })
             }
             Effect::Record(_)
             | Effect::Remember { .. }

@@ -101,6 +101,7 @@ impl Mischief {
                 | Event::HookSpawned { .. }
                 | Event::Listening { .. }
                 | Event::Connected { .. }
+                | Event::Due { .. }
         );
         if at_once || !self.strikes(Fault::Late) {
             return Duration::ZERO;
@@ -158,6 +159,8 @@ pub fn run_of(event: &Event) -> Option<RunId> {
         | Event::Listening { .. }
         | Event::Connected { .. }
         | Event::ExhaustedTold { .. }
+        | Event::Due { .. }
+        | Event::ClockSet(_)
         | Event::Reloaded { .. } => None,
     }
 }

@@ -81,8 +81,6 @@ pub struct World {
     /// Who is to hear regularly that all is well.
     pub watchdogs: Watchdogs,
     pub guard: Option<BootGuard>,
-    /// The wall clock runs this far ahead of the monotonic one.
-    wall_ahead_ms: u64,
     mischief: Option<Mischief>,
     watcher: Option<Box<Watcher>>,
     /// The next daemon gets the notify sockets of this one.
@@ -120,7 +118,6 @@ impl World {
             shutdown_timeout: None,
             watchdogs: Watchdogs::default(),
             guard: None,
-            wall_ahead_ms: 0,
             mischief: None,
             watcher: None,
             hands_over: false,
@@ -195,7 +192,7 @@ impl World {
             transitions: journal.transitions,
             decisions: journal.decisions,
             hold: journal.hold,
-            wall_ms: 0,
+            wall_ms: self.wall().wall_ms,
             deaf: Some(!std::mem::take(&mut self.hands_over)),
             main: self.main.clone(),
             shutdown_timeout: self.shutdown_timeout,
@@ -635,6 +632,7 @@ impl World {
             | Effect::KillTree { .. }
             | Effect::FindMain { .. }
             | Effect::TellExhausted { .. }
+            | Effect::AskDue { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
             | Effect::Check { .. }
@@ -670,7 +668,7 @@ impl World {
     fn wall(&self) -> Wall {
         Wall {
             now: self.now,
-            wall_ms: self.now.as_millis() + self.wall_ahead_ms,
+            wall_ms: self.now.as_millis() + self.kernel.wall_ahead_ms,
         }
     }
 }

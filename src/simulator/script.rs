@@ -168,10 +168,21 @@ impl World {
             "on" => self.arm(service, rest)?,
             "die" | "power-cut" => self.doom(&words)?,
             "wall-jumps" => {
-                self.wall_ahead_ms += duration(service)?.as_millis() as u64;
+                let by = duration(service)?.as_millis() as u64;
+                let ahead = &mut self.kernel.wall_ahead_ms;
+                *ahead = match rest.first() {
+                    Some(&"back") => ahead.saturating_sub(by),
+                    _ => *ahead + by,
+                };
+                let wall_ms = self.wall().wall_ms;
+                self.post(Duration::ZERO, Event::ClockSet(wall_ms));
             }
             "trouble" => self.kernel.trouble_until = self.now + duration(service)?,
-            "suspend" => self.post(Duration::ZERO, Event::Resumed(duration(service)?)),
+            "suspend" => {
+                let slept = duration(service)?;
+                self.kernel.wall_ahead_ms += slept.as_millis() as u64;
+                self.post(Duration::ZERO, Event::Resumed(slept));
+            }
             "status" => self.show(service)?,
             "why" => self.show_next(service)?,
             "disk" => {
@@ -240,6 +251,10 @@ impl World {
             return Ok(());
         }
         let command = match words[0] {
+            "start" if flags.contains(&"--pin") => Command::StartPinned {
+                service: service(self)?,
+                with_requires: flags.contains(&"--with-requires"),
+            },
             "start" => Command::Start {
                 service: service(self)?,
                 with_requires: flags.contains(&"--with-requires"),

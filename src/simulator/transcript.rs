@@ -157,6 +157,7 @@ impl World {
             Effect::Record(Record::Service(_))
             | Effect::Remember { .. }
             | Effect::Keep { .. }
+            | Effect::AskDue { .. }
             | Effect::Check { .. }
             | Effect::CheckExpired { .. }
             | Effect::CheckCancelled { .. }

@@ -1,11 +1,12 @@
 //! Definitions.
 
 use super::*;
+use crate::calendar::Cron;
 use crate::config::{
     Address, Ask, Backoff, Confine, Definition, Directories, Held, Hooks, Http, KillMode, Kind,
     Limit, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, Notify, NotifyAccess,
     OnDependency, OnExhausted, OnUnhealthy, Preserve, Probe, Process, RateLimit, Ready, Resources,
-    Restart, RetryPolicy, Severity, Socket, StartOn, Ties,
+    Restart, RetryPolicy, Schedule, Severity, Socket, StartOn, Ties, When,
 };
 use std::ops::RangeInclusive;
 
@@ -13,8 +14,25 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks pid_file held ties log critical safe
+    hooks pid_file held ties log critical safe schedule
 } }
+
+fields! { Schedule { when catch_up random_delay } }
+variants! { When {; At Every; } }
+
+impl Put for Cron {
+    fn put(&self, out: &mut Vec<u8>) {
+        let text: Box<str> = self.to_string().into();
+        text.put(out);
+    }
+}
+
+impl Take for Cron {
+    fn take(json: &[u8]) -> Taken<Cron> {
+        let text: Box<str> = Take::take(json)?;
+        Cron::parse(&text).map_err(|_| "Cron")
+    }
+}
 
 fields! { Held { sockets start_on } }
 fields! { Socket { name listen backlog mode user group reuse_port } }

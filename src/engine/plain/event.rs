@@ -7,7 +7,7 @@ use crate::engine::snapshot::{
 };
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
-    Accepted, Boot, BootGuard, Command, Defined, Effect, Event, Found, Given, HookEnd, Left,
+    Accepted, Boot, BootGuard, Command, Defined, Due, Effect, Event, Found, Given, HookEnd, Left,
     Loaded, NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms, Watchdogs,
 };
 use crate::exit::{Exit, Signal};
@@ -28,7 +28,7 @@ variants! { Exit { Unknown; Code Signal; } }
 
 variants! { Event {
     Turn Timers;
-    Boot Resumed Request;
+    Boot Resumed Request ClockSet;
     Spawned { run pid started }
     Executed { run }
     SpawnFailed { run error }
@@ -43,6 +43,7 @@ variants! { Event {
     HookSpawned { run hook pid started }
     HookEnded { run hook end }
     ExhaustedTold { service }
+    Due { service due }
     ProbeFinished { check report }
     Durable { seq error }
     Reloaded { ticket files terms }
@@ -53,6 +54,8 @@ variants! { Sought {
     NotYet Wrong Gone;
     Main { pid started }
 } }
+
+fields! { Due { now_ms last_ms next_ms } }
 
 fields! { HookEnd { exit error tree_gone output } }
 
@@ -98,6 +101,7 @@ variants! { Command {
     Release Confirm Revert;
     Set Instance;
     Start { service with_requires }
+    StartPinned { service with_requires }
     Stop { service }
     StopForNow { service }
     Once { service }
@@ -115,7 +119,7 @@ variants! { Command {
 
 fields! { Defined { name source definition } }
 
-fields! { NewInstance { name files once with_requires } }
+fields! { NewInstance { name files once with_requires } may { pin } }
 
 fields! { Given { name source definition text } }
 
@@ -140,6 +144,7 @@ variants! { put Effect {
     CheckCancelled { check }
     Answer { ticket answer }
     TellExhausted { service reason, skips definition }
+    AskDue { service since_ms, skips definition }
     Listen { service watch, skips definition }
     Unlisten { service }
     Unstore { service }

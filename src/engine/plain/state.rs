@@ -8,8 +8,8 @@ use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
 use crate::engine::snapshot::EndRecord;
 use crate::engine::table::{
-    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop, Told,
-    Watch,
+    Cure, Exhausted, InFlight, Last, NextRun, Queue, Run, Seek, Service, Sockets, Standing, Stop,
+    Timed, Told, Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
@@ -19,6 +19,7 @@ use crate::service::gate::{Reason, Ruling};
 use crate::service::health::{Health, Streak};
 use crate::service::hook::Progress;
 use crate::service::state::{Cause, State, Wanted};
+use crate::time::Wall;
 use crate::wheel::Wheel;
 
 serde! { EndRecord Prng Progress Seek Wheel }
@@ -30,7 +31,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving reloads host
+    reloading reload_unit leaving reloads host wall
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,
@@ -57,7 +58,7 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot sockets pinned
+    once at_boot sockets pinned timed
 } skips {
     definition: None,
     given: None,
@@ -66,6 +67,12 @@ fields! { Service {
 variants! { Sockets { Closed Asked Wanted Again Open Outdated Partly Watched;; } }
 
 variants! { Exhausted { No Due Told;; } }
+
+fields! { Timed {} may { on since_ms next skipped told_of unit } }
+
+fields! { NextRun { base at due_ms } }
+
+fields! { Wall { now wall_ms } }
 
 fields! { Cure { decision run } }
 
@@ -132,10 +139,13 @@ impl Put for Owner {
             Owner::Host => (None, Some(1)),
             // No probe has that number.
             Owner::Watchdog(id) => (Some(id), Some(u16::MAX)),
+            Owner::Schedule(id) => (Some(id), Some(SCHEDULE)),
         };
         (service, probe).put(out);
     }
 }
+
+const SCHEDULE: u16 = u16::MAX - 1;
 
 impl Take for Owner {
     fn take(json: &[u8]) -> Taken<Owner> {
@@ -147,6 +157,7 @@ impl Take for Owner {
             Some((None, Some(_))) => Owner::Reload,
             Some((Some(id), None)) => Owner::Service(id),
             Some((Some(id), Some(u16::MAX))) => Owner::Watchdog(id),
+            Some((Some(id), Some(SCHEDULE))) => Owner::Schedule(id),
             Some((Some(id), Some(probe))) => Owner::Probe(id, probe),
         })
     }

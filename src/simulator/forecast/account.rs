@@ -235,7 +235,8 @@ impl Account {
                 | TransitionKind::Wanted
                 | TransitionKind::Probe
                 | TransitionKind::Definition
-                | TransitionKind::Host,
+                | TransitionKind::Host
+                | TransitionKind::Timer,
                 _,
             ) => {}
         }

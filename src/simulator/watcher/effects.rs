@@ -106,6 +106,7 @@ impl Watcher {
             | Effect::RemoveDirectories { .. }
             | Effect::Remember { .. }
             | Effect::Keep { .. }
+            | Effect::AskDue { .. }
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::FeedWatchdog
@@ -560,6 +561,7 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         )
         | Effect::Remember { .. }
         | Effect::Keep { .. }
+        | Effect::AskDue { .. }
         | Effect::Check { .. }
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }

@@ -87,6 +87,8 @@ impl Watcher {
             } => self.listening(now, *service, *waits, error.as_ref()),
             Event::Connected { service, .. } => self.connected(now, *service),
             Event::Stored { .. }
+            | Event::Due { .. }
+            | Event::ClockSet(_)
             | Event::Durable { .. }
             | Event::HookSpawned { .. }
             | Event::HookEnded { .. } => {}
@@ -534,7 +536,12 @@ impl Watcher {
                 }
                 self.bid_needed(&name, false);
             }
-            (Command::Start { with_requires, .. }, Some(book), Some(name)) => {
+            (
+                Command::Start { with_requires, .. } | Command::StartPinned { with_requires, .. },
+                Some(book),
+                Some(name),
+            ) => {
+                book.pinned |= matches!(command, Command::StartPinned { .. });
                 (book.once, book.passing) = (false, false);
                 book.wanted = Some(true);
                 book.said = true;
@@ -686,6 +693,8 @@ fn words(event: &Event, engine: &Engine) -> String {
         Event::ExhaustedTold { .. } => "exhaustion told",
         Event::Notified { .. } => "notified",
         Event::Stored { .. } => "stored",
+        Event::Due { .. } => "due",
+        Event::ClockSet(_) => "clock set",
         Event::Listening { .. } => "listening",
         Event::Connected { .. } => "connected",
         Event::Reloaded { .. } => "reloaded",

@@ -188,6 +188,8 @@ impl Watcher {
             | Event::Request(_)
             | Event::Durable { .. }
             | Event::Stored { .. }
+            | Event::Due { .. }
+            | Event::ClockSet(_)
             | Event::Listening { .. }
             | Event::Connected { .. }
             | Event::ExhaustedTold { .. }
