@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 mod lock;
 #[path = "journal/pipes.rs"]
 mod pipes;
+#[path = "journal/reboots.rs"]
+mod reboots;
 #[path = "journal/recording.rs"]
 mod recording;
 #[path = "journal/runtime.rs"]

@@ -285,6 +285,7 @@ pub enum Backoff {
 pub enum OnExhausted {
     Keep,
     Stop,
+    Reboot,
 }
 
 /// What a service tells of itself, and how.

@@ -403,8 +403,11 @@ pub mod retry_policy {
         /// How long it must stay healthy until its attempts are refunded, and how long a restarted
         /// run is left alone before its health may restart it again.
         STABILITY_PERIOD "stability_period_ms": Takes::Millis { min: 1 }, Integer(30_000), Live;
-        /// What happens to an unhealthy process when no attempts are left.
-        ON_EXHAUSTED "on_exhausted": Takes::Choice(&["keep", "stop"]), Text("keep"), Live;
+        /// What happens when no attempts are left. `keep`: an unhealthy process runs on as it is.
+        /// `stop`: it is stopped. `reboot`: the host is rebooted, in order, where vitald is its first
+        /// process; elsewhere, in safe mode, and after three such reboots within a day it is as with
+        /// `keep`.
+        ON_EXHAUSTED "on_exhausted": Takes::Choice(&["keep", "stop", "reboot"]), Text("keep"), Live;
         /// A command that is run when a restart is denied because no attempts are left, once until
         /// they are refunded: to page somebody, say. It runs as the service's user and in its
         /// environment; VITALD_REASON says what happened. Written like `exec`.

@@ -321,7 +321,7 @@ fn retry(t: &Table<'_>, p: &mut Problems) -> (RetryPolicy, [Span; 2]) {
         Some(max) => max,
     };
     let backoffs = [Backoff::Fixed, Backoff::Linear, Backoff::Exponential];
-    let ends = [OnExhausted::Keep, OnExhausted::Stop];
+    let ends = [OnExhausted::Keep, OnExhausted::Stop, OnExhausted::Reboot];
     let policy = RetryPolicy {
         max_attempts: max_attempts(&t, p),
         delay,

@@ -383,6 +383,7 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         "on_exhausted" => quoted(match r.on_exhausted {
             OnExhausted::Keep => "keep",
             OnExhausted::Stop => "stop",
+            OnExhausted::Reboot => "reboot",
         }),
         "on_exhausted_exec" => return r.on_exhausted_exec.as_deref().map(words),
         _ => return log_value(d.log.as_deref()?, key),

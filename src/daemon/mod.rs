@@ -274,6 +274,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         shutdown_timeout: settings.shutdown_timeout.or(host),
         left,
         guard,
+        reboots: crate::reactor::reboots::may(),
         watchdogs: reactor.open_watchdogs(settings.watchdog.as_ref(), watchdog_before),
     };
     parent::ready(&format!("{number}{taken_up}"));

@@ -181,6 +181,7 @@ impl Engine {
                 if matches!(reason, Reason::Budget(_)) {
                     self.service_mut(id).trouble = words.clone();
                     self.tell_exhausted(id, detail);
+                    self.reboot_if_defined(id);
                 }
                 self.decide(id, cause, Verdict::Denied, words, attempts, None);
                 Next::Failed

@@ -28,7 +28,9 @@ impl Engine {
             watchdogs,
             guard,
             wall_ms,
+            reboots,
         } = boot;
+        self.host.reboots = reboots;
         self.set_wall(wall_ms);
         if let Some(left) = left {
             self.take_up_reload(*left, &mut definitions);

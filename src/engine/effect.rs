@@ -94,6 +94,12 @@ pub enum Effect {
         ticket: Ticket,
         answer: Answer,
     },
+    /// The host is to be rebooted for its sake: count that, for good. `RebootCounted` answers.
+    CountReboot {
+        service: ServiceId,
+    },
+    /// The shutdown that begins ends in a reboot.
+    Reboot,
     /// What its calendar says was due since then, by the wall clock, and what is next. `Due` answers.
     AskDue {
         service: ServiceId,

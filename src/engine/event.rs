@@ -5,7 +5,7 @@ use crate::engine::Sought;
 use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::story::{Decision, Transition};
-use crate::engine::{BootGuard, Due, Watchdogs};
+use crate::engine::{BootGuard, Counted, Due, Watchdogs};
 use crate::exit::{Exit, Signal, errno_words};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
 use crate::probe::Report;
@@ -75,6 +75,11 @@ pub enum Event {
         end: HookEnd,
     },
 
+    /// The answer to `CountReboot`.
+    RebootCounted {
+        service: ServiceId,
+        counted: Counted,
+    },
     /// The answer to `AskDue`.
     Due { service: ServiceId, due: Due },
     /// The answer to `TellExhausted`.
@@ -139,6 +144,8 @@ pub struct Boot {
     pub watchdogs: Watchdogs,
     /// None: boots are not counted, or this one is known to be well.
     pub guard: Option<BootGuard>,
+    /// The host may be rebooted for a service's sake.
+    pub reboots: bool,
 }
 
 /// A reload that waits to be confirmed, or went back, as it was left.

@@ -17,7 +17,8 @@
 //! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
 //! first event, `schedule` who is started when it is due, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
 //! of them, `provisional` until they are confirmed, `leaving` whose are gone, `instances` of
-//! templates; `shutdown`; `host` its watchdog and its boots; `query` what is shown; `plain` all of
+//! templates; `shutdown`; `host` its watchdog and its boots,
+//! `reboots` for a service's sake; `query` what is shown; `plain` all of
 //! it, written down and read back.
 
 mod aftermath;
@@ -50,6 +51,7 @@ pub mod plain;
 pub mod plan;
 mod provisional;
 pub mod query;
+mod reboots;
 mod relations;
 mod reload;
 mod restore;
@@ -72,6 +74,7 @@ pub use event::{
 pub use forking::Sought;
 pub use hooks::HookEnd;
 pub use host::{BootGuard, Watchdogs};
+pub use reboots::Counted;
 pub use schedule::Due;
 
 use crate::graph::Graph;
@@ -226,6 +229,7 @@ impl Engine {
                 started,
             } => self.hook_spawned(run, hook, pid, started),
             Event::HookEnded { run, hook, end } => self.hook_ended(run, hook, end),
+            Event::RebootCounted { service, counted } => self.reboot_counted(service, counted),
             Event::ExhaustedTold { service } => self.exhausted_told(service),
             Event::Request(request) => self.request(request),
             Event::Durable { seq, error } => self.durable(seq, error),

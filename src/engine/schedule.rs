@@ -18,7 +18,7 @@ use super::table::NextRun;
 use super::*;
 use crate::config::{Definition, Schedule, When};
 use crate::service::state::{Cause, Cue, State, Wanted};
-use crate::time::{Wall, micros, rfc3339_ms, spoken};
+use crate::time::{Wall, micros, millis, rfc3339_ms, spoken};
 use status::ScheduleStatus;
 
 /// A daemon that is started again so soon has missed nothing.
@@ -332,7 +332,7 @@ impl Engine {
 
     /// Monotonic time stood still, the wall clock did not.
     pub(super) fn wall_slept(&mut self, slept: Duration) {
-        let slept = crate::time::millis(slept);
+        let slept = millis(slept);
         let wall_ms = self.wall_ms().saturating_add(slept);
         self.set_wall(wall_ms);
         self.ask_all_due();
@@ -375,10 +375,12 @@ impl Engine {
         Some(ScheduleStatus {
             when: schedule.when.to_string(),
             suspended: !timed.on,
-            due: timed.next.map(|next| wall.rfc3339(next.at)),
-            due_in_ms: timed
-                .next
-                .map(|next| crate::time::millis(next.at.since(wall.now))),
+            due: timed.next.map(|next| match next.due_ms {
+                0 => wall.rfc3339(next.at),
+                // To the letter.
+                ms => rfc3339_ms(ms.saturating_add(millis(next.at.since(next.base)))),
+            }),
+            due_in_ms: timed.next.map(|next| millis(next.at.since(wall.now))),
             skipped: timed.skipped,
         })
     }

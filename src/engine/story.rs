@@ -56,6 +56,9 @@ const WORDS: &[&str] = &[
     "skipped",
     "missed",
     "made up",
+    "exhausted",
+    "kept",
+    "reboot",
 ];
 
 impl Word {
@@ -115,7 +118,7 @@ pub enum TransitionKind {
     Probe,
     /// Which definition is in force, where a reload can go back.
     Definition,
-    /// Whether the host's watchdog is fed in spite of it.
+    /// What becomes of the host for its sake: whether its watchdog is fed, a reboot.
     Host,
     /// What became of a time at which it was due, where it was not simply started.
     Timer,

@@ -46,6 +46,8 @@ pub(super) enum Work {
     },
     /// Writes that this boot is well.
     Boots,
+    /// A reboot for the sake of a service is counted.
+    Reboots(ServiceId),
     Resolve {
         host: Box<str>,
         check: CheckId,
@@ -94,6 +96,7 @@ impl Work {
             | Work::Main { .. }
             | Work::Remove { .. }
             | Work::Boots
+            | Work::Reboots(_)
             | Work::Exhausted { .. }
             | Work::Definitions { .. }
             | Work::Trial(_)
@@ -276,6 +279,7 @@ impl Reactor {
                     | Work::Main { .. }
                     | Work::Remove { .. }
                     | Work::Boots
+                    | Work::Reboots(_)
                     | Work::Resolve { .. }
                     | Work::Https { .. }
                     | Work::Definitions { .. }
@@ -331,6 +335,7 @@ impl Reactor {
             }
             Work::Remove { .. } => {}
             Work::Boots => self.boots_cleared(exit),
+            Work::Reboots(service) => self.reboot_counted(service, exit),
             Work::Resolve {
                 host,
                 check,
@@ -433,6 +438,7 @@ impl Reactor {
             | Work::Main { .. }
             | Work::Remove { .. }
             | Work::Boots
+            | Work::Reboots(_)
             | Work::Resolve { .. }
             | Work::Https { .. }
             | Work::Definitions { .. }
@@ -456,6 +462,7 @@ impl Reactor {
             | Work::Main { .. }
             | Work::Remove { .. }
             | Work::Boots
+            | Work::Reboots(_)
             | Work::Https { .. }
             | Work::Command { .. }
             | Work::Exhausted { .. }

@@ -48,6 +48,7 @@ mod pipes;
 pub mod policy;
 pub mod procfs;
 pub mod program;
+pub mod reboots;
 mod recording;
 mod records;
 pub mod reexec;

@@ -116,6 +116,8 @@ impl Reactor {
             Effect::Forget { service } => self.forget(service),
             Effect::FeedWatchdog => self.feed_watchdog(),
             Effect::BootWell => self.clear_boots(),
+            Effect::CountReboot { service } => self.count_reboot(service),
+            Effect::Reboot => self.ends_in(Ending::Reboot),
             Effect::TellAlive => parent::alive(),
             Effect::Exit { code } => self.exit = Some(code),
         }

@@ -31,7 +31,8 @@ impl Reactor {
         since_ms: u64,
     ) {
         self.watch_wall();
-        let now_ms = self.clock.wall_ms();
+        // As of this turn, from which the engine reckons: nothing is to begin too early.
+        let now_ms = self.clock.wall_ms_at(self.now);
         let due = Due::look(definition, since_ms, now_ms, &offset);
         self.caused.push_back(Event::Due { service, due });
     }
@@ -71,7 +72,7 @@ impl Reactor {
         if let Err(error) = set_timer(timer) {
             log::warn!("cannot watch the wall clock any more: {error}");
         }
-        let wall_ms = self.clock.wall_ms();
+        let wall_ms = self.clock.wall_ms_at(self.now);
         self.handle(Event::ClockSet(wall_ms));
     }
 }

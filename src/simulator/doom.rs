@@ -80,6 +80,8 @@ impl Moment {
             | Effect::FindMain { .. }
             | Effect::RemoveDirectories { .. }
             | Effect::AskDue { .. }
+            | Effect::CountReboot { .. }
+            | Effect::Reboot
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
             | Effect::Unstore { .. }

@@ -436,7 +436,9 @@ impl Kernel {
                 let due = Due::look(&definition, since_ms, now_ms, &|_| 0);
                 told(Duration::ZERO, Event::Due { service, due })
             }
-            Effect::Record(_)
+            Effect::CountReboot { .. }
+            | Effect::Reboot
+            | Effect::Record(_)
             | Effect::Remember { .. }
             | Effect::Keep { .. }
             | Effect::Answer { .. }

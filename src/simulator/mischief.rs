@@ -161,6 +161,7 @@ pub fn run_of(event: &Event) -> Option<RunId> {
         | Event::ExhaustedTold { .. }
         | Event::Due { .. }
         | Event::ClockSet(_)
+        | Event::RebootCounted { .. }
         | Event::Reloaded { .. } => None,
     }
 }

@@ -42,7 +42,7 @@ use crate::engine::snapshot::{ServiceSnapshot, WantedRecord};
 use crate::engine::{
     Boot, Command, Effect, Engine, Event, Found, Given, Left, Loaded, Request, Terms,
 };
-use crate::engine::{BootGuard, Watchdogs};
+use crate::engine::{BootGuard, Counted, Watchdogs};
 use crate::exit::Exit;
 use crate::id::{Pid, RunId, ServiceId, Ticket};
 use crate::journal::record::Recorder;
@@ -81,6 +81,8 @@ pub struct World {
     /// Who is to hear regularly that all is well.
     pub watchdogs: Watchdogs,
     pub guard: Option<BootGuard>,
+    /// We are a host's first process, and it may be rebooted so often for a service's sake.
+    pub reboots: Option<u32>,
     mischief: Option<Mischief>,
     watcher: Option<Box<Watcher>>,
     /// The next daemon gets the notify sockets of this one.
@@ -118,6 +120,7 @@ impl World {
             shutdown_timeout: None,
             watchdogs: Watchdogs::default(),
             guard: None,
+            reboots: None,
             mischief: None,
             watcher: None,
             hands_over: false,
@@ -199,6 +202,7 @@ impl World {
             left: left.map(Box::new),
             watchdogs: self.watchdogs.clone(),
             guard: self.guard.clone(),
+            reboots: self.reboots.is_some(),
         }))
     }
 
@@ -613,7 +617,18 @@ impl World {
             | Effect::RemoveDirectories { .. }
             | Effect::FeedWatchdog
             | Effect::TellAlive
+            | Effect::Reboot
             | Effect::BootWell => {}
+            Effect::CountReboot { service } => {
+                let left = self.reboots.unwrap_or_default();
+                let counted = match left {
+                    0 => Counted::TooMany,
+                    _ => Counted::Yes,
+                };
+                self.reboots = Some(left.saturating_sub(1));
+                let event = Event::RebootCounted { service, counted };
+                self.post(Duration::from_millis(5), event);
+            }
             Effect::CheckExpired { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {

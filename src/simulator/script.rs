@@ -134,6 +134,7 @@ impl World {
             "main" => self.main = Some(service.into()),
             "host-watchdog" => self.watchdogs.device = Some(duration(service)?),
             // So many failed, so many may; how long all must be well.
+            "reboots" => self.reboots = Some(number(&[service])?),
             "boot-guard" => {
                 self.guard = Some(BootGuard {
                     failed: number(&rest[..1])?,

@@ -112,7 +112,7 @@ fn what_was_missed_while_the_host_was_off_is_made_up_for_once() {
     host.start();
     // What is new has missed nothing; from when on it counts is on disk.
     until("it is on disk", || {
-        let loaded = state::load(&host.path("state").into());
+        let loaded = state::load(host.path("state").as_ref());
         loaded
             .wanted
             .iter()

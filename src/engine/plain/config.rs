@@ -95,7 +95,7 @@ variants! { Kind { Process Oneshot Forking Target;; } }
 variants! { Restart { Always OnFailure Never;; } }
 variants! { KillMode { Tree Mixed Process;; } }
 variants! { Backoff { Fixed Linear Exponential;; } }
-variants! { OnExhausted { Keep Stop;; } }
+variants! { OnExhausted { Keep Stop Reboot;; } }
 variants! { OnUnhealthy { Restart Observe;; } }
 
 variants! { Ask {;

@@ -7,8 +7,9 @@ use crate::engine::snapshot::{
 };
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
-    Accepted, Boot, BootGuard, Command, Defined, Due, Effect, Event, Found, Given, HookEnd, Left,
-    Loaded, NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms, Watchdogs,
+    Accepted, Boot, BootGuard, Command, Counted, Defined, Due, Effect, Event, Found, Given,
+    HookEnd, Left, Loaded, NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms,
+    Watchdogs,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -44,6 +45,7 @@ variants! { Event {
     HookEnded { run hook end }
     ExhaustedTold { service }
     Due { service due }
+    RebootCounted { service counted }
     ProbeFinished { check report }
     Durable { seq error }
     Reloaded { ticket files terms }
@@ -55,6 +57,8 @@ variants! { Sought {
     Main { pid started }
 } }
 
+variants! { Counted { Yes TooMany Unwritten;; } }
+
 fields! { Due { now_ms last_ms next_ms } }
 
 fields! { HookEnd { exit error tree_gone output } }
@@ -62,7 +66,7 @@ fields! { HookEnd { exit error tree_gone output } }
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
 } may {
-    left watchdogs guard
+    left watchdogs guard reboots
 } }
 
 fields! { BootGuard { failed attempts ok_after } }
@@ -127,7 +131,7 @@ fields! { Report { outcome latency output } }
 
 // Definitions in effects are those of events: a fingerprint is enough, and whoever writes adds it.
 variants! { put Effect {
-    FeedWatchdog TellAlive BootWell;
+    FeedWatchdog TellAlive BootWell Reboot;
     Record;
     Remember { seq wanted }
     Keep { seq reload }
@@ -144,6 +148,7 @@ variants! { put Effect {
     CheckCancelled { check }
     Answer { ticket answer }
     TellExhausted { service reason, skips definition }
+    CountReboot { service }
     AskDue { service since_ms, skips definition }
     Listen { service watch, skips definition }
     Unlisten { service }

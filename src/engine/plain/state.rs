@@ -46,7 +46,7 @@ fields! { Engine {
     effects: Vec::new(),
 } }
 
-fields! { Host { guard watchdogs unit fed_at starved } }
+fields! { Host { guard watchdogs unit fed_at starved } may { reboots counting } }
 
 fields! { Starved { service why } }
 

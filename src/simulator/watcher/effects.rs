@@ -107,6 +107,8 @@ impl Watcher {
             | Effect::Remember { .. }
             | Effect::Keep { .. }
             | Effect::AskDue { .. }
+            | Effect::CountReboot { .. }
+            | Effect::Reboot
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::FeedWatchdog
@@ -562,6 +564,8 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::Remember { .. }
         | Effect::Keep { .. }
         | Effect::AskDue { .. }
+        | Effect::CountReboot { .. }
+        | Effect::Reboot
         | Effect::Check { .. }
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }

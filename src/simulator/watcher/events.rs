@@ -89,6 +89,7 @@ impl Watcher {
             Event::Stored { .. }
             | Event::Due { .. }
             | Event::ClockSet(_)
+            | Event::RebootCounted { .. }
             | Event::Durable { .. }
             | Event::HookSpawned { .. }
             | Event::HookEnded { .. } => {}
@@ -695,6 +696,7 @@ fn words(event: &Event, engine: &Engine) -> String {
         Event::Stored { .. } => "stored",
         Event::Due { .. } => "due",
         Event::ClockSet(_) => "clock set",
+        Event::RebootCounted { .. } => "reboot counted",
         Event::Listening { .. } => "listening",
         Event::Connected { .. } => "connected",
         Event::Reloaded { .. } => "reloaded",

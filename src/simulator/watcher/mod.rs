@@ -190,6 +190,7 @@ impl Watcher {
             | Event::Stored { .. }
             | Event::Due { .. }
             | Event::ClockSet(_)
+            | Event::RebootCounted { .. }
             | Event::Listening { .. }
             | Event::Connected { .. }
             | Event::ExhaustedTold { .. }
