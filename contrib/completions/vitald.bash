@@ -59,7 +59,7 @@ _vitald() {
         simulate) _vitald_words "--say --set --against --plot --all --seed --config-dir" ;;
         status) _vitald_words "--tree" ;;
         history) _vitald_words "--limit" ;;
-        start) _vitald_words "--with-requires --wait" ;;
+        start) _vitald_words "--with-requires --pin --wait" ;;
         stop) _vitald_words "--until-boot --wait" ;;
         once) _vitald_words "--wait" ;;
         restart) _vitald_words "--wait" ;;

@@ -53,6 +53,7 @@ complete -c vitald -n '__fish_seen_subcommand_from blame' -a '(vitald list 2>/de
 complete -c vitald -n __fish_use_subcommand -a start -d 'start a service, and want it started from now on'
 complete -c vitald -n '__fish_seen_subcommand_from start' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n '__fish_seen_subcommand_from start' -l with-requires
+complete -c vitald -n '__fish_seen_subcommand_from start' -l pin
 complete -c vitald -n '__fish_seen_subcommand_from start' -l wait -s w
 complete -c vitald -n __fish_use_subcommand -a stop -d 'stop a service, and want it stopped from now on'
 complete -c vitald -n '__fish_seen_subcommand_from stop' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
