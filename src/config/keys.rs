@@ -186,6 +186,7 @@ pub mod service {
         /// Services that must not run beside it, which need not name it too. Who starts one of two
         /// stops the other, which is wanted stopped from then on; the start waits until it is gone.
         /// Of two that both start by themselves the one that runs goes on, else the first by name.
+        /// What a start brings along because it `wants` it displaces nobody: it is left out.
         CONFLICTS "conflicts": Takes::Services, Words("none"), Live;
         /// What becomes of it when a service that it `requires` stops, restarts or crashes. `run`: it
         /// runs on. `restart`: it is stopped, and started again when that one is satisfied again,

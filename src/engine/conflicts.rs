@@ -39,11 +39,23 @@ impl Engine {
         Err(refuse(code::PINNED, &words))
     }
 
-    /// `other` is to be started for the sake of `id`: whom it may not displace for that.
-    pub(super) fn stays_for(&self, other: ServiceId, id: ServiceId) -> Option<ServiceId> {
-        let needs = |rival: ServiceId| self.graph.requirers(rival).contains(&id);
+    /// `other` is to be started for the sake of `id`: whom it may not displace for that. What is
+    /// merely wanted displaces nobody; a member of a target does, but none of those `brought` with it.
+    pub(super) fn stays_for(
+        &self,
+        other: ServiceId,
+        id: ServiceId,
+        is_member: bool,
+        brought: &[ServiceId],
+    ) -> Option<ServiceId> {
+        let needs = |it: ServiceId| self.graph.requirers(it).contains(&id);
+        let needed = needs(other);
         let mut rivals = self.rivals(other).iter().copied();
-        let stays = rivals.find(|rival| *rival == id || needs(*rival));
+        let stays = rivals.find(|rival| {
+            let wanted = self.will(*rival) == Wanted::Start;
+            let keeps = !needed && wanted && (!is_member || brought.contains(rival));
+            *rival == id || needs(*rival) || keeps
+        });
         stays.or_else(|| self.pinned_rival(other))
     }
 
@@ -131,5 +143,7 @@ impl Engine {
         }
         self.mark(loser);
         self.cue(loser, Cue::Stop, Cause::Config, words);
+        // One that rests and listens is not moved by that.
+        self.mind_sockets(loser);
     }
 }

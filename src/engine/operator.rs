@@ -171,12 +171,11 @@ impl Engine {
     ) -> Vec<String> {
         let mut notes = Vec::new();
         let members = self.members(id);
-        let others: Vec<ServiceId> = self
-            .graph
-            .started_with(id)
-            .into_iter()
-            .filter(|other| *other != id)
-            .collect();
+        let mut others = self.graph.started_with(id);
+        others.retain(|other| *other != id);
+        // What it cannot do without comes first: what conflicts with that stays away.
+        others.sort_by_key(|other| !self.graph.requirers(*other).contains(&id));
+        let mut brought = vec![id];
         for other in others {
             let service = self.service(other);
             let by = service.wanted_by.clone();
@@ -187,12 +186,13 @@ impl Engine {
                 notes.push(format!("{name} {words}"));
                 continue;
             }
-            if let Some(rival) = self.stays_for(other, id) {
+            let is_member = members.contains(&other);
+            if let Some(rival) = self.stays_for(other, id, is_member, &brought) {
                 let rival = &self.service(rival).name;
                 notes.push(format!("{name} is not started: it conflicts with {rival}"));
                 continue;
             }
-            let with_it = with_requires || members.contains(&other);
+            let with_it = with_requires || is_member;
             if stopped && !with_it {
                 let required = self.graph.requirers(other).contains(&id);
                 if required {
@@ -204,6 +204,7 @@ impl Engine {
                 continue;
             }
             if self.obstacle_of_definition(other).is_none() {
+                brought.push(other);
                 if service.wanted == Wanted::Stop {
                     self.displace(other, actor, &mut notes);
                     match for_good {

@@ -361,7 +361,11 @@ impl Engine {
                 self.service_mut(id).problem = before.problem.clone();
                 Some(false)
             }
-            (_, None) if before.problem.is_some() => {
+            (now, None) if before.problem.is_some() => {
+                if now.is_none() {
+                    // As for any name that comes back.
+                    self.refund(id);
+                }
                 let service = self.service_mut(id);
                 service.definition = None;
                 service.source = before.source.clone();

@@ -75,7 +75,7 @@ impl Engine {
                 continue;
             }
             for &(other, edge) in self.graph.needs(of) {
-                if edge != Edge::After && seen.insert(other) {
+                if matches!(edge, Edge::Requires | Edge::Wants) && seen.insert(other) {
                     all.push(other);
                 }
             }
@@ -116,7 +116,7 @@ impl Engine {
     fn is_needed_by_others(&self, id: ServiceId, group: &[ServiceId]) -> bool {
         let mut needed_by = self.graph.needed_by(id).iter();
         needed_by.any(|(who, edge)| {
-            *edge != Edge::After && !group.contains(who) && self.will(*who) == Wanted::Start
+            edge.pulls() && !group.contains(who) && self.will(*who) == Wanted::Start
         })
     }
 

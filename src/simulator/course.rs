@@ -286,6 +286,10 @@ impl World {
                 let idle = matches!(&*status.state, "inactive" | "failed" | "exited");
                 let beats = |other: &str| conflict(name, other) && (running(other) || done(other));
                 let beaten = idle && others().any(beats);
+                let lost = definition(name).is_some_and(|d| {
+                    let mut needs = d.requires.iter().chain(d.milestone());
+                    idle && needs.any(|other| excused.contains(&**other))
+                });
                 let leans = role
                     .script
                     .leans_on
@@ -302,7 +306,7 @@ impl World {
                 let gate = status.gate.map(|gate| gate.reason).unwrap_or_default();
                 let left = gate.strip_prefix("dependency ");
                 let left = left.is_some_and(|other| excused.contains(other));
-                if beaten || torn || waits || left || leans {
+                if beaten || lost || torn || waits || left || leans {
                     excused.insert(name.clone());
                 }
             }

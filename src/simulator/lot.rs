@@ -28,30 +28,36 @@ struct Lot {
     pace: u64,
     /// By service, for good: what it is beside a process or a oneshot.
     special: Vec<Special>,
-    theme: Theme,
+    themes: Themes,
 }
 
 /// What a world has beside processes and oneshots, and what comes with it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Theme {
-    /// Nothing.
-    Plain,
+#[derive(Clone, Copy, Default)]
+struct Themes {
     /// Targets; what is wanted for now. (Not yet: forking daemons, oneshots that are undone.)
-    Kinds,
+    kinds: bool,
     /// Sockets that are held.
-    Sockets,
+    sockets: bool,
     /// Ties of every sort, and pins.
-    Ties,
+    ties: bool,
 }
 
-/// Of its own generator, as below.
-fn theme(seed: u64) -> Theme {
-    match Prng::new(seed ^ 0x7e3e_7e3e_7e3e_7e3e).below(4) {
-        0 => Theme::Plain,
-        1 => Theme::Kinds,
-        2 => Theme::Sockets,
-        _ => Theme::Ties,
+/// Mostly one or none, so that what comes of it is told apart; of its own generator, as below.
+fn themes(seed: u64) -> Themes {
+    let mut themes = Themes::default();
+    let mut add = |dice: &mut Prng| match dice.below(4) {
+        0 => {}
+        1 => themes.kinds = true,
+        2 => themes.sockets = true,
+        _ => themes.ties = true,
+    };
+    add(&mut Prng::new(seed ^ 0x7e3e_7e3e_7e3e_7e3e));
+    let mut more = Prng::new(seed ^ 0x7e3e_0002_7e3e_0002);
+    if more.below(3) == 0 {
+        add(&mut more);
+        add(&mut more);
     }
+    themes
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,7 +69,7 @@ enum Special {
 /// Of its own generator, so that all else is drawn as it was.
 fn special(seed: u64) -> Vec<Special> {
     let mut dice = Prng::new(seed ^ 0x6b69_6e64_7321_0001);
-    let kinds = theme(seed) == Theme::Kinds;
+    let kinds = themes(seed).kinds;
     let mut draw = |_| match dice.below(10) {
         _ if !kinds => Special::No,
         0..3 => Special::Target,
@@ -119,7 +125,7 @@ impl Plan {
             dice: Prng::new(seed),
             pace,
             special: special(seed),
-            theme: theme(seed),
+            themes: themes(seed),
         };
         let length = lot.of(&[60, 120, 300, 900]);
         let length = Duration::from_secs(length * pace);
@@ -148,7 +154,7 @@ impl Plan {
         lot.deeds(&mut plan, &names);
         lot.dice = Prng::new(seed ^ 0xc011_ec70_c011_ec70);
         lot.connections(&mut plan, &names);
-        if plan.weights.of(Fault::Verbs) > 0 && lot.theme == Theme::Ties {
+        if plan.weights.of(Fault::Verbs) > 0 && lot.themes.ties {
             lot.dice = Prng::new(seed ^ 0x9159_9159_9159_9159);
             lot.pins(&mut plan, &names);
         }
@@ -303,7 +309,7 @@ impl Lot {
             dice: Prng::new(fnv1a((keys.clone() + &tables).as_bytes())),
             pace: self.pace,
             special: Vec::new(),
-            theme: self.theme,
+            themes: self.themes,
         };
         let special = match oneshot {
             true => Special::No,
@@ -315,7 +321,7 @@ impl Lot {
             _ => {}
         }
         // Descriptor 3 is one of them.
-        let sockets = self.theme == Theme::Sockets && own.chance(600);
+        let sockets = self.themes.sockets && own.chance(600);
         if sockets && !keys.contains("\"fd\"") {
             keys.push_str("socket = [{ listen = \"tcp:80\" }]\n");
             if own.chance(700) {
@@ -331,8 +337,12 @@ impl Lot {
             }
         }
         let mut own = own.sibling();
-        if self.theme == Theme::Ties && own.chance(700) {
+        if self.themes.ties && own.chance(700) {
             own.ties(&mut keys, &mut relations, names, at, roles);
+        }
+        if special == Special::Target {
+            // It has no process that could wait for the end of another.
+            relations.retain(|(key, _)| *key != "after_exit");
         }
         Shape {
             keys,
@@ -349,7 +359,7 @@ impl Lot {
             dice: Prng::new(self.below(u64::MAX)),
             pace: self.pace,
             special: Vec::new(),
-            theme: self.theme,
+            themes: self.themes,
         }
     }
 

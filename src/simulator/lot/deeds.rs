@@ -9,7 +9,7 @@ impl Lot {
             dice: Prng::new(plan.seed ^ 0x7e10_ad7e_10ad_7e10),
             pace: self.pace,
             special: Vec::new(),
-            theme: self.theme,
+            themes: self.themes,
         };
         let minutes = (plan.length / plan.pace).as_secs().div_ceil(60);
         for fault in Fault::ALL {
@@ -207,10 +207,10 @@ impl Lot {
                 let wait = if self.chance(200) { " --wait" } else { "" };
                 match kind {
                     7..=9 => format!("stop {name}{wait}"),
-                    10 if self.theme == Theme::Kinds => format!("stop {name} --until-boot{wait}"),
+                    10 if self.themes.kinds => format!("stop {name} --until-boot{wait}"),
                     10 => format!("stop {name}{wait}"),
                     11..=13 => format!("start {name}{wait}"),
-                    14 if self.theme == Theme::Kinds => format!("once {name}{wait}"),
+                    14 if self.themes.kinds => format!("once {name}{wait}"),
                     14 => format!("start {name}{wait}"),
                     15 => format!("start {name} --with-requires{wait}"),
                     16..=18 => format!("restart {name}{wait}"),

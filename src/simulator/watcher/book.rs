@@ -470,7 +470,7 @@ impl Book {
                     Restart::Never => exit == Exit::Code(0),
                     Restart::OnFailure | Restart::Always => !due,
                 };
-                self.sockets.ended_well = well && definition.starts_on_connection();
+                self.sockets.ended_well = may && well && definition.starts_on_connection();
                 self.excused = false;
                 self.charged = may && due && self.has_budget();
                 self.spent += u32::from(self.charged);

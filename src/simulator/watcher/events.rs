@@ -252,6 +252,7 @@ impl Watcher {
         for (name, book) in &mut self.books {
             let file = definitions.iter().find(|d| *d.name == **name);
             book.present = file.is_some();
+            book.sockets.ended_well = false;
             book.by_file = file.is_some_and(|file| !names::is_given(&file.source));
             let record = boot.wanted.iter().find(|record| *record.name == **name);
             book.given = record.and_then(|record| record.definition.clone());
@@ -565,7 +566,8 @@ impl Watcher {
             (Command::Unpin { .. }, Some(book), _) => book.pinned = false,
             (Command::Restart { .. }, Some(book), Some(name)) => {
                 // What is wanted anyway goes on being wanted by whom it was.
-                if book.wanted != Some(true) || book.passing {
+                let news = book.wanted != Some(true) || book.passing;
+                if news {
                     book.said = true;
                     book.durable = None;
                 }
@@ -573,8 +575,10 @@ impl Watcher {
                 book.wanted = Some(true);
                 book.refund();
                 book.bidden();
-                self.promises
-                    .insert(ticket, Promise::Will(name.clone(), true));
+                if news {
+                    let promise = Promise::Will(name.clone(), true);
+                    self.promises.insert(ticket, promise);
+                }
                 self.displaces(&name);
             }
             (Command::Reset { .. }, Some(book), _) => {

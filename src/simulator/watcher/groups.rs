@@ -71,13 +71,22 @@ impl Watcher {
             }
         }
         let members = self.members(name);
-        for other in &seen[1..] {
+        let mut others = seen.split_off(1);
+        // Whom it needs comes first.
+        others.sort_by_key(|other| !self.needs(name, other));
+        for other in &others {
             let startable = self.has_all_it_requires(other);
-            let stays = self.stays_for(other, name);
+            let is_member = members.contains(other);
+            let among = |rival: &String| others.contains(rival);
+            if is_member && self.rivals(other).iter().any(among) {
+                // One of the two comes.
+                self.is_arbitrated();
+            }
+            let stays = self.stays_for(other, name, is_member);
             let Some(book) = self.books.get_mut(other) else {
                 continue;
             };
-            let with_it = with_requires || members.contains(other);
+            let with_it = with_requires || is_member;
             let unwilling = book.said && book.wanted == Some(false) && !with_it;
             let held = book.pinned && book.wanted == Some(false);
             if unwilling || !book.present || stays || held {
@@ -89,7 +98,9 @@ impl Watcher {
                 (book.said, book.passing) = (true, true);
                 book.durable = None;
             }
-            if startable && book.run.is_none() && book.retry.is_none() && !book.satisfied {
+            let begins = book.seen.as_ref().is_some_and(|s| s.state == "starting");
+            let idle = book.run.is_none() && book.retry.is_none() && !begins;
+            if startable && idle && !book.satisfied {
                 book.refund();
             }
             // What lives goes on; what was being stopped comes again.

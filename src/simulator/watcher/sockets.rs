@@ -50,12 +50,14 @@ impl Watcher {
         let Some(watch) = book.sockets.asked.take() else {
             return;
         };
+        // What could not be spawned for our own want of something is still that attempt.
+        let again = book.retry.map(|(automatic, _)| automatic);
         match (error, watch) {
             (Some(error), _) if error.ours => {
                 book.sockets.watched = false;
                 book.sockets.ended_well = false;
             }
-            (Some(_), false) if book.charged && !book.excused => {
+            (Some(_), false) if (book.charged && !book.excused) || again == Some(true) => {
                 let never = |d: &crate::config::Definition| d.restart == Restart::Never;
                 let due = !book.definition.as_deref().is_some_and(never);
                 charge(book, now, may && due);
@@ -64,6 +66,7 @@ impl Watcher {
                 book.sockets.watched = false;
                 book.excused = false;
                 book.charged = false;
+                book.retry = None;
             }
             (None, true) if well && waits => {
                 charge(book, now, may);
@@ -109,6 +112,7 @@ impl Watcher {
 }
 
 fn charge(book: &mut Book, now: Time, may: bool) {
+    book.retry = None;
     book.excused = false;
     book.charged = may && book.has_budget();
     book.spent += u32::from(book.charged);

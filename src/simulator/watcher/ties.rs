@@ -90,13 +90,17 @@ impl Watcher {
     }
 
     /// To be started for the sake of `name`, it would take the place of whom that needs, or of one
-    /// that is pinned.
-    pub(super) fn stays_for(&self, other: &str, name: &str) -> bool {
+    /// that is pinned; or it is merely wanted by it.
+    pub(super) fn stays_for(&self, other: &str, name: &str, is_member: bool) -> bool {
+        let needed = self.needs(name, other);
         let rivals = self.rivals(other);
         rivals.iter().any(|rival| {
-            let pinned = |b: &super::Book| b.pinned && b.wanted == Some(true);
-            let pinned = self.books.get(rival).is_some_and(pinned);
-            *rival == name || self.needs(name, rival) || pinned
+            let Some(book) = self.books.get(rival) else {
+                return false;
+            };
+            let pinned = book.pinned && book.wanted == Some(true);
+            let keeps = !needed && !is_member && book.wanted != Some(false);
+            *rival == name || self.needs(name, rival) || pinned || keeps
         })
     }
 
