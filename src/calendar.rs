@@ -282,7 +282,7 @@ impl Field {
 
     fn number(&self, text: &str, part: &str) -> Result<u8, String> {
         let word = |word: &&str| word.eq_ignore_ascii_case(text);
-        if let Some(at) = self.words.iter().position(|w| word(&w)) {
+        if let Some(at) = self.words.iter().position(word) {
             return Ok(self.least + at as u8);
         }
         let number = text.parse::<u8>().ok().filter(|_| is_digits(text));

@@ -139,6 +139,7 @@ impl Drop for Forked {
 fn wanted(name: &str, what: &str, at: u64) -> vitald::engine::snapshot::WantedRecord {
     vitald::engine::snapshot::WantedRecord {
         definition: None,
+        since_ms: None,
         name: name.into(),
         wanted: what.into(),
         by: "root".into(),
