@@ -14,6 +14,7 @@ mod provisional;
 mod rules;
 mod sockets;
 mod ties;
+mod words;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event};
