@@ -55,7 +55,7 @@ fn a_host_is_rebooted_and_reset_for_a_service_and_not_for_ever() {
     let mut machine = Machine::with(&parts, "guards", &archive.finish(), Some(16));
 
     // Fed, for longer than the watchdog waits.
-    machine.lines(&["3 definitions", "vital: started"]);
+    machine.lines(&["3 definitions", "orders: here"]);
     machine.order("vitald info; sleep 8; echo still: here");
     machine.lines(&["watchdog", "still: here"]);
 
@@ -66,7 +66,7 @@ fn a_host_is_rebooted_and_reset_for_a_service_and_not_for_ever() {
         "the host is rebooted: fragile has used up its budget",
         "the machine is rebooted",
         "3 definitions",
-        "vital: started",
+        "orders: here",
     ]);
 
     // That did not help: no more of it.
