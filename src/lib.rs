@@ -12,7 +12,7 @@
 //!  4  edges     main  cli  daemon  manual            argv, terminal, text
 //!  3  drivers   reactor  simulator  journal          the world: real, simulated, recorded
 //!  2  engine    engine  control                      decisions
-//!  1  machines  service  probe  wheel  graph  config pure; no I/O, no clock
+//!  1  machines  service  probe  wheel  graph  calendar  config   pure; no I/O, no clock
 //!  0  words     time  id  exit  prng  limits         newtypes and bounds
 //! ```
 //!
@@ -27,6 +27,7 @@ pub mod limits;
 pub mod prng;
 pub mod time;
 
+pub mod calendar;
 pub mod config;
 pub mod graph;
 pub mod probe;

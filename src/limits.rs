@@ -232,6 +232,10 @@ pub const TOLD_CHANGES: usize = 1000;
 /// Simulations that run at once in helpers.
 pub const MAX_SIMULATIONS: usize = 4;
 
+/// So often within so long a host is rebooted because a service is beyond healing (`on_exhausted`).
+pub const REBOOTS: usize = 3;
+pub const REBOOTS_WITHIN: Duration = Duration::from_secs(24 * 3600);
+
 /// How long a reload may wait to be confirmed: at least, at most.
 pub const CONFIRM_LEAST: Duration = Duration::from_secs(1);
 pub const CONFIRM_MOST: Duration = Duration::from_secs(24 * 3600);

@@ -6,6 +6,8 @@
 
 #[path = "boot/archive.rs"]
 mod archive;
+#[path = "boot/guards.rs"]
+mod guards;
 #[path = "boot/limits.rs"]
 mod limits;
 #[path = "boot/machine.rs"]

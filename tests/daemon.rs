@@ -82,6 +82,8 @@ mod reactor;
 mod recording;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/schedules.rs"]
+mod schedules;
 #[path = "daemon/selfdoubt.rs"]
 mod selfdoubt;
 #[path = "daemon/servers.rs"]

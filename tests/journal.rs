@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 mod lock;
 #[path = "journal/pipes.rs"]
 mod pipes;
+#[path = "journal/reboots.rs"]
+mod reboots;
 #[path = "journal/recording.rs"]
 mod recording;
 #[path = "journal/runtime.rs"]
@@ -137,6 +139,7 @@ impl Drop for Forked {
 fn wanted(name: &str, what: &str, at: u64) -> vitald::engine::snapshot::WantedRecord {
     vitald::engine::snapshot::WantedRecord {
         definition: None,
+        since_ms: None,
         name: name.into(),
         wanted: what.into(),
         by: "root".into(),

@@ -14,16 +14,17 @@ use std::path::{Path, PathBuf};
 /// Top modules by floor; index 0 is floor 0. The map in `src/lib.rs` is checked against this.
 const FLOORS: [&[&str]; 5] = [
     &["time", "id", "exit", "prng", "limits"],
-    &["service", "probe", "wheel", "graph", "config"],
+    &["service", "probe", "wheel", "graph", "calendar", "config"],
     &["engine", "control"],
     &["reactor", "simulator", "journal"],
     &["main", "cli", "daemon", "manual"],
 ];
 
 /// Neighbours on one floor who may be imported: who, whom, why.
-const PEERS: [(&str, &str, &str); 9] = [
+const PEERS: [(&str, &str, &str); 10] = [
     ("service", "config", "policies are what a definition says"),
     ("service", "probe", "health is made of outcomes"),
+    ("config", "calendar", "a schedule is read there"),
     ("probe", "config", "a dialogue asks what a definition says"),
     ("control", "engine", "queries and commands are the engine's"),
     (

@@ -4,6 +4,7 @@ use super::arguments::{CheckWhat, Globals};
 use super::client::cause;
 use super::dangers;
 use super::dirs::{self, Env};
+use super::due;
 use super::exits::Exit;
 use super::host;
 use super::measured::{self, Measured};
@@ -38,7 +39,7 @@ pub fn check(globals: &Globals, what: &CheckWhat, env: Env<'_>) -> Exit {
     } else {
         Ok(files(what, &measured::ask(globals, false, env)))
     };
-    let (checked, problems) = match found {
+    let (checked, problems, due) = match found {
         Ok(found) => found,
         Err(complaint) => {
             eprintln!("vitald: {complaint}");
@@ -48,7 +49,7 @@ pub fn check(globals: &Globals, what: &CheckWhat, env: Env<'_>) -> Exit {
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let text = match globals.json {
         true => json(&problems),
-        false => words(checked, errors, &problems),
+        false => words(checked, errors, &problems, &due),
     };
     match (said(&text), errors) {
         (Exit::Ok, 0) => Exit::Ok,
@@ -106,8 +107,8 @@ fn graph(what: &CheckWhat, env: Env<'_>) -> Exit {
     said(&text)
 }
 
-/// How many files were read, and what is wrong with them.
-type Found = (usize, Vec<Problem>);
+/// How many files were read, what is wrong with them, and when what they schedule is due.
+type Found = (usize, Vec<Problem>, Vec<String>);
 
 /// A configuration directory: its settings, its definitions, and how they fit together.
 fn whole(dir: &Path, measured: &Measured) -> Result<Found, String> {
@@ -142,8 +143,11 @@ fn whole(dir: &Path, measured: &Measured) -> Result<Found, String> {
     let joined = definitions::join_entries(files, std::iter::empty(), &[]);
     problems.extend(joined.problems);
     problems.extend(ties(&joined.services));
+    let mut dues = Vec::new();
     for service in joined.services.iter().chain(&joined.examples) {
         if let Ok(definition) = &service.definition {
+            let line = due::line(&service.file, definition);
+            dues.extend(line.filter(|line| !dues.contains(line)));
             let mut found = host::missing(&service.file, definition);
             found.extend(dangers::of(&service.file, definition));
             let path = dir.join(&*service.file);
@@ -157,12 +161,13 @@ fn whole(dir: &Path, measured: &Measured) -> Result<Found, String> {
             }
         }
     }
-    Ok((checked, problems))
+    Ok((checked, problems, dues))
 }
 
 /// Single files. Whom they name cannot be known, so that is not asked.
 fn files(what: &CheckWhat, measured: &Measured) -> Found {
     let mut problems = Vec::new();
+    let mut dues = Vec::new();
     for path in &what.files {
         let shown = path.display().to_string();
         let name = path
@@ -186,6 +191,7 @@ fn files(what: &CheckWhat, measured: &Measured) -> Found {
                 let outcome = load::read(name, &shown, &bytes);
                 problems.extend(outcome.problems);
                 let definition = outcome.definition;
+                dues.extend(definition.iter().filter_map(|d| due::line(&shown, d)));
                 problems.extend(definition.iter().flat_map(|d| host::missing(&shown, d)));
                 problems.extend(definition.iter().flat_map(|d| dangers::of(&shown, d)));
                 problems.extend(dangers::of_file(&shown, path));
@@ -199,7 +205,7 @@ fn files(what: &CheckWhat, measured: &Measured) -> Found {
             }
         }
     }
-    (what.files.len(), problems)
+    (what.files.len(), problems, dues)
 }
 
 fn unreadable(shown: &str, error: &io::Error) -> Problem {
@@ -256,10 +262,13 @@ pub(super) fn linked(entries: &[Entry]) -> (Graph, BTreeMap<ServiceId, Vec<Servi
     (Graph::new(entries.len(), edges), conflicts)
 }
 
-fn words(checked: usize, errors: usize, problems: &[Problem]) -> String {
+fn words(checked: usize, errors: usize, problems: &[Problem], due: &[String]) -> String {
     let mut out = String::new();
     for problem in problems {
         out.push_str(&format!("{problem}\n"));
+    }
+    for line in due {
+        out.push_str(&format!("{line}\n"));
     }
     let warnings = problems.len() - errors;
     let plural = |n: usize, word: &str| match n {

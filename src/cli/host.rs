@@ -4,7 +4,7 @@
 //! error of the definition's. The daemon asks anew at every start.
 
 use crate::config::problem::Problem;
-use crate::config::{Ask, Definition, Listen};
+use crate::config::{Ask, Definition, Listen, OnExhausted};
 use crate::reactor::identity::Accounts;
 use crate::reactor::spawn::DEFAULT_PATH;
 use std::os::unix::fs::PermissionsExt;
@@ -27,6 +27,15 @@ pub fn missing(file: &str, definition: &Definition) -> Vec<Problem> {
         && !Path::new(file).exists()
     {
         words.push(format!("`env_file` {file} does not exist"));
+    }
+    let reboots = definition.retry_policy.on_exhausted == OnExhausted::Reboot;
+    let init = std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
+    if reboots && !matches!(init.trim_end(), "vitald" | "init") {
+        words.push(
+            "on_exhausted = \"reboot\" is for hosts whose first process is vitald; on this one it is \
+             like \"keep\""
+                .to_owned(),
+        );
     }
     let path = match process.env.get("PATH") {
         Some(path) => path,

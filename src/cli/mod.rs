@@ -15,6 +15,7 @@ mod completions;
 mod dangers;
 mod demo;
 mod dirs;
+mod due;
 mod exits;
 mod help;
 mod host;

@@ -2,6 +2,7 @@
 
 use crate::config::ask::{Look, Server};
 use crate::config::log::Log;
+use crate::config::schedule::Schedule;
 use crate::config::ties::Ties;
 use crate::exit::Signal;
 use std::collections::BTreeMap;
@@ -32,6 +33,8 @@ pub struct Definition {
     pub start_timeout: Option<Duration>,
     pub restart: Restart,
     pub autostart: bool,
+    /// None: it is not run by itself again and again.
+    pub schedule: Option<Box<Schedule>>,
     /// The host's watchdog is fed only while it is well or being healed.
     pub critical: bool,
     /// No restart for its health is made, only told.
@@ -322,6 +325,7 @@ pub enum Backoff {
 pub enum OnExhausted {
     Keep,
     Stop,
+    Reboot,
 }
 
 /// What a service tells of itself, and how.

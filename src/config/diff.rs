@@ -7,6 +7,8 @@ use crate::config::definition::{
 };
 use crate::config::keys::{Key, Reload, log, retry_policy, service};
 use crate::config::log::Log;
+use crate::config::schedule::{Schedule, When};
+use std::time::Duration;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Change {
@@ -39,6 +41,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
         start_timeout,
         restart,
         autostart,
+        schedule: _,
         critical,
         observe,
         safe,
@@ -71,6 +74,7 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     changed.note(&service::START_TIMEOUT, *start_timeout != new.start_timeout);
     changed.note(&service::RESTART, *restart != new.restart);
     changed.note(&service::AUTOSTART, *autostart != new.autostart);
+    changed.schedule(old.schedule.as_deref(), new.schedule.as_deref());
     changed.note(&service::CRITICAL, *critical != new.critical);
     changed.note(&service::OBSERVE, *observe != new.observe);
     changed.note(&service::SAFE, *safe != new.safe);
@@ -109,6 +113,23 @@ impl Changed {
             self.keys.push(key.name);
             self.restart |= key.reload == Reload::Restart;
         }
+    }
+
+    fn schedule(&mut self, old: Option<&Schedule>, new: Option<&Schedule>) {
+        let at = |s: Option<&Schedule>| match s.map(|s| &s.when) {
+            Some(When::At(cron)) => Some(cron.clone()),
+            Some(When::Every(_)) | None => None,
+        };
+        let every = |s: Option<&Schedule>| match s.map(|s| &s.when) {
+            Some(When::Every(length)) => Some(*length),
+            Some(When::At(_)) | None => None,
+        };
+        let catch_up = |s: Option<&Schedule>| s.is_some_and(|s| s.catch_up);
+        let delay = |s: Option<&Schedule>| s.map_or(Duration::ZERO, |s| s.random_delay);
+        self.note(&service::SCHEDULE, at(old) != at(new));
+        self.note(&service::EVERY, every(old) != every(new));
+        self.note(&service::CATCH_UP, catch_up(old) != catch_up(new));
+        self.note(&service::RANDOM_DELAY, delay(old) != delay(new));
     }
 
     fn ties(&mut self, old: &Definition, new: &Definition) {
@@ -383,6 +404,10 @@ mod tests {
             "writable" => "['/x']\nread_only = true",
             "secrets" => "{ a = '/x' }",
             "autostart" => "false",
+            "schedule" => "'@daily'",
+            "every" => "'7m'",
+            "catch_up" => "true",
+            "random_delay" => "'7s'",
             "limits" => "{ nofile = 7 }",
             "probes_required" => {
                 "1\nprobe = [{ type = 'unix', target = '/a', send = 'x' }, \
@@ -415,10 +440,12 @@ mod tests {
         // What a template lists is in no definition.
         let keys = service::ALL.iter().filter(|key| key.name != "instances");
         for key in keys {
-            // What a connection starts has sockets; only a oneshot is undone.
+            // What a connection starts has sockets; only a oneshot is undone, or scheduled.
             let old = match key.name {
                 "undo" => "exec = 'a'\nkind = 'oneshot'",
                 "start_on" => "exec = 'a'\nsocket = [{ listen = 'tcp:1' }]",
+                "schedule" | "every" => "exec = 'a'\nkind = 'oneshot'",
+                "catch_up" | "random_delay" => "exec = 'a'\nkind = 'oneshot'\nschedule = '@hourly'",
                 _ => "exec = 'a'",
             };
             let new = match key.name {

@@ -9,7 +9,9 @@ use crate::config::keys::{self, Key};
 const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
     ("args", "put the arguments into `exec`"),
     ("binds_to", "write `requires`, and on_dependency = \"stop\""),
+    ("calendar", "write `schedule`: \"30 3 * * *\", or @daily"),
     ("cmd", "the command is `exec`"),
+    ("cron", "write `schedule`: \"30 3 * * *\", or @daily"),
     ("command", "the command is `exec`"),
     (
         "cpu_limit",
@@ -49,11 +51,14 @@ const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
     ),
     ("memory_limit", "write `memory_max`"),
     ("name", "a service is called by its file's name: remove it"),
+    ("on_calendar", "write `schedule`: \"30 3 * * *\", or @daily"),
     ("oneshot", "write kind = \"oneshot\""),
     (
         "part_of",
         "write `requires`, and on_dependency = \"restart\"",
     ),
+    ("persistent", "write `catch_up`"),
+    ("randomized_delay", "write `random_delay`: \"10m\""),
     ("requisite", "write `requires`, or `milestone`"),
     (
         "restart_delay_max_ms",
@@ -71,6 +76,7 @@ const SERVICE_ELSEWHERE: &[(&str, &str)] = &[
     ("signal", "the signal is `stop_signal`"),
     ("tasks_max", "write `pids_max`"),
     ("test", "write a `probe` of type \"exec\""),
+    ("timer", "write `schedule` or `every`"),
     ("waits_for", "write `wants`"),
     ("working_directory", "the directory is `working_dir`"),
 ];

@@ -68,6 +68,8 @@ pub enum Takes {
     },
     /// A number from 0 to 1.
     Fraction,
+    /// A duration in words, in quotes: "15m".
+    Length,
     /// Bytes: a number, or one with K, M, G or T in quotes.
     Size {
         min: i64,
@@ -322,6 +324,24 @@ pub mod service {
             Words("always; on-failure for a oneshot and with start_on = \"connection\""), Live;
         /// Start it when its definition is first seen.
         AUTOSTART "autostart": Takes::Bool, Bool(true), Live;
+        /// When a oneshot is run: the five fields of cron (minute, hour, day of the month, month,
+        /// weekday) by local time, as in "30 3 * * 1-5", or @hourly, @daily, @weekly, @monthly,
+        /// @yearly. From its first `wanted` on it rests as `inactive (timer)` and is started, with a
+        /// whole budget, at each time that is due; one that is due while it runs or is retried is
+        /// skipped. `start` runs it now, `stop` suspends the schedule, `start` resumes it. Where
+        /// clocks are changed, a time that is left out is due at the change, and one that comes twice
+        /// the first time; only what is due every hour goes by the clock.
+        SCHEDULE "schedule": Takes::Text, Words("none"), Live;
+        /// The same at an interval, as in "15m" or "1h 30m": from one time that is due to the next,
+        /// the first so long after the boot. Time in which the host sleeps does not count.
+        EVERY "every": Takes::Length, Words("none"), Live;
+        /// A time that was missed because the host or the daemon was off, or slept, is made up for,
+        /// once, as soon as it is back; and an interval goes on over a boot. Without it what is more
+        /// than a minute late, and `random_delay`, is left out.
+        CATCH_UP "catch_up": Takes::Bool, Bool(false), Live;
+        /// Each run begins after a delay, drawn anew from nothing to this, so that many hosts do not
+        /// do the same at once.
+        RANDOM_DELAY "random_delay": Takes::Length, Words("none"), Live;
         /// The host is of no use without it: its watchdog (`watchdog` in vitald.toml) is fed only
         /// while this service is well, starts, or is being restarted within its budget. Not while
         /// it is stopped by an operator, nor under `hold`.
@@ -419,8 +439,11 @@ pub mod retry_policy {
         /// How long it must stay healthy until its attempts are refunded, and how long a restarted
         /// run is left alone before its health may restart it again.
         STABILITY_PERIOD "stability_period_ms": Takes::Millis { min: 1 }, Integer(30_000), Live;
-        /// What happens to an unhealthy process when no attempts are left.
-        ON_EXHAUSTED "on_exhausted": Takes::Choice(&["keep", "stop"]), Text("keep"), Live;
+        /// What happens when no attempts are left. `keep`: an unhealthy process runs on as it is.
+        /// `stop`: it is stopped. `reboot`: the host is rebooted, in order, where vitald is its first
+        /// process; elsewhere, in safe mode, and after three such reboots within a day it is as with
+        /// `keep`.
+        ON_EXHAUSTED "on_exhausted": Takes::Choice(&["keep", "stop", "reboot"]), Text("keep"), Live;
         /// A command that is run when a restart is denied because no attempts are left, once until
         /// they are refunded: to page somebody, say. It runs as the service's user and in its
         /// environment; VITALD_REASON says what happened. Written like `exec`.

@@ -28,6 +28,7 @@ pub mod problem;
 mod reader;
 mod resources;
 mod rungs;
+mod schedule;
 mod service;
 pub mod set;
 pub mod settings;
@@ -49,6 +50,7 @@ pub use log::{
 };
 pub use resources::sized;
 pub use rungs::{Escalation, Rung};
+pub use schedule::{Schedule, When, written};
 pub use storm::StormLimits;
 pub use ties::{OnDependency, Relation, Ties};
 

@@ -151,6 +151,39 @@ impl<'t> Table<'t> {
         None
     }
 
+    /// A duration in words, of at least `least`.
+    pub fn length(&self, key: &'static Key, least: Duration, p: &mut Problems) -> Option<Duration> {
+        let entry = self.entry(key)?;
+        let example = p.assign(key.name, "\"15m\"");
+        let text = match &entry.value.value {
+            Value::String(text) => text,
+            other => {
+                return wrong(
+                    entry,
+                    &format!("a duration in quotes, as in {example}"),
+                    other,
+                    p,
+                );
+            }
+        };
+        let most = from_millis(keys::MAX_MS);
+        let problem = match humantime::parse_duration(text) {
+            Ok(length) if (least..=most).contains(&length) => return Some(length),
+            Ok(_) => format!(
+                "must be {} to {}",
+                crate::time::spoken(least),
+                crate::time::spoken(most)
+            ),
+            Err(_) => format!("is no duration: write {example}"),
+        };
+        let shown = hints::shorten(text);
+        p.error(
+            entry.value.at,
+            format!("`{}` is `{shown}`, which {problem}", entry.key),
+        );
+        None
+    }
+
     pub fn number(&self, key: &'static Key, p: &mut Problems) -> i64 {
         self.number_given(key, p)
             .unwrap_or_else(|| default_number(key))

@@ -10,7 +10,7 @@ use crate::config::problem::Problems;
 use crate::config::reader::{self, Table};
 use crate::config::ties::{self, Named, Relation};
 use crate::config::tree::{Entry, Span, Value};
-use crate::config::{hints, kinds, names, probe, resources, rungs, socket};
+use crate::config::{hints, kinds, names, probe, resources, rungs, schedule, socket};
 use crate::exit::Signal;
 use crate::limits;
 use std::collections::BTreeMap;
@@ -115,6 +115,7 @@ pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -
         start_timeout,
         restart,
         autostart: t.boolean(&service::AUTOSTART, p),
+        schedule: schedule::read(&t, kind, p),
         critical: t.boolean(&service::CRITICAL, p),
         observe: t.boolean(&service::OBSERVE, p),
         safe: t.boolean(&service::SAFE, p),
@@ -137,6 +138,7 @@ pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -
         probes: probes.into_iter().map(|(probe, _)| probe).collect(),
         log: (log != Log::default()).then(|| Box::new(log)),
     };
+    schedule::fits(&definition, &t, p);
     let whole = kind == Kind::Target || !definition.exec.is_empty();
     whole.then_some(Built {
         definition,
@@ -367,7 +369,7 @@ fn retry(t: &Table<'_>, requires: &[Box<str>], p: &mut Problems) -> (RetryPolicy
         Some(max) => max,
     };
     let backoffs = [Backoff::Fixed, Backoff::Linear, Backoff::Exponential];
-    let ends = [OnExhausted::Keep, OnExhausted::Stop];
+    let ends = [OnExhausted::Keep, OnExhausted::Stop, OnExhausted::Reboot];
     let max_attempts = max_attempts(&t, p);
     let policy = RetryPolicy {
         max_attempts,

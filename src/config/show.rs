@@ -13,6 +13,7 @@ use crate::config::definition::{
 };
 use crate::config::diff::{Change, diff};
 use crate::config::log::{FACILITIES, Log, SEVERITIES};
+use crate::config::schedule::{When, written};
 use crate::config::ties::OnDependency;
 use crate::time::millis;
 use serde::{Deserialize, Serialize};
@@ -458,6 +459,19 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
             Restart::Never => "never",
         }),
         "autostart" => d.autostart.to_string(),
+        "schedule" => match &d.schedule.as_ref()?.when {
+            When::At(cron) => quoted(&cron.to_string()),
+            When::Every(_) => return None,
+        },
+        "every" => match d.schedule.as_ref()?.when {
+            When::Every(length) => quoted(&written(length)),
+            When::At(_) => return None,
+        },
+        "catch_up" => d.schedule.as_ref()?.catch_up.to_string(),
+        "random_delay" => match d.schedule.as_ref()?.random_delay {
+            Duration::ZERO => return None,
+            length => quoted(&written(length)),
+        },
         "critical" => d.critical.to_string(),
         "observe" => d.observe.to_string(),
         "safe" => d.safe.to_string(),
@@ -490,6 +504,7 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         "on_exhausted" => quoted(match r.on_exhausted {
             OnExhausted::Keep => "keep",
             OnExhausted::Stop => "stop",
+            OnExhausted::Reboot => "reboot",
         }),
         "on_exhausted_exec" => return r.on_exhausted_exec.as_deref().map(words),
         "escalate" => {
@@ -639,7 +654,8 @@ mod tests {
     fn every_key_shows_a_value() {
         // What a template lists is in no definition.
         let keyless = ["env", "probe", "retry_policy", "instances"];
-        let other = |name: &str| match name {
+        let other = |name: &str| {
+            match name {
             "exec" => "exec = 'b'".to_owned(),
             "description" | "user" | "group" | "working_dir" | "env_file" => {
                 format!("exec = 'a'\n{name} = '/x'")
@@ -647,8 +663,14 @@ mod tests {
             "reload_signal" => "exec = 'a'\nreload_signal = 'HUP'".to_owned(),
             "pid_file" => "exec = 'a'\nkind = 'forking'\npid_file = '/run/x'".to_owned(),
             "undo" => "exec = 'a'\nkind = 'oneshot'\nundo = 'x'".to_owned(),
+            "schedule" | "every" => {
+                let value = if name == "every" { "7m" } else { "@daily" };
+                format!("exec = 'a'\nkind = 'oneshot'\n{name} = '{value}'")
+            }
+            "catch_up" | "random_delay" => "exec = 'a'\nkind = 'oneshot'\nschedule = '@daily'\ncatch_up = true\nrandom_delay = '7s'".to_owned(),
             "notify_fd" => "exec = 'a'\nnotify_fd = 7\nready = 'fd'".to_owned(),
             _ => "exec = 'a'".to_owned(),
+        }
         };
         let written = one(
             "exec = 'a'\nafter = ['x']\nrequires = ['x']\nwants = ['x']\ngroups = ['x']\n\

@@ -46,6 +46,7 @@ fn all_defaults() {
         start_timeout: Some(ms(30_000)),
         restart: Restart::Always,
         autostart: true,
+        schedule: None,
         critical: false,
         observe: false,
         safe: false,

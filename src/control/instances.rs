@@ -77,19 +77,26 @@ impl Call<'_> {
             files: made,
             once: false,
             with_requires: false,
+            pin: false,
         }))
     }
 }
 
 pub fn start(call: &Call<'_>) -> Result<Act, Fault> {
     let with_requires = call.values.flag("with_requires");
+    let pin = call.values.flag("pin");
     call.command(match call.service_or_instance()? {
+        Whom::Known(service) if pin => Command::StartPinned {
+            service,
+            with_requires,
+        },
         Whom::Known(service) => Command::Start {
             service,
             with_requires,
         },
         Whom::New(new) => Command::Instance(Box::new(NewInstance {
             with_requires,
+            pin,
             ..*new
         })),
     })

@@ -20,8 +20,8 @@ use crate::config::show::KeyChange;
 use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
     ChainLink, DaemonStatus, DossierStatus, DoubtCount, DoubtStatus, GateStatus, HoldStatus,
-    LastEnd, LogStatus, ProbeStatus, ReloadStatus, SocketStatus, Started, Status, StormStatus,
-    StoryLine, Tie, Tied, Usage, WatchdogStatus, Why,
+    LastEnd, LogStatus, ProbeStatus, ReloadStatus, ScheduleStatus, SocketStatus, Started, Status,
+    StormStatus, StoryLine, Tie, Tied, Usage, WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -187,6 +187,11 @@ fn samples() -> Vec<Sample> {
         reason: text(),
         ..WatchdogStatus::default()
     };
+    let schedule = ScheduleStatus {
+        due: text(),
+        due_in_ms: Some(0),
+        ..ScheduleStatus::default()
+    };
     let usage = Usage {
         memory_bytes: Some(0),
         cpu_ms: Some(0),
@@ -217,6 +222,7 @@ fn samples() -> Vec<Sample> {
         dossier: Some(dossier.clone()),
         probes: vec![probe.clone()],
         sockets: vec![SocketStatus::default()],
+        schedule: Some(schedule.clone()),
         gate: Some(gate.clone()),
         next: text(),
         next_in_ms: Some(0),
@@ -310,6 +316,7 @@ fn samples() -> Vec<Sample> {
         sample("ChainLink", &link),
         sample("ProbeStatus", &probe),
         sample("WatchdogStatus", &watchdog),
+        sample("ScheduleStatus", &schedule),
         sample("SocketStatus", &SocketStatus::default()),
         sample("GateStatus", &gate),
         sample("Usage", &usage),

@@ -154,6 +154,13 @@ pub static VERBS: &[Verb] = &[
                 None,
                 "start also what it requires and an operator had stopped",
             ),
+            option(
+                "pin",
+                Kind::Flag,
+                "pin",
+                None,
+                "and pin it started, as `pin` does",
+            ),
             WAIT,
         ],
         access: Level::Act,

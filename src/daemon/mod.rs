@@ -279,6 +279,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         alerted: journal.alerts,
         limits: settings.storm,
         storm: journal.storm,
+        reboots: crate::reactor::reboots::may(),
         watchdogs: reactor.open_watchdogs(settings.watchdog.as_ref(), watchdog_before),
     };
     parent::ready(&format!("{number}{taken_up}"));

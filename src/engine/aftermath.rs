@@ -191,6 +191,7 @@ impl Engine {
                     self.service_mut(id).trouble = words.clone();
                     self.raise(id, What::Exhausted, cause.word(), detail);
                     self.tell_exhausted(id, detail);
+                    self.reboot_if_defined(id);
                 }
                 self.decide(id, cause, Verdict::Denied, words, attempts, None);
                 Next::Failed

@@ -32,8 +32,11 @@ impl Engine {
             alerted,
             limits,
             storm,
-            wall_ms: _,
+            wall_ms,
+            reboots,
         } = boot;
+        self.host.reboots = reboots;
+        self.set_wall(wall_ms);
         if let Some(left) = left {
             self.take_up_reload(*left, &mut definitions);
         }
@@ -46,6 +49,9 @@ impl Engine {
             self.define(id, loaded);
         }
         for record in wanted {
+            if record.is_of_a_schedule() && self.find(&record.name).is_none() {
+                continue;
+            }
             // A name without a definition is remembered too, should it return.
             let id = self.add(&record.name);
             self.recall(id, &record);
@@ -127,6 +133,9 @@ impl Engine {
             }
         }
         self.alerts_go_on();
+        for id in self.ids() {
+            self.mind_schedule(id);
+        }
         self.greet_host();
     }
 
@@ -187,6 +196,7 @@ impl Engine {
             stored: None,
             sockets: super::table::Sockets::Closed,
             probe_units: Box::new([]),
+            timed: super::table::Timed::default(),
             transitions: VecDeque::new(),
             decisions: VecDeque::new(),
             dirty: false,
@@ -241,6 +251,10 @@ impl Engine {
             return;
         };
         let service = self.service_mut(id);
+        service.timed.since_ms = service.timed.since_ms.or(record.since_ms);
+        if record.is_of_a_schedule() {
+            return;
+        }
         service.wanted = wanted;
         service.wanted_by = record.by.clone();
         service.wanted_at_ms = record.at_wall_ms;
@@ -266,6 +280,7 @@ pub(super) fn fallback_definition() -> Definition {
         start_timeout: None,
         restart: Restart::Never,
         autostart: false,
+        schedule: None,
         critical: false,
         observe: false,
         safe: false,

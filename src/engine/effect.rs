@@ -117,6 +117,18 @@ pub enum Effect {
         ticket: Ticket,
         answer: Answer,
     },
+    /// The host is to be rebooted for its sake: count that, for good. `RebootCounted` answers.
+    CountReboot {
+        service: ServiceId,
+    },
+    /// The shutdown that begins ends in a reboot.
+    Reboot,
+    /// What its calendar says was due since then, by the wall clock, and what is next. `Due` answers.
+    AskDue {
+        service: ServiceId,
+        since_ms: u64,
+        definition: Rc<Definition>,
+    },
     /// The budget is spent: run its `on_exhausted_exec`. `ExhaustedTold` answers when that was
     /// executed, or cannot be.
     TellExhausted {

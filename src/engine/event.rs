@@ -8,7 +8,7 @@ use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
-use crate::engine::{BootGuard, Watchdogs};
+use crate::engine::{BootGuard, Counted, Due, Watchdogs};
 use crate::exit::{Exit, Signal, errno_words};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
 use crate::probe::Report;
@@ -29,6 +29,8 @@ pub enum Event {
     Timers,
     /// The machine slept for this long (monotonic time stood still).
     Resumed(Duration),
+    /// The wall clock was set: milliseconds since 1970.
+    ClockSet(u64),
 
     /// The process exists; its program is not yet executed.
     Spawned { run: RunId, pid: Pid, started: u64 },
@@ -83,6 +85,13 @@ pub enum Event {
         dossier: Option<Box<Gathered>>,
     },
 
+    /// The answer to `CountReboot`.
+    RebootCounted {
+        service: ServiceId,
+        counted: Counted,
+    },
+    /// The answer to `AskDue`.
+    Due { service: ServiceId, due: Due },
     /// The answer to `TellExhausted`.
     ExhaustedTold { service: ServiceId },
 
@@ -148,7 +157,7 @@ pub struct Boot {
     pub transitions: Vec<Transition>,
     pub decisions: Vec<Decision>,
     pub hold: Option<HoldRecord>,
-    /// Wall clock now, milliseconds since 1970, for records only.
+    /// Wall clock now, milliseconds since 1970.
     pub wall_ms: u64,
     /// Notify sockets were not handed over: what was said meanwhile is lost. None: they were.
     pub deaf: Option<bool>,
@@ -172,6 +181,8 @@ pub struct Boot {
     pub limits: StormLimits,
     /// Who had some, and what came of them.
     pub storm: Option<Box<StormRecord>>,
+    /// The host may be rebooted for a service's sake.
+    pub reboots: bool,
 }
 
 /// A reload that waits to be confirmed, or went back, as it was left.
@@ -284,11 +295,17 @@ pub struct NewInstance {
     /// One run, which none follows.
     pub once: bool,
     pub with_requires: bool,
+    pub pin: bool,
 }
 
 #[derive(Clone, PartialEq, Debug)]
 pub enum Command {
     Start {
+        service: ServiceId,
+        with_requires: bool,
+    },
+    /// The same, and a pin.
+    StartPinned {
         service: ServiceId,
         with_requires: bool,
     },

@@ -24,6 +24,7 @@ impl Engine {
             | Cause::Config
             | Cause::Memory
             | Cause::Boot
+            | Cause::Timer
             | Cause::Connection => false,
         };
         let run = self.service(id).run.as_ref()?;

@@ -131,6 +131,7 @@ impl Engine {
             | Cause::Watchdog
             | Cause::Memory
             | Cause::Connection
+            | Cause::Timer
             | Cause::Boot => false,
         };
         let quiet = service.state == State::Running && run.hooks.live.is_none();

@@ -67,6 +67,10 @@ pub(super) struct Host {
     pub(super) unit: Option<Unit>,
     pub(super) fed_at: Time,
     pub(super) starved: Option<Starved>,
+    /// We may reboot it.
+    pub(super) reboots: bool,
+    /// A reboot for the sake of this one is being counted.
+    pub(super) counting: Option<ServiceId>,
 }
 
 /// The watchdog is not fed.
@@ -276,6 +280,7 @@ impl Engine {
         let is_well = |id: ServiceId| {
             let service = self.service(id);
             self.will(id) == Wanted::Stop
+                || self.is_scheduled(id)
                 || service.state == State::Exited
                 || service.is_satisfied()
         };

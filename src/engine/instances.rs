@@ -102,6 +102,10 @@ impl Engine {
             true => self.verb_once(id, actor)?,
             false => self.verb_start(id, new.with_requires, actor)?,
         };
+        let note = match new.pin {
+            true => format!("{note}\n{}", self.verb_pin(id, actor)),
+            false => note,
+        };
         Ok((note, id, run))
     }
 }

@@ -166,6 +166,7 @@ impl Engine {
     /// A run that does not work has no attempt left: left as it is, or stopped for good.
     fn exhausted(&mut self, id: ServiceId, cause: Cause, trouble: Box<str>) {
         self.tell_exhausted(id, &trouble);
+        self.reboot_if_defined(id);
         if self.definition_of(id).retry_policy.on_exhausted == OnExhausted::Stop {
             self.cue(id, Cue::Cycle, cause, trouble);
             if let Some(stop) = self.stop_mut(id) {

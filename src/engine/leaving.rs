@@ -51,6 +51,7 @@ impl Engine {
         self.leaving.retain(|(who, _)| *who != id);
         self.cue(id, Cue::Stop, Cause::Config, REMOVED.into());
         self.mind_sockets(id);
+        self.mind_schedule(id);
         self.mark(id);
     }
 

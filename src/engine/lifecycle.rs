@@ -96,6 +96,9 @@ impl Engine {
             self.cue(id, Cue::Broken, Cause::Config, words);
             return;
         }
+        if self.starts_when_due(id, cause) {
+            return;
+        }
         if self.starts_later(id, cause) {
             return self.await_connection(id, cause);
         }

@@ -16,11 +16,12 @@
 //! first, `storm` the host-wide limit, `ladder` what follows when restarts do not cure; `settle`
 //! dependencies, `links` who needs whom, `conflicts`, `follow`, `pins`, `relations` what is shown of
 //! them; `operator` requests, `answers` and `manual` what they wait for, `passing` what is wanted for
-//! now; `boot` the first event, `restore` what the daemon before left; `reload` new definitions,
-//! `plan` what comes of them, `provisional` until they are confirmed, `leaving` whose are gone,
-//! `instances` of templates; `shutdown`; `alerts` who is told of what; `host` its watchdog and its
-//! boots; `doubt` of what comes late; `query` what is shown, `outlook` what comes next, `chain` whose
-//! trouble it is; `plain` all of it, written down and read back.
+//! now; `boot` the first event, `schedule` who is started when it is due, `restore` what the daemon
+//! before left; `reload` new definitions, `plan` what comes of them, `provisional` until they are
+//! confirmed, `leaving` whose are gone, `instances` of templates; `shutdown`; `alerts` who is told of
+//! what; `host` its watchdog and its boots, `reboots` for a service's sake; `doubt` of what comes
+//! late; `query` what is shown, `outlook` what comes next, `chain` whose trouble it is; `plain` all of
+//! it, written down and read back.
 
 mod aftermath;
 pub mod alerts;
@@ -59,9 +60,11 @@ pub mod plain;
 pub mod plan;
 mod provisional;
 pub mod query;
+mod reboots;
 mod relations;
 mod reload;
 mod restore;
+mod schedule;
 mod settle;
 mod shutdown;
 mod slots;
@@ -82,12 +85,14 @@ pub use event::{
 pub use forking::Sought;
 pub use hooks::HookEnd;
 pub use host::{BootGuard, Watchdogs};
+pub use reboots::Counted;
+pub use schedule::Due;
 
 use crate::graph::Graph;
 use crate::id::{RunId, ServiceId, Ticket};
 use crate::limits;
 use crate::prng::Prng;
-use crate::time::Time;
+use crate::time::{Time, Wall};
 use answers::Pending;
 use manual::Manual;
 use snapshot::{HoldRecord, ReloadRecord};
@@ -101,6 +106,8 @@ use timers::{Key, Timer, Timers};
 /// See the module's text.
 pub struct Engine {
     now: Time,
+    /// One reading of the wall clock, beside ours.
+    wall: Wall,
     booted_at: Time,
     timers: Timers,
     services: Vec<Service>,
@@ -161,6 +168,7 @@ impl Engine {
     pub fn new(now: Time, seed: u64) -> Engine {
         Engine {
             now,
+            wall: Wall::default(),
             booted_at: now,
             timers: Timers::new(now),
             services: Vec::new(),
@@ -208,7 +216,12 @@ impl Engine {
             Event::Turn => self.turn(),
             Event::Timers if self.is_reload_due() => self.reload_due(),
             Event::Timers => self.timers_due(),
-            Event::Resumed(slept) => self.resumed(slept),
+            Event::Resumed(slept) => {
+                self.resumed(slept);
+                self.wall_slept(slept);
+            }
+            Event::ClockSet(wall_ms) => self.clock_set(wall_ms),
+            Event::Due { service, due } => self.due(service, due),
             Event::Spawned { run, pid, started } => self.spawned(run, pid, started),
             Event::Executed { run } => self.executed(run),
             Event::SpawnFailed { run, error } => self.spawn_failed(run, &error),
@@ -238,6 +251,7 @@ impl Engine {
             } => self.hook_spawned(run, hook, pid, started),
             Event::HookEnded { run, hook, end } => self.hook_ended(run, hook, end),
             Event::EvidenceDone { run, dossier } => self.evidence_done(run, dossier),
+            Event::RebootCounted { service, counted } => self.reboot_counted(service, counted),
             Event::ExhaustedTold { service } => self.exhausted_told(service),
             Event::AlertSent { number, error } => self.alert_sent(number, error),
             Event::Request(request) => self.request(request),
@@ -324,6 +338,7 @@ impl Engine {
                 Timer::Gate(id) => self.gate_due(id),
                 Timer::Refund(id) => self.refund_due(id),
                 Timer::Watchdog(id) => self.watchdog_due(id),
+                Timer::Due(id) => self.schedule_due(id),
                 Timer::CheckDue(id, probe) => self.check_due(id, probe),
                 Timer::CheckTimeout(id, probe) => self.check_timeout(id, probe),
                 Timer::HoldEnd => self.release(),

@@ -33,8 +33,13 @@ impl Engine {
         };
         let before = self.remember_seq;
         let ends = matches!(command, Command::Shutdown { .. });
+        let pins = matches!(command, Command::StartPinned { .. });
         let outcome = match command {
             Command::Start {
+                service,
+                with_requires,
+            }
+            | Command::StartPinned {
                 service,
                 with_requires,
             } => {
@@ -45,6 +50,10 @@ impl Engine {
                     after_run: if live { run.saturating_sub(1) } else { run },
                 };
                 self.verb_start(service, with_requires, &actor)
+                    .map(|n| match pins {
+                        true => format!("{n}\n{}", self.verb_pin(service, &actor)),
+                        false => n,
+                    })
                     .map(|n| (n, Some((service, goal))))
             }
             Command::Stop { service } => {
@@ -518,6 +527,7 @@ impl Engine {
         service.wanted = to;
         service.wanted_by = by.into();
         service.wanted_at_ms = wall_ms;
+        self.mind_schedule(id);
         self.remember(id, to.word());
         self.mind_sockets(id);
         if from == to.word() {
@@ -533,6 +543,11 @@ impl Engine {
     pub(super) fn remember(&mut self, id: ServiceId, wanted: &str) {
         self.remember_seq += 1;
         let service = self.service(id);
+        let schedule = service
+            .definition
+            .as_ref()
+            .and_then(|d| d.schedule.as_ref());
+        let catch_up = schedule.is_some_and(|schedule| schedule.catch_up);
         let wanted = WantedRecord {
             name: (&*service.name).into(),
             wanted: wanted.into(),
@@ -540,6 +555,7 @@ impl Engine {
             at_wall_ms: service.wanted_at_ms,
             pinned: service.pinned,
             definition: service.given.clone(),
+            since_ms: service.timed.since_ms.filter(|_| catch_up),
         };
         self.effects.push(Effect::Remember {
             seq: self.remember_seq,

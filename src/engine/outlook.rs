@@ -36,6 +36,9 @@ impl Engine {
                 None
             }
         };
+        if let (None, Some(at)) = (word, self.next_due(id)) {
+            return (Some("run".into()), Some(millis(at.since(now))));
+        }
         match (word, due, gate) {
             (Some(word), Some(due), None) => (Some(word.to_owned()), Some(millis(due.since(now)))),
             (_, _, Some(gate)) => (Some("gate".to_owned()), Some(millis(gate.since(now)))),
@@ -97,6 +100,14 @@ impl Engine {
         let name = &service.name;
         let due = self.timers.deadline(Key::lifecycle(service.unit));
         let left = spoken(due.unwrap_or(now).since(now));
+        let rests = matches!(
+            service.state,
+            State::Inactive | State::Exited | State::Failed
+        );
+        if let Some(at) = self.next_due(id).filter(|_| rests) {
+            let left = spoken(at.since(now));
+            return format!("a run in {left}, when it is due; `start {name}` runs it now");
+        }
         match service.state {
             State::Blocked if self.is_free(id) => "start, when the hold is released".to_owned(),
             State::Blocked => format!("start, as soon as it may: {}", self.waits_for(id, None)),

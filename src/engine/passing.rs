@@ -22,6 +22,7 @@ impl Engine {
         service.at_boot = Some(lasting);
         let to = service.wanted_word();
         self.mind_sockets(id);
+        self.mind_schedule(id);
         let detail = format!("by {}, until the next boot", actor.name).into();
         match from == to {
             true => self.mark(id),
@@ -38,6 +39,10 @@ impl Engine {
 
     pub(super) fn verb_once(&mut self, id: ServiceId, actor: &Actor) -> Result<String, Refusal> {
         self.startable(id)?;
+        if self.is_planned(id) {
+            // Each of its runs is one that none follows but by the schedule, which stays in force.
+            return self.verb_start(id, false, actor);
+        }
         let service = self.service(id);
         let name = service.name.clone();
         if service.is_target() {

@@ -158,6 +158,7 @@ impl Engine {
             says: live.and_then(Run::says),
             watchdog: live.and_then(|r| self.watchdog_status(id, r, wall.now)),
             listening: self.is_listening(id),
+            schedule: self.schedule_status(id, wall),
             sockets: self.socket_statuses(id),
             stored_fds: service.stored.unwrap_or(0),
             gate: self.gate_status(id, wall.now),

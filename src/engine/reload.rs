@@ -216,6 +216,7 @@ impl Engine {
         }
         for id in self.ids() {
             self.mind_target(id);
+            self.mind_schedule(id);
             self.start_by_definition(id, changed.get(&id) == Some(&true));
         }
     }
@@ -307,6 +308,7 @@ impl Engine {
         }
         self.relisten(id, old, &new);
         self.service_mut(id).definition = Some(new.clone());
+        self.reschedule(id, old);
         if live && !restart {
             self.redefine_run(id, new);
         } else {

@@ -79,6 +79,11 @@ impl Engine {
         service.shadow = snapshot.shadow;
         service.once = snapshot.once;
         service.at_boot = snapshot.at_boot;
+        // Armed when all others are known.
+        service.timed = super::table::Timed {
+            on: false,
+            ..snapshot.timed
+        };
         if let Some(place) = snapshot.storm_place {
             self.take_up_place(id, place);
         }
@@ -336,6 +341,7 @@ impl Engine {
             pinned: service.pinned,
             // The state directory keeps it.
             definition: None,
+            since_ms: None,
         };
         ServiceSnapshot {
             name: (&*service.name).into(),
@@ -359,6 +365,7 @@ impl Engine {
             once: service.once,
             at_boot: service.at_boot,
             storm_place: service.place,
+            timed: service.timed.clone(),
         }
     }
 }

@@ -21,6 +21,7 @@ impl Engine {
         loop {
             while let Some(id) = self.unsettled.pop() {
                 self.follow(id);
+                self.mind_schedule(id);
                 self.free_dependents(id);
                 self.unblock(id);
                 self.check_waiters();
@@ -100,7 +101,9 @@ impl Engine {
     fn is_awaited(&self, other: ServiceId, edge: Edge, restarting: bool) -> bool {
         let service = self.service(other);
         let over = matches!(service.state, State::Failed | State::Exited);
-        let unwanted = self.will(other) == Wanted::Stop || self.is_left_out(other);
+        let unwanted = self.will(other) == Wanted::Stop
+            || self.is_left_out(other)
+            || self.rests_until_due(other);
         match edge {
             Edge::Requires => !service.is_satisfied(),
             Edge::Milestone => !restarting && !service.is_satisfied(),

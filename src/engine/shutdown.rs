@@ -52,6 +52,7 @@ impl Engine {
             .count();
         for id in self.ids() {
             self.mind_sockets(id);
+            self.mind_schedule(id);
             if matches!(self.service(id).state, State::Backoff | State::Blocked) {
                 self.cue(id, Cue::Stop, Cause::Operator, "shutdown".into());
             }
@@ -129,7 +130,7 @@ impl Engine {
     pub(super) fn mind_main(&mut self) {
         let Some(id) = self.main else { return };
         let over = matches!(self.service(id).state, State::Exited | State::Failed);
-        if over && self.shutdown.is_none() {
+        if over && !self.is_planned(id) && self.shutdown.is_none() {
             self.verb_shutdown(false);
         }
     }
@@ -153,7 +154,10 @@ impl Engine {
     pub fn is_idle(&self) -> bool {
         let busy = |id: ServiceId| {
             let state = self.service(id).state;
-            state.is_live() || state == State::Backoff || self.is_listening(id)
+            state.is_live()
+                || state == State::Backoff
+                || self.is_listening(id)
+                || self.is_planned(id)
         };
         !self.ids().any(busy)
     }

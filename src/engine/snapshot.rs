@@ -4,7 +4,7 @@
 //! "the last line wins". Times are monotonic and hold within one boot.
 
 use crate::config::Definition;
-use crate::engine::table::{Cure, Evidence, Exhausted, Shadow};
+use crate::engine::table::{Cure, Evidence, Exhausted, Shadow, Timed};
 use crate::exit::Exit;
 use crate::id::Pid;
 use crate::probe::Outcome;
@@ -64,6 +64,13 @@ pub struct ServiceSnapshot {
     /// In the line of those who wait for a restart for their health.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storm_place: Option<u64>,
+    /// How it stands with its schedule.
+    #[serde(skip_serializing_if = "is_off")]
+    pub timed: Timed,
+}
+
+fn is_off(timed: &Timed) -> bool {
+    *timed == Timed::default()
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -209,6 +216,16 @@ pub struct WantedRecord {
     /// The text of the definition that an operator gave; None: there is none but in files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub definition: Option<Box<str>>,
+    /// With `catch_up`: up to here, by the wall clock, what was due is dealt with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+}
+
+impl WantedRecord {
+    /// It is only for the schedule's sake: nobody has said what is wanted.
+    pub fn is_of_a_schedule(&self) -> bool {
+        self.since_ms.is_some() && self.by.is_empty() && self.definition.is_none()
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

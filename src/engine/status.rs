@@ -54,6 +54,8 @@ pub struct Status {
     pub watchdog: Option<WatchdogStatus>,
     /// It is inactive, and a connection to one of its sockets starts it.
     pub listening: bool,
+    /// When it is run by itself; null: it has no schedule.
+    pub schedule: Option<ScheduleStatus>,
     /// What is held for it.
     pub sockets: Vec<SocketStatus>,
     /// Descriptors that are kept for its next run.
@@ -163,6 +165,21 @@ pub struct WatchdogStatus {
     pub reason: Option<String>,
 }
 
+/// When a oneshot is run by itself.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScheduleStatus {
+    /// `30 3 * * *`, `every 15m`.
+    pub when: String,
+    /// It is stopped, or wanted once: nothing is due.
+    pub suspended: bool,
+    /// When it is started next (RFC 3339), and in how long; null: never.
+    pub due: Option<String>,
+    pub due_in_ms: Option<u64>,
+    /// How many times it was due and not started, because it was still at it.
+    pub skipped: u32,
+}
+
 /// A socket that is held for a service.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -223,8 +240,8 @@ pub struct StoryLine {
     pub time: String,
     pub service: String,
     pub run: u32,
-    /// `state` `health` `wanted` `probe` `definition` `host` `dossier` `storm` `decision` `hold`
-    /// `reload`.
+    /// `state` `health` `wanted` `probe` `definition` `host` `timer` `dossier` `storm` `decision`
+    /// `hold` `reload`.
     pub kind: String,
     pub from: String,
     /// For a decision: the verdict.

@@ -57,6 +57,14 @@ const WORDS: &[&str] = &[
     "calm",
     "storm",
     "held",
+    "timer",
+    "due",
+    "skipped",
+    "missed",
+    "made up",
+    "exhausted",
+    "kept",
+    "reboot",
 ];
 
 impl Word {
@@ -116,12 +124,14 @@ pub enum TransitionKind {
     Probe,
     /// Which definition is in force, where a reload can go back.
     Definition,
-    /// Whether the host's watchdog is fed in spite of it.
+    /// What becomes of the host for its sake: whether its watchdog is fed, a reboot.
     Host,
     /// What it was stuck on, before it was stopped for that.
     Dossier,
     /// An incident, of which this service is the canary: it began, is held, or is over.
     Storm,
+    /// What became of a time at which it was due, where it was not simply started.
+    Timer,
 }
 
 impl TransitionKind {
@@ -135,6 +145,7 @@ impl TransitionKind {
             TransitionKind::Host => "host",
             TransitionKind::Dossier => "dossier",
             TransitionKind::Storm => "storm",
+            TransitionKind::Timer => "timer",
         }
     }
 }

@@ -80,9 +80,39 @@ pub struct Service {
     pub stored: Option<u16>,
     pub sockets: Sockets,
     pub probe_units: Box<[Unit]>,
+    pub timed: Timed,
     pub transitions: VecDeque<Transition>,
     pub decisions: VecDeque<Decision>,
     pub dirty: bool,
+}
+
+/// How it stands with a service's schedule.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timed {
+    /// It is in force.
+    pub on: bool,
+    /// Up to here, by the wall clock, all that was due is dealt with.
+    pub since_ms: Option<u64>,
+    /// None: it is being asked for, or there is none.
+    pub next: Option<NextRun>,
+    /// How many times were skipped.
+    pub skipped: u32,
+    /// The run for whose sake it was last told that one is skipped.
+    pub told_of: Option<u32>,
+    #[serde(skip)]
+    pub unit: Option<Unit>,
+}
+
+/// When it is started next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NextRun {
+    /// When it is due.
+    pub base: Time,
+    /// The same, and what was drawn of `random_delay`.
+    pub at: Time,
+    /// By the calendar; 0: by an interval.
+    pub due_ms: u64,
 }
 
 /// `on_exhausted_exec` is run once per exhaustion, whatever becomes of the daemon meanwhile.

@@ -18,6 +18,8 @@ pub enum Timer {
     Refund(ServiceId),
     /// It has not said in time that it is well.
     Watchdog(ServiceId),
+    /// Its schedule says so.
+    Due(ServiceId),
     CheckDue(ServiceId, u16),
     CheckTimeout(ServiceId, u16),
     HoldEnd,
@@ -47,6 +49,7 @@ pub(super) enum Owner {
     Service(ServiceId),
     Probe(ServiceId, u16),
     Watchdog(ServiceId),
+    Schedule(ServiceId),
     Reload,
     Host,
     Alerts,
@@ -81,6 +84,10 @@ impl Timers {
 
     pub fn watchdog_unit(&mut self, id: ServiceId) -> Unit {
         self.allocate(Owner::Watchdog(id))
+    }
+
+    pub fn schedule_unit(&mut self, id: ServiceId) -> Unit {
+        self.allocate(Owner::Schedule(id))
     }
 
     pub fn reload_unit(&mut self) -> Unit {
@@ -149,6 +156,7 @@ impl Timers {
                 (Owner::Probe(id, probe), 0) => Timer::CheckDue(id, probe),
                 (Owner::Probe(id, probe), _) => Timer::CheckTimeout(id, probe),
                 (Owner::Watchdog(id), _) => Timer::Watchdog(id),
+                (Owner::Schedule(id), _) => Timer::Due(id),
                 (Owner::Reload, _) => Timer::Reload,
                 (Owner::Host, 0) => Timer::Feed,
                 (Owner::Host, _) => Timer::BootWell,
@@ -199,6 +207,9 @@ impl Key {
     }
     pub const fn watchdog(watchdog: Unit) -> Key {
         Key(watchdog.0 * PER_UNIT)
+    }
+    pub const fn due(schedule: Unit) -> Key {
+        Key(schedule.0 * PER_UNIT)
     }
     pub const fn check_due(probe: Unit) -> Key {
         Key(probe.0 * PER_UNIT)

@@ -15,6 +15,7 @@ pub mod boots;
 pub mod file;
 pub mod line;
 pub mod lock;
+pub mod reboots;
 pub mod record;
 pub mod replay;
 pub mod runtime;

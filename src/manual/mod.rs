@@ -135,6 +135,7 @@ fn takes(key: &Key) -> String {
         Takes::Bool => "true or false".to_owned(),
         Takes::Millis { min } => format!("milliseconds, at least {min}"),
         Takes::Integer { min, max } => format!("an integer, {min} to {max}"),
+        Takes::Length => "a duration in quotes".to_owned(),
         Takes::Fraction => "a number, 0 to 1".to_owned(),
         Takes::Size { min } => {
             format!("bytes, at least {min}, or a string of a number and K, M, G or T")

@@ -116,6 +116,7 @@ fn takes(key: &Key) -> Value {
         Takes::Integer { min, max } => {
             json!({ "type": "integer", "minimum": min, "maximum": max })
         }
+        Takes::Length => json!({ "type": "string", "pattern": "^[0-9]+ ?[a-z]" }),
         Takes::Fraction => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Takes::Size { min } => json!({ "anyOf": [
             { "type": "integer", "minimum": min },

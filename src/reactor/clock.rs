@@ -43,6 +43,13 @@ impl Clock {
         u64::try_from(read(ClockId::CLOCK_REALTIME).as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// The same at a reading of before, not later than it was.
+    pub fn wall_ms_at(&self, now: Time) -> u64 {
+        let fresh = u64::try_from(read(ClockId::CLOCK_MONOTONIC).as_micros()).unwrap_or(u64::MAX);
+        let passed = fresh.saturating_sub(now.as_micros());
+        self.wall_ms().saturating_sub(passed.div_ceil(1000))
+    }
+
     pub fn wall(&self, now: Time) -> Wall {
         Wall {
             now,

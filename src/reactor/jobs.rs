@@ -52,6 +52,8 @@ pub(super) enum Work {
     },
     /// Writes that this boot is well.
     Boots,
+    /// A reboot for the sake of a service is counted.
+    Reboots(ServiceId),
     Resolve {
         host: Box<str>,
         check: CheckId,
@@ -111,6 +113,7 @@ impl Work {
             | Work::Main { .. }
             | Work::Remove { .. }
             | Work::Boots
+            | Work::Reboots(_)
             | Work::Exhausted { .. }
             | Work::Alert(_)
             | Work::Definitions { .. }
@@ -328,6 +331,7 @@ impl Reactor {
                     | Work::Main { .. }
                     | Work::Remove { .. }
                     | Work::Boots
+                    | Work::Reboots(_)
                     | Work::Resolve { .. }
                     | Work::Https { .. }
                     | Work::Alert(_)
@@ -386,6 +390,7 @@ impl Reactor {
             }
             Work::Remove { .. } => {}
             Work::Boots => self.boots_cleared(exit),
+            Work::Reboots(service) => self.reboot_counted(service, exit),
             Work::Resolve {
                 host,
                 check,
@@ -493,6 +498,7 @@ impl Reactor {
             | Work::Main { .. }
             | Work::Remove { .. }
             | Work::Boots
+            | Work::Reboots(_)
             | Work::Resolve { .. }
             | Work::Https { .. }
             | Work::Alert(_)
@@ -522,6 +528,7 @@ impl Reactor {
             | Work::Main { .. }
             | Work::Remove { .. }
             | Work::Boots
+            | Work::Reboots(_)
             | Work::Https { .. }
             | Work::Command { .. }
             | Work::Exhausted { .. }

@@ -52,6 +52,7 @@ mod pipes;
 pub mod policy;
 pub mod procfs;
 pub mod program;
+pub mod reboots;
 mod recording;
 mod records;
 pub mod reexec;
@@ -74,6 +75,7 @@ mod templates;
 pub mod tree;
 mod upgrade;
 pub mod voice;
+pub mod wall;
 pub mod watchdog;
 
 use crate::control::power::Ending;
@@ -207,6 +209,8 @@ pub struct Reactor {
     shell: Option<init::Shell>,
     shell_token: Token,
     shell_due: Time,
+    /// None: no schedule needs it.
+    wall_timer: Option<OwnedFd>,
 }
 
 impl Reactor {
@@ -287,6 +291,7 @@ impl Reactor {
             shell: None,
             shell_token,
             shell_due: now,
+            wall_timer: None,
             life: parts.life,
             simulate: parts.simulate,
             upgrade: None,
@@ -435,6 +440,7 @@ impl Reactor {
             Source::JobEnd(job) => self.job_ended(job),
             Source::JobPipe(job) => self.job_said(job),
             Source::Journal => {}
+            Source::WallClock => self.wall_clock_set(),
             Source::Shell => self.shell_ready(),
         }
     }

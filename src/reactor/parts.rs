@@ -50,6 +50,8 @@ pub(super) enum Source {
     JobPipe(u32),
     /// Timer only: the runtime journal is tried again.
     Journal,
+    /// Readable when the wall clock was set.
+    WallClock,
     /// PID 1's rescue shell; its timer: whether another is needed.
     Shell,
 }

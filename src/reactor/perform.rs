@@ -118,6 +118,11 @@ impl Reactor {
                 self.send_alert(rule, &alert, last);
             }
             Effect::AlertExpired { number } => self.expire_alert(number),
+            Effect::AskDue {
+                service,
+                since_ms,
+                definition,
+            } => self.look_up_due(service, &definition, since_ms),
             Effect::FindMain { run, definition } => {
                 self.flush_records();
                 self.find_main(run, &definition);
@@ -137,6 +142,8 @@ impl Reactor {
             Effect::Forget { service } => self.forget(service),
             Effect::FeedWatchdog => self.feed_watchdog(),
             Effect::BootWell => self.clear_boots(),
+            Effect::CountReboot { service } => self.count_reboot(service),
+            Effect::Reboot => self.ends_in(Ending::Reboot),
             Effect::TellAlive => parent::alive(),
             Effect::Exit { code } => self.exit = Some(code),
         }

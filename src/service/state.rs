@@ -23,7 +23,8 @@ pub enum Wanted {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Not running, and nobody wants it to; or it is wanted when somebody connects to it.
+    /// Not running, and nobody wants it to; or it is wanted when somebody connects to it, or when
+    /// it is due.
     Inactive,
     /// Wanted, and waits for what it requires or comes after.
     Blocked,
@@ -54,6 +55,7 @@ pub enum Cause {
     Memory,
     Boot,
     Connection,
+    Timer,
 }
 
 /// What a service is told. `free`: everything it waits for is there.
@@ -79,7 +81,7 @@ pub enum Cue {
     Unmet,
     /// What a oneshot has done is to be taken back.
     Undo,
-    /// Rest until somebody connects to it.
+    /// Rest until somebody connects to it, or until it is due.
     Listen,
     /// It came to rest so, and has left somebody waiting. What the judgement of that says.
     Unserved(Next),
@@ -238,7 +240,7 @@ impl State {
 }
 
 impl Cause {
-    pub const ALL: [Cause; 10] = [
+    pub const ALL: [Cause; 11] = [
         Cause::Operator,
         Cause::Exit,
         Cause::Unhealthy,
@@ -249,6 +251,7 @@ impl Cause {
         Cause::Memory,
         Cause::Boot,
         Cause::Connection,
+        Cause::Timer,
     ];
 
     pub const fn word(self) -> &'static str {
@@ -263,6 +266,7 @@ impl Cause {
             Cause::Memory => "memory",
             Cause::Boot => "boot",
             Cause::Connection => "connection",
+            Cause::Timer => "timer",
         }
     }
 
@@ -282,7 +286,8 @@ impl Cause {
             | Cause::Dependency
             | Cause::Config
             | Cause::Boot
-            | Cause::Connection => false,
+            | Cause::Connection
+            | Cause::Timer => false,
         }
     }
 }

@@ -90,6 +90,9 @@ impl Moment {
             | Effect::CollectEvidence { .. }
             | Effect::EvidenceOver { .. }
             | Effect::RemoveDirectories { .. }
+            | Effect::AskDue { .. }
+            | Effect::CountReboot { .. }
+            | Effect::Reboot
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
             | Effect::Unstore { .. }

@@ -40,6 +40,7 @@ impl World {
             files: files.drain(there..).filter_map(defined).collect(),
             once,
             with_requires: false,
+            pin: false,
         }))
     }
 }

@@ -8,7 +8,7 @@ use super::hooks::{HookProcess, HookScript};
 use super::receiver::Receiver;
 use super::sockets::Sockets;
 use crate::config::{Definition, Kind};
-use crate::engine::{Effect, Engine, Event, SpawnError};
+use crate::engine::{Due, Effect, Engine, Event, SpawnError};
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId};
 use crate::probe::{Outcome, Reason, Report, Trouble};
@@ -169,6 +169,8 @@ pub struct Kernel {
     pub disk: Disk,
     /// How whoever gets alerts behaves.
     pub receiver: Receiver,
+    /// The wall clock runs this far ahead of the monotonic one.
+    pub wall_ahead_ms: u64,
 }
 
 #[derive(Default, Clone, PartialEq, Eq, Debug)]
@@ -455,7 +457,18 @@ impl Kernel {
                 self.unlisten(engine.name(service));
                 Vec::new()
             }
-            Effect::Record(_)
+            Effect::AskDue {
+                service,
+                since_ms,
+                definition,
+            } => {
+                let now_ms = now.as_millis() + self.wall_ahead_ms;
+                let due = Due::look(&definition, since_ms, now_ms, &|_| 0);
+                told(Duration::ZERO, Event::Due { service, due })
+            }
+            Effect::CountReboot { .. }
+            | Effect::Reboot
+            | Effect::Record(_)
             | Effect::Remember { .. }
             | Effect::Keep { .. }
             | Effect::Answer { .. }

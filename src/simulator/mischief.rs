@@ -101,6 +101,7 @@ impl Mischief {
                 | Event::HookSpawned { .. }
                 | Event::Listening { .. }
                 | Event::Connected { .. }
+                | Event::Due { .. }
         );
         if at_once || !self.strikes(Fault::Late) {
             return Duration::ZERO;
@@ -161,6 +162,9 @@ pub fn run_of(event: &Event) -> Option<RunId> {
         | Event::Connected { .. }
         | Event::ExhaustedTold { .. }
         | Event::AlertSent { .. }
+        | Event::Due { .. }
+        | Event::ClockSet(_)
+        | Event::RebootCounted { .. }
         | Event::Reloaded { .. } => None,
     }
 }

@@ -47,7 +47,7 @@ use crate::engine::snapshot::{ServiceSnapshot, WantedRecord};
 use crate::engine::{
     Boot, Command, Effect, Engine, Event, Found, Given, Left, Loaded, Request, Terms,
 };
-use crate::engine::{BootGuard, Watchdogs};
+use crate::engine::{BootGuard, Counted, Watchdogs};
 use crate::exit::Exit;
 use crate::id::{Pid, RunId, ServiceId, Ticket};
 use crate::journal::record::Recorder;
@@ -91,8 +91,8 @@ pub struct World {
     pub alerts: Vec<Rule>,
     /// Of restarts for health.
     pub limits: StormLimits,
-    /// The wall clock runs this far ahead of the monotonic one.
-    wall_ahead_ms: u64,
+    /// We are a host's first process, and it may be rebooted so often for a service's sake.
+    pub reboots: Option<u32>,
     mischief: Option<Mischief>,
     watcher: Option<Box<Watcher>>,
     /// The next daemon gets the notify sockets of this one.
@@ -133,7 +133,7 @@ impl World {
             guard: None,
             alerts: Vec::new(),
             limits: StormLimits::STANDARD,
-            wall_ahead_ms: 0,
+            reboots: None,
             mischief: None,
             watcher: None,
             hands_over: false,
@@ -208,7 +208,7 @@ impl World {
             transitions: journal.transitions,
             decisions: journal.decisions,
             hold: journal.hold,
-            wall_ms: 0,
+            wall_ms: self.wall().wall_ms,
             deaf: Some(!std::mem::take(&mut self.hands_over)),
             main: self.main.clone(),
             shutdown_timeout: self.shutdown_timeout,
@@ -220,6 +220,7 @@ impl World {
             alerted: journal.alerts,
             limits: self.limits,
             storm: journal.storm,
+            reboots: self.reboots.is_some(),
         }))
     }
 
@@ -634,7 +635,18 @@ impl World {
             | Effect::RemoveDirectories { .. }
             | Effect::FeedWatchdog
             | Effect::TellAlive
+            | Effect::Reboot
             | Effect::BootWell => {}
+            Effect::CountReboot { service } => {
+                let left = self.reboots.unwrap_or_default();
+                let counted = match left {
+                    0 => Counted::TooMany,
+                    _ => Counted::Yes,
+                };
+                self.reboots = Some(left.saturating_sub(1));
+                let event = Event::RebootCounted { service, counted };
+                self.post(Duration::from_millis(5), event);
+            }
             Effect::CheckExpired { .. }
             | Effect::EvidenceOver { .. }
             | Effect::Look { .. }
@@ -658,6 +670,7 @@ impl World {
             | Effect::CollectEvidence { .. }
             | Effect::TellExhausted { .. }
             | Effect::SendAlert { .. }
+            | Effect::AskDue { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
             | Effect::Check { .. }
@@ -693,7 +706,7 @@ impl World {
     fn wall(&self) -> Wall {
         Wall {
             now: self.now,
-            wall_ms: self.now.as_millis() + self.wall_ahead_ms,
+            wall_ms: self.now.as_millis() + self.kernel.wall_ahead_ms,
         }
     }
 }

@@ -168,6 +168,7 @@ impl World {
             "main" => self.main = Some(service.into()),
             "host-watchdog" => self.watchdogs.device = Some(duration(service)?),
             // So many failed, so many may; how long all must be well.
+            "reboots" => self.reboots = Some(number(&[service])?),
             "boot-guard" => {
                 self.guard = Some(BootGuard {
                     failed: number(&rest[..1])?,
@@ -214,7 +215,14 @@ impl World {
             "on" => self.arm(service, rest)?,
             "die" | "power-cut" => self.doom(&words)?,
             "wall-jumps" => {
-                self.wall_ahead_ms += duration(service)?.as_millis() as u64;
+                let by = duration(service)?.as_millis() as u64;
+                let ahead = &mut self.kernel.wall_ahead_ms;
+                *ahead = match rest.first() {
+                    Some(&"back") => ahead.saturating_sub(by),
+                    _ => *ahead + by,
+                };
+                let wall_ms = self.wall().wall_ms;
+                self.post(Duration::ZERO, Event::ClockSet(wall_ms));
             }
             "receiver" => {
                 self.kernel.receiver = match service {
@@ -237,7 +245,11 @@ impl World {
                 self.kernel.pressed_until = self.now + duration(service)?;
                 self.kernel.pressure = 100 * share;
             }
-            "suspend" => self.post(Duration::ZERO, Event::Resumed(duration(service)?)),
+            "suspend" => {
+                let slept = duration(service)?;
+                self.kernel.wall_ahead_ms += slept.as_millis() as u64;
+                self.post(Duration::ZERO, Event::Resumed(slept));
+            }
             "copies" => self.copies(service, number(rest.get(1..).unwrap_or_default())?)?,
             "status" if service.is_empty() => self.show_storm()?,
             "status" => self.show(service)?,
@@ -308,6 +320,10 @@ impl World {
             return Ok(());
         }
         let command = match words[0] {
+            "start" if flags.contains(&"--pin") => Command::StartPinned {
+                service: service(self)?,
+                with_requires: flags.contains(&"--with-requires"),
+            },
             "start" => Command::Start {
                 service: service(self)?,
                 with_requires: flags.contains(&"--with-requires"),

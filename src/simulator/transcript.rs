@@ -174,10 +174,15 @@ impl World {
             Effect::FeedWatchdog => "the host's watchdog is fed".to_owned(),
             Effect::TellAlive => "who started the daemon is told that it lives".to_owned(),
             Effect::BootWell => "the boot is well".to_owned(),
+            Effect::CountReboot { service } => {
+                format!("{} a reboot is counted", engine.name(*service))
+            }
+            Effect::Reboot => "the host is to be rebooted".to_owned(),
             Effect::Exit { code } => format!("the daemon ends with {code}"),
             Effect::Record(Record::Service(_) | Record::Alert(_) | Record::Storm(_))
             | Effect::Remember { .. }
             | Effect::Keep { .. }
+            | Effect::AskDue { .. }
             | Effect::Check { .. }
             | Effect::CheckExpired { .. }
             | Effect::CheckCancelled { .. }

@@ -19,6 +19,8 @@ pub struct Parts {
     firmware: Vec<PathBuf>,
     kernel: PathBuf,
     pub busybox: PathBuf,
+    /// The kernel's watchdog by software, in the order in which they are loaded.
+    pub modules: Vec<PathBuf>,
 }
 
 impl Parts {
@@ -60,6 +62,12 @@ impl Parts {
                 .collect(),
             kernel,
             busybox,
+            modules: {
+                let found = std::fs::read_dir(fetched.join("modules"));
+                let mut found: Vec<_> = found.into_iter().flatten().flatten().collect();
+                found.sort_by_key(std::fs::DirEntry::file_name);
+                found.iter().map(std::fs::DirEntry::path).collect()
+            },
         })
     }
 }
@@ -84,6 +92,11 @@ pub struct Machine {
 
 impl Machine {
     pub fn boot(parts: &Parts, name: &str, initramfs: &[u8]) -> Machine {
+        Machine::with(parts, name, initramfs, None)
+    }
+
+    /// With an empty disk of so many MiB, /dev/nvme0n1, which outlives a reset.
+    pub fn with(parts: &Parts, name: &str, initramfs: &[u8], disk: Option<u64>) -> Machine {
         let dir = std::env::temp_dir().join(format!("vitald-boot-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).expect("mkdir");
         let image = dir.join("initramfs");
@@ -114,6 +127,13 @@ impl Machine {
             .arg(&parts.kernel)
             .arg("-initrd")
             .arg(&image);
+        if let Some(mib) = disk {
+            let path = dir.join("disk");
+            let file = std::fs::File::create(&path).expect("create a disk");
+            file.set_len(mib << 20).expect("the disk's size");
+            let drive = format!("file={},if=none,id=disk,format=raw", path.display());
+            command.args(["-drive", &drive, "-device", "nvme,drive=disk,serial=1"]);
+        }
         // A word that the kernel does not know is passed on to its init.
         command.args(["-append", "console=ttyS0 panic=0 loglevel=4 splash"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -141,6 +141,7 @@ pub fn definition(ask: Ask) -> Rc<Definition> {
         start_timeout: None,
         restart: Restart::Always,
         autostart: true,
+        schedule: None,
         critical: false,
         observe: false,
         safe: false,

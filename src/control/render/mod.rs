@@ -184,12 +184,19 @@ pub fn is_degraded(status: &Status) -> bool {
     status.state == "running" && status.health.as_deref() == Some("unhealthy")
 }
 
+/// It waits for its time.
+pub fn rests_until_due(status: &Status) -> bool {
+    let planned = status.schedule.as_ref().is_some_and(|s| !s.suspended);
+    planned && status.state == "inactive"
+}
+
 /// `running`, `running (unhealthy)`, `starting (pre_start)`.
 fn state_words(status: &Status) -> String {
     match &status.phase {
         _ if is_degraded(status) => format!("{} (unhealthy)", status.state),
         Some(phase) => format!("{} ({})", clean(&status.state), clean(phase)),
         None if status.listening => format!("{} (listening)", clean(&status.state)),
+        None if rests_until_due(status) => format!("{} (timer)", clean(&status.state)),
         None => clean(&status.state),
     }
 }

@@ -209,6 +209,9 @@ fn because(status: &Status) -> String {
     if status.listening {
         return "somebody who connects starts it".to_owned();
     }
+    if super::rests_until_due(status) {
+        return "its schedule starts it".to_owned();
+    }
     let begun = matches!(status.state.as_str(), "starting" | "running" | "blocked");
     let words = match (status.cause.as_str(), begun) {
         ("boot", true) => "started with the daemon",
@@ -233,6 +236,8 @@ fn because(status: &Status) -> String {
         ("config", false) => "its definition changed",
         ("connection", true) => "started by a connection",
         ("connection", false) => "a connection had started it",
+        ("timer", true) => "started by its schedule",
+        ("timer", false) => "its schedule had started it",
         ("memory", true) => "started again after it was out of memory",
         ("memory", false) => "it was out of memory",
         (other, _) => return clean(other),

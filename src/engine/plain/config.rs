@@ -1,12 +1,13 @@
 //! Definitions.
 
 use super::*;
+use crate::calendar::Cron;
 use crate::config::{
     Address, Ask, Backoff, Confine, Definition, Directories, Dns, Held, Hooks, Http, JsonRpc,
     KillMode, Kind, Limit, Log, LogPrefix, LogStderr, LogTime, LogTo, LongLines, Look, Measure,
     Notify, NotifyAccess, OnDependency, OnExhausted, OnUnhealthy, Preserve, Probe, Process,
-    RateLimit, Ready, Resources, Restart, RetryPolicy, Server, Severity, Socket, Speaks, StartOn,
-    Ties, Window,
+    RateLimit, Ready, Resources, Restart, RetryPolicy, Schedule, Server, Severity, Socket, Speaks,
+    StartOn, Ties, When, Window,
 };
 use crate::config::{Escalation, Rung};
 use std::ops::RangeInclusive;
@@ -15,8 +16,25 @@ fields! { Definition {
     description exec kind after requires wants process stop_signal stop_timeout health_stop_timeout
     start_timeout restart autostart kill_mode retry_policy notify probes
 } may {
-    hooks pid_file held ties log critical safe observe probes_required
+    hooks pid_file held ties log critical safe observe probes_required schedule
 } }
+
+fields! { Schedule { when catch_up random_delay } }
+variants! { When {; At Every; } }
+
+impl Put for Cron {
+    fn put(&self, out: &mut Vec<u8>) {
+        let text: Box<str> = self.to_string().into();
+        text.put(out);
+    }
+}
+
+impl Take for Cron {
+    fn take(json: &[u8]) -> Taken<Cron> {
+        let text: Box<str> = Take::take(json)?;
+        Cron::parse(&text).map_err(|_| "Cron")
+    }
+}
 
 fields! { Held { sockets start_on } }
 fields! { Socket { name listen backlog mode user group reuse_port } }
@@ -86,7 +104,7 @@ variants! { Kind { Process Oneshot Forking Target;; } }
 variants! { Restart { Always OnFailure Never;; } }
 variants! { KillMode { Tree Mixed Process;; } }
 variants! { Backoff { Fixed Linear Exponential;; } }
-variants! { OnExhausted { Keep Stop;; } }
+variants! { OnExhausted { Keep Stop Reboot;; } }
 variants! { OnUnhealthy { Restart Observe;; } }
 
 variants! { Ask {;

@@ -11,8 +11,9 @@ use crate::engine::snapshot::{
 use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
-    Accepted, Boot, BootGuard, Command, Defined, Effect, Event, Found, Gathered, Given, HookEnd,
-    Left, Loaded, NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms, Watchdogs,
+    Accepted, Boot, BootGuard, Command, Counted, Defined, Due, Effect, Event, Found, Gathered,
+    Given, HookEnd, Left, Loaded, NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms,
+    Watchdogs,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -36,7 +37,7 @@ variants! { Exit { Unknown; Code Signal; } }
 
 variants! { Event {
     Turn Timers;
-    Boot Resumed Request;
+    Boot Resumed Request ClockSet;
     Spawned { run pid started }
     Executed { run }
     SpawnFailed { run error }
@@ -54,6 +55,8 @@ variants! { Event {
     EvidenceDone { run dossier }
     ExhaustedTold { service }
     AlertSent { number error }
+    Due { service due }
+    RebootCounted { service counted }
     ProbeFinished { check report }
     Durable { seq error }
     Reloaded { ticket files terms }
@@ -67,13 +70,16 @@ variants! { Sought {
 
 fields! { Gathered { id summary } }
 fields! { Strain { cpu memory io own_cpu_us } }
+variants! { Counted { Yes TooMany Unwritten;; } }
+
+fields! { Due { now_ms last_ms next_ms } }
 
 fields! { HookEnd { exit error tree_gone output } }
 
 fields! { Boot {
     definitions wanted services transitions decisions hold wall_ms deaf main shutdown_timeout
 } may {
-    left watchdogs guard alerts alerted limits storm max_checks
+    left watchdogs guard alerts alerted limits storm max_checks reboots
 } }
 
 fields! { Rule { name on services timeout repeat_after } }
@@ -114,6 +120,7 @@ variants! { Command {
     Release Confirm Revert;
     Set Instance;
     Start { service with_requires }
+    StartPinned { service with_requires }
     Stop { service }
     StopForNow { service }
     Once { service }
@@ -132,7 +139,7 @@ variants! { Command {
 
 fields! { Defined { name source definition } }
 
-fields! { NewInstance { name files once with_requires } }
+fields! { NewInstance { name files once with_requires } may { pin } }
 
 fields! { Given { name source definition text } }
 
@@ -140,7 +147,7 @@ fields! { Report { outcome latency output } }
 
 // Definitions in effects are those of events: a fingerprint is enough, and whoever writes adds it.
 variants! { put Effect {
-    FeedWatchdog TellAlive BootWell;
+    FeedWatchdog TellAlive BootWell Reboot;
     Record;
     Remember { seq wanted }
     Keep { seq reload }
@@ -162,6 +169,8 @@ variants! { put Effect {
     TellExhausted { service reason, skips definition }
     SendAlert { rule alert tries last }
     AlertExpired { number }
+    CountReboot { service }
+    AskDue { service since_ms, skips definition }
     Listen { service watch, skips definition }
     Unlisten { service }
     Unstore { service }

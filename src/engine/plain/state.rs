@@ -12,8 +12,8 @@ use crate::engine::slots::Slots;
 use crate::engine::snapshot::{DossierRecord, EndRecord};
 use crate::engine::storm::{Asked, Storm};
 use crate::engine::table::{
-    Cure, Evidence, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Shadow, Sockets,
-    Standing, Stop, Told, Watch,
+    Cure, Evidence, Exhausted, InFlight, Last, NextRun, Queue, Run, Seek, Service, Shadow, Sockets,
+    Standing, Stop, Timed, Told, Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
@@ -24,7 +24,7 @@ use crate::service::gate::{Reason, Ruling};
 use crate::service::health::{Health, Streak};
 use crate::service::hook::Progress;
 use crate::service::state::{Cause, State, Wanted};
-use crate::time::Time;
+use crate::time::{Time, Wall};
 use crate::wheel::Wheel;
 
 serde! { DossierRecord EndRecord Prng Progress Seek Wheel }
@@ -36,7 +36,7 @@ fields! { Engine {
     now booted_at timers services prng seq serial remember_seq lateness stale hold shutdown pending
     manual unsettled main shutdown_timeout
 } may {
-    reloading reload_unit leaving reloads host alerts storm doubts slots
+    reloading reload_unit leaving reloads host alerts storm doubts slots wall
 } skips {
     // It holds definitions: apart, in the checkpoint.
     reload: None,
@@ -63,7 +63,7 @@ fields! { Known { rule service open told clear_at well_since } }
 
 fields! { AlertTest { ticket open words failed } }
 
-fields! { Host { guard watchdogs unit fed_at starved } }
+fields! { Host { guard watchdogs unit fed_at starved } may { reboots counting } }
 
 fields! { Starved { service why } }
 
@@ -88,7 +88,7 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot sockets pinned dossier uncured place shadow
+    once at_boot sockets pinned dossier uncured place shadow timed
 } skips {
     definition: None,
     given: None,
@@ -99,6 +99,12 @@ variants! { Sockets { Closed Asked Wanted Again Open Outdated Partly Watched;; }
 variants! { Evidence { Collect Diagnose;; } }
 
 variants! { Exhausted { No Due Told;; } }
+
+fields! { Timed {} may { on since_ms next skipped told_of unit } }
+
+fields! { NextRun { base at due_ms } }
+
+fields! { Wall { now wall_ms } }
 
 fields! { Cure { decision run } }
 
@@ -173,10 +179,13 @@ impl Put for Owner {
             Owner::Storm => (None, Some(3)),
             // No probe has that number.
             Owner::Watchdog(id) => (Some(id), Some(u16::MAX)),
+            Owner::Schedule(id) => (Some(id), Some(SCHEDULE)),
         };
         (service, probe).put(out);
     }
 }
+
+const SCHEDULE: u16 = u16::MAX - 1;
 
 impl Take for Owner {
     fn take(json: &[u8]) -> Taken<Owner> {
@@ -190,6 +199,7 @@ impl Take for Owner {
             Some((None, Some(_))) => Owner::Reload,
             Some((Some(id), None)) => Owner::Service(id),
             Some((Some(id), Some(u16::MAX))) => Owner::Watchdog(id),
+            Some((Some(id), Some(SCHEDULE))) => Owner::Schedule(id),
             Some((Some(id), Some(probe))) => Owner::Probe(id, probe),
         })
     }

@@ -32,7 +32,7 @@ impl Reactor {
     }
 
     /// What comes of the shutdown from now on, also after a panic.
-    fn ends_in(&mut self, ending: Ending) {
+    pub(in crate::reactor) fn ends_in(&mut self, ending: Ending) {
         self.ending = ending;
         reexec::ends_in(ending);
     }

@@ -237,7 +237,8 @@ impl Account {
                 | TransitionKind::Definition
                 | TransitionKind::Dossier
                 | TransitionKind::Host
-                | TransitionKind::Storm,
+                | TransitionKind::Storm
+                | TransitionKind::Timer,
                 _,
             ) => {}
         }

@@ -122,6 +122,9 @@ impl Watcher {
             | Effect::RemoveDirectories { .. }
             | Effect::Remember { .. }
             | Effect::Keep { .. }
+            | Effect::AskDue { .. }
+            | Effect::CountReboot { .. }
+            | Effect::Reboot
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::FeedWatchdog
@@ -617,6 +620,9 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::AlertExpired { .. }
         | Effect::Remember { .. }
         | Effect::Keep { .. }
+        | Effect::AskDue { .. }
+        | Effect::CountReboot { .. }
+        | Effect::Reboot
         | Effect::Check { .. }
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }

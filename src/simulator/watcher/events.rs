@@ -90,8 +90,13 @@ impl Watcher {
             } => self.listening(now, *service, *waits, error.as_ref()),
             Event::Connected { service, .. } => self.connected(now, *service),
             Event::EvidenceDone { .. } | Event::HookEnded { .. } => self.looked(event),
-            Event::Stored { .. } | Event::Durable { .. } | Event::HookSpawned { .. } => {}
             Event::AlertSent { number, .. } => self.alert_answered(*number),
+            Event::Stored { .. }
+            | Event::Due { .. }
+            | Event::ClockSet(_)
+            | Event::RebootCounted { .. }
+            | Event::Durable { .. }
+            | Event::HookSpawned { .. } => {}
             Event::ExhaustedTold { service } => {
                 let name = self.ids.get(service);
                 let told = name.and_then(|name| self.books.get_mut(name)?.told.as_mut());
@@ -552,7 +557,12 @@ impl Watcher {
                 self.displaces(&name);
                 self.bid_needed(&name, false);
             }
-            (Command::Start { with_requires, .. }, Some(book), Some(name)) => {
+            (
+                Command::Start { with_requires, .. } | Command::StartPinned { with_requires, .. },
+                Some(book),
+                Some(name),
+            ) => {
+                book.pinned |= matches!(command, Command::StartPinned { .. });
                 (book.once, book.passing) = (false, false);
                 book.wanted = Some(true);
                 book.said = true;

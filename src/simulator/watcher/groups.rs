@@ -165,6 +165,7 @@ impl RunBook {
 pub(super) fn service_of(command: &Command) -> Option<crate::id::ServiceId> {
     match command {
         Command::Start { service, .. }
+        | Command::StartPinned { service, .. }
         | Command::Stop { service }
         | Command::StopForNow { service }
         | Command::Once { service }

@@ -206,6 +206,9 @@ impl Watcher {
             | Event::Request(_)
             | Event::Durable { .. }
             | Event::Stored { .. }
+            | Event::Due { .. }
+            | Event::ClockSet(_)
+            | Event::RebootCounted { .. }
             | Event::Listening { .. }
             | Event::Connected { .. }
             | Event::ExhaustedTold { .. }
