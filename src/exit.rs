@@ -62,6 +62,7 @@ impl Signal {
     pub const INT: Signal = Signal(2);
     pub const QUIT: Signal = Signal(3);
     pub const KILL: Signal = Signal(9);
+    pub const STOP: Signal = Signal(19);
     pub const USR1: Signal = Signal(10);
     pub const USR2: Signal = Signal(12);
     pub const PIPE: Signal = Signal(13);

@@ -92,6 +92,30 @@ pub const RECORD_FILES: u32 = 4;
 /// of a file may be larger, and waits alone.
 pub const RECORD_BACKLOG: usize = 1024 * 1024;
 
+/// Services that `why` follows from one whose trouble is another's.
+pub const CHAIN: usize = 8;
+/// Dossiers kept, and how large together, unless set otherwise.
+pub const DOSSIER_KEEP: u32 = 64;
+pub const DOSSIER_MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// One dossier; what a helper may tell for it.
+pub const DOSSIER_BYTES: usize = 128 * 1024;
+pub const EVIDENCE_BYTES: usize = 64 * 1024;
+/// Helpers that collect evidence at once; what is stopped beside them is stopped without.
+pub const MAX_EVIDENCE: usize = 16;
+/// Of one dossier: processes, threads of the main one and of each other, and sockets told of …
+pub const DOSSIER_PROCESSES: usize = 16;
+pub const DOSSIER_THREADS: usize = 32;
+pub const DOSSIER_THREADS_OTHERS: usize = 4;
+pub const DOSSIER_SOCKETS: usize = 32;
+/// … frames of a kernel stack, descriptors looked at in one process …
+pub const DOSSIER_FRAMES: usize = 12;
+pub const DOSSIER_FDS: usize = 4096;
+/// … and the last lines of the log, and how long.
+pub const DOSSIER_LOG_LINES: usize = 40;
+pub const DOSSIER_LOG_BYTES: usize = 16 * 1024;
+/// What a summary may be long.
+pub const DOSSIER_SUMMARY: usize = 300;
+
 /// The runtime journal is compacted when it is larger than this and twice its compacted size.
 pub const JOURNAL_COMPACT_BYTES: u64 = 256 * 1024;
 

@@ -28,6 +28,8 @@ mod cycles;
 mod death;
 #[path = "daemon/disk.rs"]
 mod disk;
+#[path = "daemon/dossiers.rs"]
+mod dossiers;
 #[path = "daemon/exec_probes.rs"]
 mod exec_probes;
 #[path = "daemon/exhausted.rs"]

@@ -303,7 +303,7 @@ fn an_effect_that_was_another_is_the_first_difference() {
         "{}",
         found.recorded
     );
-    assert!(found.after.contains("ProbeFinished"), "{}", found.after);
+    assert!(found.after.contains("EvidenceDone"), "{}", found.after);
     assert!(found.what.starts_with("effect "), "{}", found.what);
     assert!(
         found.time.starts_with("1970-01-01T00:00:0"),

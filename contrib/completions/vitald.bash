@@ -17,7 +17,7 @@ _vitald() {
     esac
     case $verb in
       '') verb=$word ;;
-      policy|probe) verb="$verb $word" ;;
+      dossier|policy|probe) verb="$verb $word" ;;
       *) place=$((place + 1)) ;;
     esac
   done
@@ -43,7 +43,7 @@ _vitald() {
     --priority|-p) : ;;
     --since) : ;;
     --grep) : ;;
-    --kind|-k) _vitald_words "state health wanted probe definition host decision hold reload" ;;
+    --kind|-k) _vitald_words "state health wanted probe definition host dossier decision hold reload" ;;
     --for) : ;;
     --confirm) : ;;
   esac
@@ -77,13 +77,14 @@ _vitald() {
       ;;
   esac
   case $verb:$place in
+    dossier:0) _vitald_words "list show" ;;
     policy:0) _vitald_words "simulate" ;;
     probe:0) _vitald_words "run" ;;
     check:*) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     replay:*) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     simulate:0) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     simulate:1) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
-    help:0) _vitald_words "run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover" ;;
+    help:0) _vitald_words "run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs dossier events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover" ;;
     completions:0) _vitald_words "bash zsh fish" ;;
     status:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     why:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
@@ -102,11 +103,12 @@ _vitald() {
     delete:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     probe\ run:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     logs:*) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
+    dossier\ list:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     events:*) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     reload:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     policy\ simulate:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     upgrade:0) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
   esac
-  if [ -z "$verb" ]; then _vitald_words "run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover"; fi
+  if [ -z "$verb" ]; then _vitald_words "run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs dossier events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover"; fi
 }
 complete -F _vitald vitald

@@ -33,7 +33,7 @@ complete -c vitald -n '__fish_seen_subcommand_from simulate' -l all
 complete -c vitald -n '__fish_seen_subcommand_from simulate' -l seed -x
 complete -c vitald -n '__fish_seen_subcommand_from simulate' -l config-dir -r -F
 complete -c vitald -n __fish_use_subcommand -a help -d 'this, or more about one verb'
-complete -c vitald -n '__fish_seen_subcommand_from help' -a 'run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover'
+complete -c vitald -n '__fish_seen_subcommand_from help' -a 'run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs dossier events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover'
 complete -c vitald -n __fish_use_subcommand -a version -d 'the version of this program'
 complete -c vitald -n __fish_use_subcommand -a completions -d 'completions for a shell'
 complete -c vitald -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'
@@ -88,9 +88,13 @@ complete -c vitald -n '__fish_seen_subcommand_from logs' -l all -s a
 complete -c vitald -n '__fish_seen_subcommand_from logs' -l priority -s p -x
 complete -c vitald -n '__fish_seen_subcommand_from logs' -l since -x
 complete -c vitald -n '__fish_seen_subcommand_from logs' -l grep -x
+complete -c vitald -n __fish_use_subcommand -a dossier -d 'what services were stuck on when they were stopped for their health, one a line'
+complete -c vitald -n '__fish_seen_subcommand_from dossier' -a 'list (vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
+complete -c vitald -n __fish_use_subcommand -a dossier -d 'what a service was stuck on: its probes, threads, sockets, descriptors and log'
+complete -c vitald -n '__fish_seen_subcommand_from dossier' -a 'show'
 complete -c vitald -n __fish_use_subcommand -a events -d 'show what happens from now on'
 complete -c vitald -n '__fish_seen_subcommand_from events' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
-complete -c vitald -n '__fish_seen_subcommand_from events' -l kind -s k -x -a 'state health wanted probe definition host decision hold reload'
+complete -c vitald -n '__fish_seen_subcommand_from events' -l kind -s k -x -a 'state health wanted probe definition host dossier decision hold reload'
 complete -c vitald -n __fish_use_subcommand -a hold -d 'the brake: no automatic restarts for now'
 complete -c vitald -n '__fish_seen_subcommand_from hold' -l for -x
 complete -c vitald -n __fish_use_subcommand -a release -d 'end a hold'

@@ -122,7 +122,9 @@ fn ticket_of(errand: &Errand) -> vitald::id::Ticket {
     match errand {
         Errand::Request(request) => request.ticket,
         Errand::Reload { ticket, .. } | Errand::Logs { ticket, .. } => *ticket,
-        Errand::Upgrade { ticket, .. } | Errand::Simulate { ticket, .. } => *ticket,
+        Errand::Upgrade { ticket, .. }
+        | Errand::Simulate { ticket, .. }
+        | Errand::Dossiers { ticket, .. } => *ticket,
         Errand::End { ticket, .. } => *ticket,
     }
 }

@@ -334,7 +334,7 @@ fn bash_completes_verbs_options_and_names() {
     assert_eq!(offered(&["vitald", "completions", "f"]).unwrap(), "fish");
     assert_eq!(offered(&["vitald", "probe", "r"]).unwrap(), "run");
     let signals = "HUP INT QUIT USR1 USR2 TERM KILL STOP CONT";
-    let kinds = "state health wanted probe definition host decision hold reload";
+    let kinds = "state health wanted probe definition host dossier decision hold reload";
     for (line, meant) in [
         (&["vitald", "probe", "run", ""] as &[&str], "web"),
         (&["vitald", "probe", "run", "web", ""], ""),

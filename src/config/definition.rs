@@ -138,14 +138,37 @@ pub struct Hooks {
     pub reload_signal: Option<Signal>,
     pub reload_exec: Commands,
     pub reload_timeout: Duration,
+    /// How long evidence is collected before a health-driven stop; None: [`DOSSIER_TIMEOUT`], zero:
+    /// it is not.
+    pub dossier_timeout: Option<Duration>,
+    /// One command, or none.
+    pub diagnose: Commands,
+    pub diagnose_signal: Option<Signal>,
+    /// None: [`DIAGNOSE_TIMEOUT`].
+    pub diagnose_timeout: Option<Duration>,
 }
 
 /// What `undo_timeout_ms` is when it is not given.
 pub const UNDO_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same of `dossier_timeout_ms` and `diagnose_timeout_ms`.
+pub const DOSSIER_TIMEOUT: Duration = Duration::from_millis(500);
+pub const DIAGNOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Hooks {
     pub fn undo_timeout(&self) -> Duration {
         self.undo_timeout.unwrap_or(UNDO_TIMEOUT)
+    }
+
+    pub fn dossier_timeout(&self) -> Duration {
+        self.dossier_timeout.unwrap_or(DOSSIER_TIMEOUT)
+    }
+
+    pub fn diagnose_timeout(&self) -> Duration {
+        self.diagnose_timeout.unwrap_or(DIAGNOSE_TIMEOUT)
+    }
+
+    pub fn diagnoses(&self) -> bool {
+        !self.diagnose.is_empty() || self.diagnose_signal.is_some()
     }
 }
 
@@ -164,6 +187,10 @@ impl Default for Hooks {
             reload_signal: None,
             reload_exec: none(),
             reload_timeout: Duration::from_secs(30),
+            dossier_timeout: None,
+            diagnose: none(),
+            diagnose_signal: None,
+            diagnose_timeout: None,
         }
     }
 }

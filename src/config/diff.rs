@@ -218,6 +218,10 @@ impl Changed {
             post_stop_timeout,
             undo,
             undo_timeout,
+            dossier_timeout,
+            diagnose,
+            diagnose_signal,
+            diagnose_timeout,
             reload_signal,
             reload_exec,
             reload_timeout,
@@ -231,6 +235,16 @@ impl Changed {
         self.note(&service::POST_STOP_TIMEOUT, was != is);
         self.note(&service::UNDO, *undo != new.undo);
         self.note(&service::UNDO_TIMEOUT, *undo_timeout != new.undo_timeout);
+        self.note(
+            &service::DOSSIER_TIMEOUT,
+            *dossier_timeout != new.dossier_timeout,
+        );
+        let diagnoses = *diagnose != new.diagnose || *diagnose_signal != new.diagnose_signal;
+        self.note(&service::DIAGNOSE, diagnoses);
+        self.note(
+            &service::DIAGNOSE_TIMEOUT,
+            *diagnose_timeout != new.diagnose_timeout,
+        );
         self.note(&service::RELOAD_SIGNAL, *reload_signal != new.reload_signal);
         self.note(&service::RELOAD_EXEC, *reload_exec != new.reload_exec);
         let (was, is) = (*reload_timeout, new.reload_timeout);
@@ -366,7 +380,7 @@ mod tests {
             "memory_max" | "memory_high" => "'7M'",
             "cpu_max" => "'7%'",
             "stop_signal" | "reload_signal" => "'INT'",
-            "pre_start" | "stop_exec" | "post_stop" | "reload_exec" => "'x'",
+            "pre_start" | "stop_exec" | "post_stop" | "reload_exec" | "diagnose" => "'x'",
             "restart" => "'never'",
             "kill_mode" => "'process'",
             "ready" => "'notify'",

@@ -129,11 +129,7 @@ const SOCKET_ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 /// Keys of the design that this version does not have.
-const LATER: &[&str] = &[
-    "confirm_interval_ms",
-    "dossier_timeout_ms",
-    "health_restart_limit",
-];
+const LATER: &[&str] = &["confirm_interval_ms", "health_restart_limit"];
 
 /// Tables in which a misplaced key may belong.
 const TABLES: &[(&str, &[&Key])] = &[

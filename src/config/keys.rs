@@ -315,6 +315,17 @@ pub mod service {
         /// Whom a stop reaches: `tree`, all processes of the service; `mixed`, the main process by
         /// the stop signal and all by SIGKILL; `process`, the main process only.
         KILL_MODE "kill_mode": Takes::Choice(&["tree", "mixed", "process"]), Text("tree"), Live;
+        /// Before a stop for its health, its start limit or its watchdog: how long evidence of what it is
+        /// stuck on may be collected, for `dossier show`, until the stop signal is sent. 0: none is.
+        DOSSIER_TIMEOUT "dossier_timeout_ms": Takes::Millis { min: 0 }, Integer(500), Live;
+        /// What makes it tell more before such a stop, when the evidence has been collected: a
+        /// command, written like `exec`, run as its user with MAINPID as its process; or a signal to
+        /// its main process: "SIGQUIT" for the threads of a Java program, "SIGABRT" for a core.
+        /// What the service and the command write meanwhile stands in the dossier.
+        DIAGNOSE "diagnose": Takes::Command, Words("none"), Live;
+        /// How long `diagnose` may take, or, of a signal, how long the service is left to act on it,
+        /// until the stop signal is sent.
+        DIAGNOSE_TIMEOUT "diagnose_timeout_ms": Takes::Millis { min: 1 }, Integer(3_000), Live;
         /// Run to their end, one after the other, before the program is started, as its user, in its
         /// environment, with its output. A command as in `exec`, or an array of commands of which the
         /// first is an array: [["mkdir", "-p", "/run/web"], ["web", "--migrate"]]. If one fails or
@@ -490,6 +501,13 @@ pub mod daemon {
         ACCESS "access": Takes::Access, Words("nobody else"), Live;
         /// Where syslog listens: a datagram socket. Read when the daemon starts.
         SYSLOG_SOCKET "syslog_socket": Takes::Text, Text("/dev/log"), Live;
+        /// How many dossiers are kept, those of all services together; the oldest go first. 0: none is
+        /// written. Read when the daemon starts.
+        DOSSIER_KEEP "dossier_keep": Takes::Integer { min: 0, max: 10_000 },
+            Integer(limits::DOSSIER_KEEP as i64), Live;
+        /// And how large they may be together.
+        DOSSIER_MAX_BYTES "dossier_max_bytes": Takes::Integer { min: 65_536, max: 1 << 30 },
+            Integer(limits::DOSSIER_MAX_BYTES as i64), Live;
         /// Record all that is decided and why, in `recording` in the state directory: `vitald
         /// replay` shows and checks it. Values of `env`, of probes' headers and of `send` are not in
         /// it; command lines, URLs and the first 512 bytes of what probes were answered are. Read

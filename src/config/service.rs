@@ -11,6 +11,7 @@ use crate::config::reader::{self, Table};
 use crate::config::ties::{self, Named, Relation};
 use crate::config::tree::{Entry, Span, Value};
 use crate::config::{hints, kinds, names, probe, resources, socket};
+use crate::exit::Signal;
 use crate::limits;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -251,6 +252,7 @@ fn hooks(t: &Table<'_>, p: &mut Problems) -> Hooks {
             "`reload_signal` and `reload_exec` are two ways of one thing: remove one of them",
         );
     }
+    let (diagnose, diagnose_signal) = diagnose(t, p);
     Hooks {
         pre_start: t.commands(&service::PRE_START, p),
         pre_start_timeout: t.millis(&service::PRE_START_TIMEOUT, p),
@@ -265,7 +267,46 @@ fn hooks(t: &Table<'_>, p: &mut Problems) -> Hooks {
         reload_signal: by_signal.then(|| t.signal(&service::RELOAD_SIGNAL, p)),
         reload_exec,
         reload_timeout: t.millis(&service::RELOAD_TIMEOUT, p),
+        dossier_timeout: t
+            .millis_given(&service::DOSSIER_TIMEOUT, p)
+            .filter(|length| *length != DOSSIER_TIMEOUT),
+        diagnose,
+        diagnose_signal,
+        diagnose_timeout: t
+            .millis_given(&service::DIAGNOSE_TIMEOUT, p)
+            .filter(|length| *length != DIAGNOSE_TIMEOUT),
     }
+}
+
+/// A command, or a signal: no program is called SIGQUIT.
+fn diagnose(t: &Table<'_>, p: &mut Problems) -> (Commands, Option<Signal>) {
+    let argv = t.command(&service::DIAGNOSE, p).unwrap_or_default();
+    let at = t.place(&service::DIAGNOSE);
+    let word = match &argv[..] {
+        [word] if word.starts_with("SIG") => word,
+        [] => return (Commands::default(), None),
+        _ => return (Box::new([argv]), None),
+    };
+    let signal = Signal::parse(word);
+    match signal {
+        None => {
+            let shown = hints::shorten(word);
+            let advice = p.assign("diagnose", "\"SIGQUIT\"");
+            p.error(
+                at,
+                format!(
+                    "`diagnose` is `{shown}`, which is no signal: write {advice}, or a command"
+                ),
+            );
+        }
+        Some(Signal::KILL | Signal::STOP) => {
+            let words =
+                format!("`diagnose` is {word}: nothing can act on that, write SIGQUIT or SIGABRT");
+            p.error(at, words);
+        }
+        Some(_) => {}
+    }
+    (Commands::default(), signal)
 }
 
 fn env(t: &Table<'_>, p: &mut Problems) -> BTreeMap<Box<str>, Box<str>> {

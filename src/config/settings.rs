@@ -23,6 +23,9 @@ pub struct Settings {
     pub log: Log,
     /// Where syslog listens.
     pub syslog_socket: Box<str>,
+    /// Dossiers, as many, and as large together, as are kept.
+    pub dossier_keep: u32,
+    pub dossier_max_bytes: u64,
     /// What the engine is told is written to `recording` in the state directory.
     pub record: bool,
     pub record_bytes: u64,
@@ -122,6 +125,8 @@ impl Default for Settings {
             access: Box::default(),
             log: Log::default(),
             syslog_socket: SYSLOG_SOCKET.into(),
+            dossier_keep: limits::DOSSIER_KEEP,
+            dossier_max_bytes: limits::DOSSIER_MAX_BYTES,
             record: false,
             record_bytes: limits::RECORD_BYTES,
             main: None,
@@ -164,6 +169,8 @@ fn build(t: &Table<'_>, p: &mut Problems) -> Settings {
         access: access(t, p),
         log: log::read(t, p),
         syslog_socket: syslog_socket(t, p),
+        dossier_keep: u32::try_from(t.number(&daemon::DOSSIER_KEEP, p)).unwrap_or(0),
+        dossier_max_bytes: u64::try_from(t.number(&daemon::DOSSIER_MAX_BYTES, p)).unwrap_or(0),
         record: t.boolean(&daemon::RECORD, p),
         // The range in the key table is within that of the type.
         record_bytes: u64::try_from(t.number(&daemon::RECORD_BYTES, p)).unwrap_or(0),

@@ -312,6 +312,12 @@ fn value(definition: &Definition, key: &str) -> Option<String> {
         }),
         "undo" => return commands(&h.undo),
         "undo_timeout_ms" => ms(h.undo_timeout()),
+        "dossier_timeout_ms" => ms(h.dossier_timeout()),
+        "diagnose" => match h.diagnose_signal {
+            Some(word) => signal(word),
+            None => return commands(&h.diagnose),
+        },
+        "diagnose_timeout_ms" => ms(h.diagnose_timeout()),
         "stop_signal" => signal(d.stop_signal),
         "stop_timeout_ms" => ms(d.stop_timeout),
         "health_stop_timeout_ms" => return d.health_stop_timeout.map(ms),
@@ -529,7 +535,7 @@ mod tests {
              before = ['y']\nmilestone = ['x']\nafter_exit = ['x']\nconflicts = ['y']\n\
              umask = '077'\nlimits = { nofile = 7 }\nnice = 7\noom_score_adj = 7\n\
              health_stop_timeout_ms = 7\nwatchdog_ms = 7000\npre_start = 'x'\nstop_exec = 'x'\n\
-             post_stop = 'x'\nreload_exec = 'x'\n\
+             post_stop = 'x'\nreload_exec = 'x'\ndiagnose = 'x'\n\
              socket = [{ listen = 'tcp:1' }]\ncapabilities = ['kill']\nread_only = true\n\
              writable = ['/x']\nsecrets = { a = '/x' }\n\
              runtime_directory = ['x']\nruntime_directory_mode = '0700'\n\

@@ -6,6 +6,7 @@
 
 use super::House;
 use super::access::{Access, Level};
+use super::dossier::Dossier;
 use super::log_lines::Choice;
 use super::power::Ending;
 use super::reply::Reply;
@@ -53,6 +54,9 @@ pub enum Act {
     End(Ending),
     /// Ask what a policy would do; the loop has it asked by a helper and answers by ticket.
     Simulate(Box<Simulation>),
+    /// What the state directory has of dossiers; the loop has it read by a helper and answers by
+    /// ticket.
+    Dossiers(Box<DossiersAsked>),
     /// Log lines, which the loop has; it answers by ticket.
     Logs(Box<LogsAsked>),
     /// From now on these services (empty: all) and kinds (empty: all).
@@ -73,6 +77,22 @@ pub struct LogsAsked {
     pub lines: usize,
     pub follow: bool,
     pub choice: Choice,
+}
+
+/// Which dossiers are asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct DossiersAsked {
+    /// This one, or the last one of this service. None: a list.
+    pub id: Option<Box<str>>,
+    /// Of these services; None: of all, also those that are no more.
+    pub services: Option<Vec<Box<str>>>,
+}
+
+impl DossiersAsked {
+    pub fn wants(&self, service: &str) -> bool {
+        let only = self.services.as_ref();
+        only.is_none_or(|only| only.iter().any(|name| **name == *service))
+    }
 }
 
 /// What shall be simulated.
@@ -134,7 +154,14 @@ fn allowed(verb: &Verb, values: &Values, access: &Access) -> bool {
     // What shows many services shows each reader those that it may see.
     let cut_down = matches!(
         verb.shape,
-        Shape::List | Shape::Status | Shape::Story | Shape::Events | Shape::Graph | Shape::Blame
+        Shape::List
+            | Shape::Status
+            | Shape::Story
+            | Shape::Events
+            | Shape::Graph
+            | Shape::Blame
+            | Shape::Dossiers
+            | Shape::Dossier
     );
     named || access.overall(verb.access) || (cut_down && access.somewhere(verb.access))
 }
@@ -426,6 +453,38 @@ pub fn logs(call: &Call<'_>) -> Result<Act, Fault> {
             since_ms: since.map(|ms| call.wall.wall_ms.saturating_sub(ms)),
             grep: call.values.text("grep").map(Into::into),
         },
+    })))
+}
+
+pub fn dossiers(call: &Call<'_>) -> Result<Act, Fault> {
+    let level = call.values.verb().access;
+    let services = match call.values.text("name") {
+        // It may be gone, and its dossiers be there.
+        Some(name) => Some(vec![name.into()]),
+        None if call.access.overall(level) => None,
+        None => {
+            let names = call.house.services().into_iter();
+            let names = names.map(|id| call.house.name(id));
+            let names = names.filter(|name| call.access.on(name, level));
+            Some(names.map(Into::into).collect())
+        }
+    };
+    Ok(Act::Dossiers(Box::new(DossiersAsked {
+        id: None,
+        services,
+    })))
+}
+
+pub fn dossier(call: &Call<'_>) -> Result<Act, Fault> {
+    let verb = call.values.verb();
+    let id = call.values.text("id").unwrap_or_default();
+    let service = Dossier::service_of(id).unwrap_or(id);
+    if !call.access.on(service, verb.access) {
+        return Err(denied(verb, verb.access));
+    }
+    Ok(Act::Dossiers(Box::new(DossiersAsked {
+        id: Some(id.into()),
+        services: None,
     })))
 }
 

@@ -84,6 +84,7 @@ impl House for FakeHouse {
     }
     fn why(&self, service: ServiceId, wall: &Wall) -> Why {
         Why {
+            chain: Vec::new(),
             status: self.status(service, wall),
             story: self.history(Some(service), wall, usize::MAX),
             next: Vec::new(),

@@ -14,6 +14,7 @@
 
 pub mod access;
 pub mod calls;
+pub mod dossier;
 pub mod forecast;
 mod instances;
 pub mod log_lines;

@@ -4,6 +4,10 @@
 //! The schemas of results are read off sample values, so that they cannot fall behind the types:
 //! by a test, into `results.json`, which costs a sixth of what reading them off here would.
 
+use super::dossier::{
+    DescriptorsSeen, Dossier, Dossiers, Evidence, Head, PressureSeen, ProcessSeen, SocketSeen,
+    ThreadSeen,
+};
 use super::forecast::{
     Actual, AttemptsAt, DecisionAt, Down, Forecast, Lanes, Moment, Restarts, StateAt, Stretch,
     Summary,
@@ -16,8 +20,9 @@ use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::config::show::KeyChange;
 use crate::engine::plan::{Plan, Step};
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, LogStatus, ProbeStatus, ReloadStatus,
-    SocketStatus, Started, Status, StoryLine, Tie, Tied, Usage, WatchdogStatus, Why,
+    ChainLink, DaemonStatus, DossierStatus, GateStatus, HoldStatus, LastEnd, LogStatus,
+    ProbeStatus, ReloadStatus, SocketStatus, Started, Status, StoryLine, Tie, Tied, Usage,
+    WatchdogStatus, Why,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -136,6 +141,8 @@ fn result(shape: Shape) -> (&'static str, String) {
         }
         Shape::Pong => ("pong", of("Pong")),
         Shape::Forecast => ("forecast", of("Forecast")),
+        Shape::Dossiers => ("dossiers", of("Dossiers")),
+        Shape::Dossier => ("dossier", of("Dossier")),
         Shape::Graph => ("graph", of("Drawing")),
         Shape::Blame => ("blame", of("Blame")),
         Shape::Discover => ("document", "{\"type\":\"object\"}".to_owned()),
@@ -167,6 +174,13 @@ fn samples() -> Vec<Sample> {
         latency_us: Some(0),
         output: text(),
         ..ProbeStatus::default()
+    };
+    let dossier = DossierStatus::default();
+    let link = ChainLink {
+        health: text(),
+        stuck_on: text(),
+        dossier: text(),
+        ..ChainLink::default()
     };
     let last_end = LastEnd {
         code: Some(0),
@@ -208,6 +222,7 @@ fn samples() -> Vec<Sample> {
         max_attempts: Some(0),
         uptime_ms: Some(0),
         last_end: Some(last_end.clone()),
+        dossier: Some(dossier.clone()),
         probes: vec![probe.clone()],
         sockets: vec![SocketStatus::default()],
         gate: Some(gate.clone()),
@@ -265,6 +280,7 @@ fn samples() -> Vec<Sample> {
     };
     let why = Why {
         status: status.clone(),
+        chain: vec![link.clone()],
         story: vec![story.clone()],
         next: vec![String::new()],
     };
@@ -284,6 +300,8 @@ fn samples() -> Vec<Sample> {
     };
     let mut all = vec![
         sample("LastEnd", &last_end),
+        sample("DossierStatus", &dossier),
+        sample("ChainLink", &link),
         sample("ProbeStatus", &probe),
         sample("WatchdogStatus", &watchdog),
         sample("SocketStatus", &SocketStatus::default()),
@@ -308,6 +326,7 @@ fn samples() -> Vec<Sample> {
     ];
     all.extend(ties());
     all.extend(forecasts(&story));
+    all.extend(dossiers(&probe));
     all
 }
 
@@ -356,6 +375,71 @@ fn ties() -> Vec<Sample> {
         sample("Tree", &tree),
         sample("Took", &took),
         sample("Blame", &blame),
+    ]
+}
+
+/// The parts of a dossier, and the list of them.
+fn dossiers(probe: &ProbeStatus) -> Vec<Sample> {
+    let text = || Some(String::new());
+    let head = Head::default();
+    let thread = ThreadSeen {
+        cpu_percent: Some(0),
+        starved_percent: Some(0),
+        wchan: text(),
+        syscall: text(),
+        stack: vec![String::new()],
+        ..ThreadSeen::default()
+    };
+    let descriptors = DescriptorsSeen {
+        limit: Some(0),
+        ..DescriptorsSeen::default()
+    };
+    let process = ProcessSeen {
+        cpu_percent: Some(0),
+        rss_kb: Some(0),
+        swap_kb: Some(0),
+        threads: vec![thread.clone()],
+        descriptors: Some(descriptors.clone()),
+        limits: vec![String::new()],
+        ..ProcessSeen::default()
+    };
+    let socket = SocketSeen {
+        receive_queue: Some(0),
+        send_queue: Some(0),
+        receive_queue_then: Some(0),
+        ..SocketSeen::default()
+    };
+    let pressure = PressureSeen::default();
+    let evidence = Evidence {
+        processes: vec![process.clone()],
+        sockets: vec![socket.clone()],
+        pressure: vec![pressure.clone()],
+        unseen: vec![String::new()],
+        ..Evidence::default()
+    };
+    let dossier = Dossier {
+        uptime_ms: Some(0),
+        cut: text(),
+        probes: vec![probe.clone()],
+        evidence: evidence.clone(),
+        diagnose: text(),
+        told: vec![String::new()],
+        log: vec![String::new()],
+        ..Dossier::default()
+    };
+    let list = Dossiers {
+        dossiers: vec![head.clone()],
+    };
+    vec![
+        sample("Head", &head),
+        sample("Dossiers", &list),
+        sample("ThreadSeen", &thread),
+        sample("DescriptorsSeen", &descriptors),
+        sample("ProcessSeen", &process),
+        sample("SocketSeen", &socket),
+        sample("PressureSeen", &pressure),
+        sample("Evidence", &evidence),
+        sample("Dossier", &dossier),
     ]
 }
 

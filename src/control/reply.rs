@@ -267,6 +267,12 @@ pub fn draw(shape: Shape, result: &str, style: &Style) -> Result<String, serde_j
                 out.push('\n');
             }
         }
+        Shape::Dossiers => {
+            render::dossiers(&serde_json::from_slice(result.as_bytes())?, style, &mut out);
+        }
+        Shape::Dossier => {
+            render::dossier(&serde_json::from_slice(result.as_bytes())?, style, &mut out);
+        }
         Shape::Graph => {
             let graph: Drawing = serde_json::from_slice(result.as_bytes())?;
             render::dot(&graph.services, &mut out);

@@ -376,7 +376,7 @@ mod tests {
         );
         assert_eq!(
             say("events.subscribe", r#"{"kinds": ["weather"]}"#),
-            "`kinds` must be one of state, health, wanted, probe, definition, host, decision, hold, reload, not `weather`"
+            "`kinds` must be one of state, health, wanted, probe, definition, host, dossier, decision, hold, reload, not `weather`"
         );
         assert_eq!(say("service.stop", r#"[""]"#), "`name` is empty");
     }

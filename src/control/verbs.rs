@@ -5,6 +5,7 @@
 //! Invariants: words and methods are unique; within a row, positional arguments come before
 //! options, a list is the last positional one, and nothing required follows what is optional.
 
+mod dossier;
 mod reload;
 mod row;
 
@@ -31,6 +32,7 @@ pub const EVENT_KINDS: &[&str] = &[
     "probe",
     "definition",
     "host",
+    "dossier",
     "decision",
     "hold",
     "reload",
@@ -359,6 +361,8 @@ pub static VERBS: &[Verb] = &[
         shape: Shape::Logs,
         run: calls::logs,
     },
+    dossier::LIST,
+    dossier::SHOW,
     Verb {
         words: "events",
         method: "events.subscribe",
@@ -369,8 +373,8 @@ pub static VERBS: &[Verb] = &[
                 Kind::OneOf(EVENT_KINDS),
                 "kind",
                 Some('k'),
-                "only of this kind: state, health, wanted, probe, definition, decision, hold or \
-                 reload; may be given again",
+                "only of this kind: state, health, wanted, probe, definition, dossier, decision, \
+                 hold or reload; may be given again",
             ),
         ],
         access: Level::View,

@@ -156,6 +156,7 @@ fn take_in(snapshots: &mut Vec<ServiceSnapshot>, lost: Lost, wanted: &[WantedRec
             then_start: false,
             wanted: true,
             waits: false,
+            evidence: None,
             killed: false,
             deadline,
         }),

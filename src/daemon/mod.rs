@@ -377,6 +377,8 @@ fn build(
             state_dir: places.state_dir.clone(),
             record_dir,
             syslog: Path::new(&*settings.syslog_socket).into(),
+            dossier_keep: settings.dossier_keep,
+            dossier_max_bytes: settings.dossier_max_bytes,
         },
         record_bytes: record.then_some(settings.record_bytes),
         log_dir,

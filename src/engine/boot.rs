@@ -162,6 +162,7 @@ impl Engine {
             attempts: 0,
             exhausted: Exhausted::No,
             last_end: None,
+            dossier: None,
             trouble: "".into(),
             restarting: false,
             backoff_until: None,

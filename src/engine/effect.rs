@@ -77,6 +77,23 @@ pub enum Effect {
         run: RunId,
         pid: Pid,
     },
+    /// Collect what may tell what this process is stuck on, for at most so long. `EvidenceDone`
+    /// answers, in that time or not.
+    CollectEvidence {
+        run: RunId,
+        pid: Pid,
+        definition: Rc<Definition>,
+        cause: Cause,
+        /// The trouble, in words.
+        reason: Box<str>,
+        timeout: Duration,
+    },
+    /// What was collected will have to do: if `EvidenceDone` did not come yet it does at once.
+    /// `more`: the service, or a command, is to tell more, and that is over with another of these.
+    EvidenceOver {
+        run: RunId,
+        more: bool,
+    },
     /// Ask a probe. `ProbeFinished` answers.
     Check {
         check: CheckId,

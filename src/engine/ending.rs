@@ -26,6 +26,7 @@ impl Engine {
         }
         let bound = self.stops_until();
         let waits = self.waits_for_followers(id, cause);
+        let evidence = self.evidence_due_for(id, cause);
         let service = self.service_mut(id);
         let Some(run) = service.run.as_mut() else {
             // Nothing lives: a spawn was waiting to be tried again.
@@ -40,17 +41,21 @@ impl Engine {
                 .unwrap_or(definition.stop_timeout),
             false => definition.stop_timeout,
         };
-        let deadline = bound.min(waits.unwrap_or(now + timeout));
+        let first = evidence.map(|(_, until)| until).or(waits);
+        let deadline = bound.min(first.unwrap_or(now + timeout));
         let mut stop = Stop::new(cause, deadline);
         stop.waits = waits.is_some();
+        stop.evidence = evidence.map(|(phase, _)| phase);
         run.stop = Some(stop);
         run.late_mark = late_mark;
         run.extended = false;
         let key = self.service_key(id, Key::lifecycle);
         self.timers.set(key, deadline);
-        self.enter(id, State::Stopping, cause, detail);
-        if waits.is_none() {
-            self.begin_stop(id);
+        self.enter(id, State::Stopping, cause, detail.clone());
+        match evidence {
+            Some(_) => self.begin_evidence(id, cause, detail),
+            None if waits.is_none() => self.begin_stop(id),
+            None => {}
         }
     }
 
@@ -179,6 +184,7 @@ impl Engine {
         run.exit = Some(exit);
         run.hooks.leftovers |= !tree_gone;
         self.stop_waits_no_more(id);
+        self.end_evidence(id);
         self.cancel_checks(id);
         self.forget_standing(id);
         self.run_over(id);

@@ -73,6 +73,12 @@ pub enum Event {
         end: HookEnd,
     },
 
+    /// The answer to `CollectEvidence`. None: nothing could be collected.
+    EvidenceDone {
+        run: RunId,
+        dossier: Option<Box<Gathered>>,
+    },
+
     /// The answer to `TellExhausted`.
     ExhaustedTold { service: ServiceId },
 
@@ -90,6 +96,15 @@ pub enum Event {
         /// None: as they are, for good.
         terms: Option<Box<Terms>>,
     },
+}
+
+/// A dossier that is being written.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Gathered {
+    /// By what it is found.
+    pub id: Box<str>,
+    /// What the service was stuck on, in a line.
+    pub summary: Box<str>,
 }
 
 /// How a reload is meant.

@@ -274,7 +274,7 @@ impl Engine {
         failing.or(standing).unwrap_or(self.now)
     }
 
-    fn trouble_words(&self, id: ServiceId, cause: Cause) -> Box<str> {
+    pub(super) fn trouble_words(&self, id: ServiceId, cause: Cause) -> Box<str> {
         let Some(run) = self.service(id).run.as_ref() else {
             return "".into();
         };

@@ -61,6 +61,8 @@ impl Engine {
             cue => cue,
         };
         match state::next(self.will(id), self.service(id).state, cue) {
+            // Somebody's word: it is not waited for what it is stuck on.
+            Act::Stay if cue == Cue::Stop => self.cut_evidence(id),
             Act::Stay => {}
             Act::Rest(to) => {
                 let key = self.service_key(id, Key::lifecycle);
@@ -143,6 +145,7 @@ impl Engine {
             }
             State::Starting => self.start_limit_passed(id),
             State::Stopping if self.stop_waits_no_more(id) => self.begin_stop(id),
+            State::Stopping if self.evidence_overdue(id) => {}
             State::Stopping => self.escalate(id),
             State::Backoff => self.backoff_over(id),
             State::Inactive => self.listen_due(id),

@@ -10,26 +10,29 @@
 //! - what carries an old run's or check's id is dropped and counted.
 //!
 //! Parts: [`table`] what is kept; `lifecycle` the moves of a service, done by `begin`, `ending`,
-//! `aftermath`; `hooks` the commands around a run; `notify` what it says of itself; `sockets` what
+//! `aftermath`; `evidence` before a stop for its health; `hooks` the commands around a run; `notify` what it says of itself; `sockets` what
 //! is held for it; `checks` asking probes; `forking` the main process of daemons that fork;
 //! `targets` groups; `judgement` the gate and its deferrals; `settle` dependencies, `links` who
 //! needs whom, `conflicts`, `follow`, `pins`, `relations` what is shown of them; `operator`
 //! requests, `answers` and `manual` what they wait for, `passing` what is wanted for now; `boot` the
 //! first event, `restore` what the daemon before left; `reload` new definitions, `plan` what comes
 //! of them, `provisional` until they are confirmed, `leaving` whose are gone, `instances` of
-//! templates; `shutdown`; `host` its watchdog and its boots; `query` what is shown; `plain` all of
+//! templates; `shutdown`; `host` its watchdog and its boots; `query` what is shown, `outlook` what comes
+//! next, `chain` whose trouble it is; `plain` all of
 //! it, written down and read back.
 
 mod aftermath;
 mod answers;
 mod begin;
 mod boot;
+mod chain;
 mod checks;
 pub mod code;
 mod conflicts;
 pub mod effect;
 mod ending;
 pub mod event;
+mod evidence;
 mod follow;
 mod forking;
 mod given;
@@ -65,8 +68,8 @@ pub mod timers;
 
 pub use effect::{Accepted, Answer, Effect, Record, Refusal};
 pub use event::{
-    Boot, Command, Defined, Event, Found, Given, Left, Loaded, NewInstance, Request, SpawnError,
-    Terms,
+    Boot, Command, Defined, Event, Found, Gathered, Given, Left, Loaded, NewInstance, Request,
+    SpawnError, Terms,
 };
 pub use forking::Sought;
 pub use hooks::HookEnd;
@@ -216,6 +219,7 @@ impl Engine {
                 started,
             } => self.hook_spawned(run, hook, pid, started),
             Event::HookEnded { run, hook, end } => self.hook_ended(run, hook, end),
+            Event::EvidenceDone { run, dossier } => self.evidence_done(run, dossier),
             Event::ExhaustedTold { service } => self.exhausted_told(service),
             Event::Request(request) => self.request(request),
             Event::Durable { seq, error } => self.durable(seq, error),

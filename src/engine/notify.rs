@@ -264,6 +264,8 @@ impl Engine {
                     .map(|until| until + more.unwrap_or_default());
                 self.set_start_limit(id);
             }
+            // Before its stop has begun there is nothing to extend.
+            (State::Stopping, Some(stop)) if stop.evidence.is_some() => {}
             (State::Stopping, Some(stop)) if !stop.killed && !stop.sweeping => {
                 let last = since + run.definition.stop_timeout + limits::EXTEND_MAX;
                 let wish = wish.min(last);

@@ -250,6 +250,7 @@ impl Engine {
                 if let Some(stop) = self.stop_mut(id) {
                     stop.then_start = true;
                 }
+                self.cut_evidence(id);
                 self.mark(id);
                 "is stopping, starts as soon as it is gone".to_owned()
             }

@@ -3,6 +3,7 @@
 //! The short form stands in tables, the sentences in `why`. A sentence names what would change it
 //! and, where an operator may want to do something, what to write.
 
+use super::table::Evidence;
 use super::*;
 use crate::config::OnUnhealthy;
 use crate::service::gate::{Reason, Ruling};
@@ -26,6 +27,7 @@ impl Engine {
             State::Stopping if self.phase(id) == Some(Purpose::StopExec) => Some("stop signal"),
             State::Stopping if self.phase(id) == Some(Purpose::Undo) => Some("undo timeout"),
             State::Stopping if !self.waited_with(id).is_empty() => Some("stop signal"),
+            State::Stopping if self.evidence(id).is_some() => Some("stop signal"),
             State::Stopping => Some("SIGKILL"),
             State::Starting if self.phase(id).is_some() => Some("pre_start timeout"),
             State::Starting if service.run.is_none() => Some("next try to spawn"),
@@ -113,6 +115,13 @@ impl Engine {
             State::Stopping if !self.waited_with(id).is_empty() => {
                 let names = self.waited_with(id);
                 format!("its stop signal when {names} are gone, in {left} at the latest")
+            }
+            State::Stopping if let Some(evidence) = self.evidence(id) => {
+                let what = match evidence {
+                    Evidence::Collect => "evidence has been collected",
+                    Evidence::Diagnose => "diagnose is done",
+                };
+                format!("its stop signal when {what}, in {left} at the latest")
             }
             State::Stopping if due.is_some() => format!("SIGKILL in {left}, if it lives on"),
             State::Stopping => "its end".to_owned(),

@@ -1,8 +1,8 @@
 //! What is shown: plain data made from the engine's tables. Reads only.
 
 use super::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, SocketStatus, Status, StoryLine,
-    WatchdogStatus, Why,
+    DaemonStatus, DossierStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, SocketStatus,
+    Status, StoryLine, WatchdogStatus, Why,
 };
 use super::table::{Run, Sockets};
 use super::*;
@@ -115,7 +115,7 @@ impl Engine {
             wanted_at: said.then(|| rfc3339_ms(service.wanted_at_ms)),
             pinned: service.pinned,
             state: service.state.word().to_owned(),
-            phase: self.phase(id).map(|purpose| purpose.word().to_owned()),
+            phase: self.phase_word(id).map(str::to_owned),
             cause: service.cause.word().to_owned(),
             health: self.shown_health(id),
             detail: self.detail(id, wall),
@@ -135,6 +135,12 @@ impl Engine {
                     Exit::Code(_) | Exit::Unknown => None,
                 },
                 at: wall.rfc3339(end.at),
+            }),
+            dossier: service.dossier.as_ref().map(|dossier| DossierStatus {
+                id: dossier.id.to_string(),
+                run: dossier.run,
+                at: wall.rfc3339(dossier.at),
+                summary: dossier.summary.to_string(),
             }),
             probes: self.probe_statuses(id),
             status_text: live
@@ -312,6 +318,7 @@ impl Engine {
     pub fn why(&self, id: ServiceId, wall: Wall) -> Why {
         Why {
             status: self.status(id, wall),
+            chain: self.chain(id, wall),
             story: self.history(Some(id), wall, usize::MAX),
             next: self.outlook(id, wall.now),
         }

@@ -71,6 +71,7 @@ impl Engine {
             Exhausted::Told => Exhausted::Told,
         };
         service.last_end = snapshot.last_end;
+        service.dossier = snapshot.dossier;
         service.trouble = snapshot.trouble;
         service.restarting = snapshot.restarting;
         service.cure = snapshot.cure;
@@ -261,8 +262,10 @@ impl Engine {
         run.overdue &= !run.is_ready();
         if run.stop.is_some() {
             let commanded = run.hooks.live.is_some();
-            let waits = run.stop.as_ref().is_some_and(|stop| stop.waits);
+            let stop = run.stop.as_ref();
+            let waits = stop.is_some_and(|stop| stop.waits || stop.evidence.is_some());
             self.timers.set(lifecycle, deadline.unwrap_or(self.now));
+            self.collect_again(id);
             if !commanded && !waits {
                 // The daemon may have died before it was sent.
                 self.signal_stop(id);
@@ -338,6 +341,7 @@ impl Engine {
             run: service.run.as_ref().map(|run| run_snapshot(run)),
             exhausted: service.exhausted,
             last_end: service.last_end.clone(),
+            dossier: service.dossier.clone(),
             restarting: service.restarting,
             cure: service.cure,
             leaves_after: self.leaves_after(id),
@@ -372,6 +376,7 @@ fn run_snapshot(run: &Run) -> RunSnapshot {
             then_start: stop.then_start,
             killed: stop.killed,
             waits: stop.waits,
+            evidence: stop.evidence,
             deadline: stop.deadline,
         }),
         exit: run.exit,
@@ -472,5 +477,6 @@ fn restored_stop(old: &StopSnapshot) -> Stop {
     stop.then_start = old.then_start;
     stop.killed = old.killed;
     stop.waits = old.waits;
+    stop.evidence = old.evidence;
     stop
 }

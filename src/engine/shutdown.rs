@@ -42,6 +42,9 @@ impl Engine {
         }
         let until = self.shutdown_timeout.map(|length| self.now + length);
         self.shutdown = Some(Shutdown::begun(until));
+        for id in self.ids() {
+            self.cut_evidence(id);
+        }
         self.hurry();
         let live = self
             .ids()

@@ -4,7 +4,7 @@
 //! "the last line wins". Times are monotonic and hold within one boot.
 
 use crate::config::Definition;
-use crate::engine::table::{Cure, Exhausted};
+use crate::engine::table::{Cure, Evidence, Exhausted};
 use crate::exit::Exit;
 use crate::id::Pid;
 use crate::probe::Outcome;
@@ -40,6 +40,8 @@ pub struct ServiceSnapshot {
     pub run: Option<RunSnapshot>,
     pub exhausted: Exhausted,
     pub last_end: Option<EndRecord>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dossier: Option<Box<DossierRecord>>,
     /// The run that ended is to be followed by another.
     pub restarting: bool,
     /// The health restart whose cure is awaited.
@@ -127,7 +129,10 @@ pub struct StopSnapshot {
     /// It begins when those are gone who go down with it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub waits: bool,
-    /// When SIGKILL is due, or was sent.
+    /// It begins when evidence was collected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+    /// When SIGKILL is due, or was sent; before that, when the stop itself begins.
     pub deadline: Time,
 }
 
@@ -153,6 +158,16 @@ pub struct EndRecord {
     pub cause: Box<str>,
     pub exit: Exit,
     pub at: Time,
+}
+
+/// The last dossier of a service: where it is found, and what it says in short.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DossierRecord {
+    pub id: Box<str>,
+    pub run: u32,
+    pub at: Time,
+    pub summary: Box<str>,
 }
 
 /// An operator's will, as the state directory keeps it.

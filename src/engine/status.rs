@@ -22,7 +22,7 @@ pub struct Status {
     /// `inactive` `blocked` `starting` `running` `stopping` `backoff` `exited` `failed`.
     pub state: String,
     /// The command of it that is under way: `pre_start` `stop_exec` `post_stop` `reload_exec`
-    /// `undo`; null: none.
+    /// `undo` `diagnose`; or `evidence`, before a stop for its health; null: none.
     pub phase: Option<String>,
     /// Why it is in that state: `operator`, `exit`, `unhealthy` …
     pub cause: String,
@@ -37,6 +37,9 @@ pub struct Status {
     pub max_attempts: Option<u32>,
     pub uptime_ms: Option<u64>,
     pub last_end: Option<LastEnd>,
+    /// What it was stuck on when it was last stopped for its health; null: it was not, or no
+    /// evidence is collected.
+    pub dossier: Option<DossierStatus>,
     pub probes: Vec<ProbeStatus>,
     /// What it says of itself by `STATUS=`; null: nothing.
     pub status_text: Option<String>,
@@ -107,6 +110,17 @@ pub struct LastEnd {
     pub at: String,
 }
 
+/// `dossier show ID` shows the whole of it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DossierStatus {
+    pub id: String,
+    pub run: u32,
+    /// RFC 3339.
+    pub at: String,
+    pub summary: String,
+}
+
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ProbeStatus {
@@ -165,10 +179,31 @@ pub struct GateStatus {
 #[serde(default)]
 pub struct Why {
     pub status: Status,
+    /// Because of whom it is as it is, the nearest first; empty: of nobody but itself.
+    pub chain: Vec<ChainLink>,
     /// Transitions and decisions, oldest first.
     pub story: Vec<StoryLine>,
     /// What comes next and when, in sentences.
     pub next: Vec<String>,
+}
+
+/// A service because of which another is as it is.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChainLink {
+    pub service: String,
+    /// `was restarted because of it`, `its restart waits for it`, `waits for it (requires)`: the one
+    /// before.
+    pub how: String,
+    pub state: String,
+    pub health: Option<String>,
+    /// What is wrong with it, or how it ended last; empty: nothing, not yet.
+    pub trouble: String,
+    /// Of its last run, or this one.
+    pub stuck_on: Option<String>,
+    pub dossier: Option<String>,
+    /// What happens with it next.
+    pub next: String,
 }
 
 /// A transition or a decision; also an event of `events.subscribe`.
@@ -180,7 +215,8 @@ pub struct StoryLine {
     pub time: String,
     pub service: String,
     pub run: u32,
-    /// `state` `health` `wanted` `probe` `definition` `host` `decision` `hold` `reload`.
+    /// `state` `health` `wanted` `probe` `definition` `host` `dossier` `decision` `hold`
+    /// `reload`.
     pub kind: String,
     pub from: String,
     /// For a decision: the verdict.

@@ -51,6 +51,7 @@ const WORDS: &[&str] = &[
     "previous",
     "fed",
     "unfed",
+    "collected",
 ];
 
 impl Word {
@@ -112,6 +113,8 @@ pub enum TransitionKind {
     Definition,
     /// Whether the host's watchdog is fed in spite of it.
     Host,
+    /// What it was stuck on, before it was stopped for that.
+    Dossier,
 }
 
 impl TransitionKind {
@@ -123,6 +126,7 @@ impl TransitionKind {
             TransitionKind::Probe => "probe",
             TransitionKind::Definition => "definition",
             TransitionKind::Host => "host",
+            TransitionKind::Dossier => "dossier",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the engine keeps of each service and of its present run. Plain data: no decisions here.
 
 use crate::config::{Definition, KillMode, Kind, OnUnhealthy, Probe, Ready};
-use crate::engine::snapshot::EndRecord;
+use crate::engine::snapshot::{DossierRecord, EndRecord};
 use crate::engine::story::{Decision, Transition};
 use crate::engine::timers::Unit;
 use crate::exit::{Exit, Signal};
@@ -51,6 +51,8 @@ pub struct Service {
     /// How far the telling of a spent budget is.
     pub exhausted: Exhausted,
     pub last_end: Option<EndRecord>,
+    /// The last one that was collected.
+    pub dossier: Option<Box<DossierRecord>>,
     /// Why it failed or cannot start, in words.
     pub trouble: Box<str>,
     /// The run that ended is to be followed by another: that one begins by a restart.
@@ -221,10 +223,22 @@ pub struct Stop {
     pub killed: bool,
     /// It begins when those are gone who go down with it; until then the deadline is that of this.
     pub waits: bool,
+    /// It begins when evidence was collected; until then the deadline is that of this.
+    pub evidence: Option<Evidence>,
     /// When SIGKILL is due, or was sent.
     pub deadline: Time,
     /// What is left is being ended by a helper.
     pub sweeping: bool,
+}
+
+/// What a stop for its health begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evidence {
+    /// A helper looks at it.
+    Collect,
+    /// It, or a command, is to tell more.
+    Diagnose,
 }
 
 /// One probe of one run.
@@ -508,6 +522,7 @@ impl Stop {
             then_start: false,
             killed: false,
             waits: false,
+            evidence: None,
             deadline,
             sweeping: false,
         }

@@ -359,6 +359,7 @@ impl Reactor {
             } => self.begin_upgrade(ticket, program.as_deref(), by, force),
             Errand::End { ticket, ending, by } => self.end_machine(ticket, ending, by),
             Errand::Simulate { ticket, asked } => self.begin_simulation(ticket, &asked),
+            Errand::Dossiers { ticket, asked } => self.show_dossiers(ticket, &asked),
             Errand::Logs { ticket, asked } => self.show_logs(ticket, asked),
         }
     }

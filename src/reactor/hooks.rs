@@ -278,7 +278,7 @@ impl Reactor {
 
     // --- what it says
 
-    fn lines_said(&self, id: ServiceId) -> u64 {
+    pub(super) fn lines_said(&self, id: ServiceId) -> u64 {
         let log = self.logs.get(id.index()).and_then(Option::as_ref);
         log.map_or(0, |log| log.ring.dropped().0 + log.ring.lines())
     }

@@ -21,6 +21,11 @@ use std::os::fd::OwnedFd;
 /// Definitions all together may be this large.
 const DEFINITIONS_LIMIT: usize = 64 * 1024 * 1024;
 
+const NOBODY: RunId = RunId {
+    service: ServiceId(u32::MAX),
+    number: 0,
+};
+
 pub(super) struct Job {
     pid: Pid,
     pidfd: OwnedFd,
@@ -77,6 +82,15 @@ pub(super) enum Work {
     Forecast {
         ticket: Ticket,
     },
+    /// Looks at what a service is stuck on.
+    Evidence {
+        run: RunId,
+    },
+    /// Looks for dossiers.
+    Dossiers {
+        ticket: Ticket,
+        shape: crate::control::verbs::Shape,
+    },
     /// Older log lines, to stand before those of the ring.
     Tail {
         ticket: Ticket,
@@ -98,6 +112,8 @@ impl Work {
             | Work::Definitions { .. }
             | Work::Trial(_)
             | Work::Forecast { .. }
+            | Work::Evidence { .. }
+            | Work::Dossiers { .. }
             | Work::Tail { .. } => None,
         }
     }
@@ -281,6 +297,8 @@ impl Reactor {
                     | Work::Definitions { .. }
                     | Work::Trial(_)
                     | Work::Forecast { .. }
+                    | Work::Evidence { .. }
+                    | Work::Dossiers { .. }
                     | Work::Tail { .. } => job.output.extend_from_slice(&buffer[..length]),
                 },
                 Ok(None) => return,
@@ -362,6 +380,10 @@ impl Reactor {
                     .push_back(Event::ProbeFinished { check, report });
             }
             Work::Forecast { ticket } => self.simulation_ended(ticket, exit, &job.output),
+            Work::Evidence { run } => self.evidence_ended(run, &job.output),
+            Work::Dossiers { ticket, shape } => {
+                self.dossiers_found(ticket, shape, exit, &job.output);
+            }
             Work::Trial(upgrade) => self.tried(*upgrade, &job.output),
             Work::Exhausted {
                 service,
@@ -438,6 +460,8 @@ impl Reactor {
             | Work::Definitions { .. }
             | Work::Trial(_)
             | Work::Forecast { .. }
+            | Work::Evidence { .. }
+            | Work::Dossiers { .. }
             | Work::Tail { .. } => "".into(),
         };
         let outcome = match &job.work {
@@ -462,29 +486,44 @@ impl Reactor {
             | Work::Definitions { .. }
             | Work::Trial(_)
             | Work::Forecast { .. }
+            | Work::Evidence { .. }
+            | Work::Dossiers { .. }
             | Work::Tail { .. } => Outcome::Fail(crate::probe::Reason::Timeout),
         };
         let pid = job.pid;
         let _ = sys::pidfd_send_signal(job.pidfd.as_fd(), Signal::KILL);
         self.kill_group(pid);
-        // Its end is still to be reaped, by nobody's check any more; nor is what others of it write.
-        let nobody = RunId {
-            service: ServiceId(u32::MAX),
-            number: 0,
+        self.disown_job(number, Work::Tree { run: NOBODY });
+        Some(Report {
+            outcome,
+            latency,
+            output,
+        })
+    }
+
+    /// Ends a helper that looks at a service; what it told so far. Until it is gone, which may be
+    /// never where it hangs in the kernel, it counts as one that looks.
+    pub(super) fn abandon_job(&mut self, number: u32) -> Vec<u8> {
+        self.job_said(number);
+        let Some(job) = self.jobs.get_mut(&number) else {
+            return Vec::new();
         };
+        let output = std::mem::take(&mut job.output);
+        let _ = sys::pidfd_send_signal(job.pidfd.as_fd(), Signal::KILL);
+        self.disown_job(number, Work::Evidence { run: NOBODY });
+        output
+    }
+
+    /// Its end is still to be reaped, by nobody's check any more; nor is what others of it write.
+    fn disown_job(&mut self, number: u32, work: Work) {
         let mut pipe = None;
         if let Some(job) = self.jobs.get_mut(&number) {
-            job.work = Work::Tree { run: nobody };
+            job.work = work;
             pipe = job.pipe.take();
         }
         if let Some((pipe, token)) = pipe {
             self.deregister(&pipe);
             self.sources.remove(token);
         }
-        Some(Report {
-            outcome,
-            latency,
-            output,
-        })
     }
 }

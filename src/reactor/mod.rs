@@ -22,7 +22,9 @@ mod confine;
 pub mod definitions;
 pub mod dial;
 mod directories;
+mod dossier;
 mod env_file;
+pub mod evidence;
 mod exhausted;
 mod forking;
 mod front;
@@ -57,6 +59,7 @@ pub mod ring;
 mod runs;
 pub mod scribe;
 pub mod service_log;
+mod show_dossiers;
 mod show_logs;
 pub mod signals;
 mod sockets;
@@ -152,6 +155,8 @@ pub struct Reactor {
     leaves: Leaves,
     /// The commands around runs that are under way.
     hooks: BTreeMap<ServiceId, HookProcess>,
+    /// What is being found out about services that are to be stopped.
+    looking: BTreeMap<ServiceId, dossier::Looking>,
     /// Every child of ours that has a pidfd, by pid.
     children: BTreeMap<Pid, Child>,
     /// All that the kernel takes for our children.
@@ -246,6 +251,7 @@ impl Reactor {
             processes: Vec::new(),
             leaves: Leaves::new(parts.cgroups),
             hooks: BTreeMap::new(),
+            looking: BTreeMap::new(),
             children: BTreeMap::new(),
             kin: procfs::Children::default(),
             ended: Vec::new(),

@@ -73,6 +73,18 @@ impl Reactor {
                 self.flush_records();
                 self.end_tree(run, pid, Signal::KILL, Duration::ZERO);
             }
+            Effect::CollectEvidence {
+                run,
+                pid,
+                definition,
+                cause,
+                reason,
+                timeout,
+            } => {
+                self.flush_records();
+                self.collect_evidence(run, pid, &definition, (cause, reason), timeout);
+            }
+            Effect::EvidenceOver { run, more } => self.evidence_over(run, more),
             Effect::Check { check, definition } => self.begin_check(check, &definition),
             Effect::CheckExpired { check } => self.expire_check(check),
             Effect::CheckCancelled { check } => self.cancel_check(check),
@@ -118,6 +130,7 @@ impl Reactor {
 
     fn forget(&mut self, id: ServiceId) {
         self.forget_voice(id);
+        self.forget_dossier(id);
         self.unlisten(id);
         self.leaves.forget(id, self.engine.name(id));
         self.forget_log(id);

@@ -64,9 +64,13 @@ pub fn boot_ticks() -> u64 {
     // SAFETY: it writes to `now` only.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut now) };
     // The kernel divides as whole numbers: a tick is 10 ms wherever Linux runs nowadays.
-    // SAFETY: it only tells.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
+    let ticks = ticks_per_second();
     now.tv_sec as u64 * ticks + now.tv_nsec as u64 / (1_000_000_000 / ticks)
+}
+
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: it only tells.
+    unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64
 }
 
 /// All processes that `/proc` shows. An error: there is no /proc.
@@ -121,6 +125,67 @@ impl Children {
     }
 }
 
+/// How much of the time tasks waited for a resource: `/proc/pressure/cpu`, or a cgroup's
+/// `cpu.pressure` (Documentation/accounting/psi.rst). In hundredths of a percent; totals in µs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Pressure {
+    /// At least one task waited.
+    pub some: Stall,
+    /// All did. Zero where the kernel does not tell: of the host's CPU, or before Linux 5.13.
+    pub full: Stall,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stall {
+    pub avg10: u32,
+    pub avg60: u32,
+    pub avg300: u32,
+    pub total_us: u64,
+}
+
+/// Reads one such file. An error: no such file, or the kernel was started with `psi=0`
+/// (EOPNOTSUPP at the read).
+pub fn pressure(path: &str) -> io::Result<Pressure> {
+    let mut text = [0u8; 512];
+    let length = fs::File::open(path)?.read(&mut text)?;
+    let text = std::str::from_utf8(text.get(..length).unwrap_or_default()).ok();
+    text.and_then(parse_pressure)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn parse_pressure(text: &str) -> Option<Pressure> {
+    let mut pressure = Pressure::default();
+    for line in text.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let stall = match fields.next()? {
+            "some" => &mut pressure.some,
+            "full" => &mut pressure.full,
+            _ => continue,
+        };
+        for field in fields {
+            match field.split_once('=')? {
+                ("avg10", value) => stall.avg10 = hundredths(value)?,
+                ("avg60", value) => stall.avg60 = hundredths(value)?,
+                ("avg300", value) => stall.avg300 = hundredths(value)?,
+                ("total", value) => stall.total_us = value.parse().ok()?,
+                _ => {}
+            }
+        }
+    }
+    text.starts_with("some").then_some(pressure)
+}
+
+/// `12.34` is 1234.
+fn hundredths(text: &str) -> Option<u32> {
+    let (whole, part) = text.split_once('.')?;
+    let part: u32 = part.get(..2)?.parse().ok()?;
+    whole
+        .parse::<u32>()
+        .ok()?
+        .checked_mul(100)?
+        .checked_add(part)
+}
+
 fn children_by_parent() -> io::Result<Vec<Pid>> {
     let ourselves = Pid(std::process::id() as i32);
     let mut all = processes()?;
@@ -153,6 +218,31 @@ mod tests {
         ] {
             assert_eq!(parse_stat(line), None);
         }
+    }
+
+    #[test]
+    fn pressure_is_read_whole_or_not_at_all() {
+        let some = "some avg10=12.34 avg60=0.05 avg300=100.00 total=9876543\n";
+        let both = format!("{some}full avg10=1.00 avg60=0.00 avg300=0.00 total=7\n");
+        let told = parse_pressure(&both).unwrap();
+        let averages = (told.some.avg10, told.some.avg60, told.some.avg300);
+        assert_eq!(averages, (1234, 5, 10_000));
+        assert_eq!((told.some.total_us, told.full.total_us), (9_876_543, 7));
+        assert_eq!(told.full.avg10, 100);
+        // The host's CPU has no `full` in older kernels.
+        assert_eq!(parse_pressure(some).unwrap().full, Stall::default());
+        for bad in [
+            "",
+            "some avg10=x",
+            "full avg10=1.00 avg60=0.00",
+            "some avg10",
+        ] {
+            assert_eq!(parse_pressure(bad), None, "{bad}");
+        }
+        if fs::File::open("/proc/pressure/cpu").is_ok_and(|mut f| f.read(&mut [0]).is_ok()) {
+            pressure("/proc/pressure/cpu").unwrap();
+        }
+        assert!(pressure("/proc/pressure/nothing").is_err());
     }
 
     #[test]

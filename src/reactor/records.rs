@@ -12,6 +12,10 @@ impl Reactor {
                 self.recording_failed(&ack.result.err().unwrap_or_default());
                 continue;
             }
+            if ack.seq == scribe::frame::DOSSIER {
+                log::warn!("not written: {}", ack.result.err().unwrap_or_default());
+                continue;
+            }
             if ack.seq == scribe::frame::SYSLOG {
                 syslog_said(&ack.result);
                 continue;

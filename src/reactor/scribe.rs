@@ -17,6 +17,7 @@
 //! what the daemon's memory was at that moment is what the scribe costs at worst.
 
 mod child;
+mod dossiers;
 mod files;
 pub mod frame;
 mod lines;
@@ -57,6 +58,9 @@ pub struct Options {
     pub record_dir: PathBuf,
     /// Where syslog listens.
     pub syslog: PathBuf,
+    /// How many dossiers are kept, and how large together.
+    pub dossier_keep: u32,
+    pub dossier_max_bytes: u64,
 }
 
 /// Whose log bytes, of which stream, and what is to become of them.
@@ -282,6 +286,41 @@ impl Scribe {
         true
     }
 
+    /// Whether dossiers are written at all.
+    pub fn keeps_dossiers(&self) -> bool {
+        self.options.dossier_keep > 0
+    }
+
+    /// Has a dossier written, in the place of one of the same name. A failure is told by
+    /// [`Scribe::on_ready`], as of record [`frame::DOSSIER`].
+    pub fn dossier(&mut self, id: &str, json: &[u8]) {
+        // No service has that name.
+        let service = format!("/{id}");
+        let mut parts = json.chunks(limits::SCRIBE_FRAME_BYTES).peekable();
+        while let Some(part) = parts.next() {
+            let head = LogHead {
+                service: &service,
+                wall_ms: json.len() as u64,
+                dropped: self.logs.dropped(&service),
+                end: parts.peek().is_none(),
+                stream: Stream::Joined,
+                style: Style::default(),
+            };
+            let Some(bytes) = head.encode() else {
+                return;
+            };
+            let sent = self.logs.frames.is_empty()
+                && self
+                    .link
+                    .as_ref()
+                    .is_some_and(|link| send_log(&link.logs, &bytes, part).is_ok());
+            if !sent {
+                self.logs.put(&service, bytes, part);
+            }
+        }
+        self.arm();
+    }
+
     /// Some of the recording waits.
     pub fn is_recording(&self) -> bool {
         self.logs.recording > 0
@@ -347,7 +386,7 @@ impl Scribe {
                     let Some(ack) = Ack::decode(&buffer[..length]) else {
                         continue;
                     };
-                    if ack.result.is_ok() && ack.seq < frame::SYSLOG {
+                    if ack.result.is_ok() && ack.seq < frame::DOSSIER {
                         while self.records.front().is_some_and(|w| w.seq <= ack.seq) {
                             self.records.pop_front();
                             self.sent = self.sent.saturating_sub(1);

@@ -24,6 +24,8 @@ pub enum Purpose {
     ReloadExec,
     /// To take back what a oneshot has done.
     Undo,
+    /// To tell more of what it is stuck on, before it is stopped for that.
+    Diagnose,
 }
 
 /// One command of a run: the `index`th of its list.
@@ -85,12 +87,13 @@ fn is_zero(number: &u8) -> bool {
 }
 
 impl Purpose {
-    pub const ALL: [Purpose; 5] = [
+    pub const ALL: [Purpose; 6] = [
         Purpose::PreStart,
         Purpose::StopExec,
         Purpose::PostStop,
         Purpose::ReloadExec,
         Purpose::Undo,
+        Purpose::Diagnose,
     ];
 
     pub const fn word(self) -> &'static str {
@@ -100,6 +103,7 @@ impl Purpose {
             Purpose::PostStop => "post_stop",
             Purpose::ReloadExec => "reload_exec",
             Purpose::Undo => "undo",
+            Purpose::Diagnose => "diagnose",
         }
     }
 
@@ -114,6 +118,7 @@ impl Purpose {
             Purpose::PostStop => &hooks.post_stop,
             Purpose::ReloadExec => &hooks.reload_exec,
             Purpose::Undo => &hooks.undo,
+            Purpose::Diagnose => &hooks.diagnose,
         }
     }
 }
@@ -157,7 +162,7 @@ impl Progress {
             Purpose::StopExec => self.stop_exec,
             Purpose::PostStop => self.post_stop,
             Purpose::Undo => self.undo,
-            Purpose::ReloadExec => 0,
+            Purpose::ReloadExec | Purpose::Diagnose => 0,
         };
         let hook = Hook { purpose, index };
         hook.argv(hooks).map(|_| hook)
@@ -171,7 +176,7 @@ impl Progress {
             Purpose::StopExec => self.stop_exec = over,
             Purpose::PostStop => self.post_stop = over,
             Purpose::Undo => self.undo = over,
-            Purpose::ReloadExec => {}
+            Purpose::ReloadExec | Purpose::Diagnose => {}
         }
     }
 

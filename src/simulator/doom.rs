@@ -78,6 +78,8 @@ impl Moment {
             | Effect::CheckCancelled { .. }
             | Effect::TellExhausted { .. }
             | Effect::FindMain { .. }
+            | Effect::CollectEvidence { .. }
+            | Effect::EvidenceOver { .. }
             | Effect::RemoveDirectories { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }

@@ -95,6 +95,10 @@ pub struct Script {
     pub listen_error: Option<SpawnError>,
     /// It accepts nobody.
     pub deaf: bool,
+    /// How long it takes to look at it; None: who looks hangs.
+    pub looked_at: Option<Duration>,
+    /// What is found then; None: nothing.
+    pub stuck_on: Option<String>,
     /// What its commands do.
     pub hooks: BTreeMap<Purpose, HookScript>,
 }
@@ -122,6 +126,8 @@ impl Default for Script {
             spawn_error: None,
             listen_error: None,
             deaf: false,
+            looked_at: Some(Duration::ZERO),
+            stuck_on: None,
             hooks: BTreeMap::new(),
         }
     }
@@ -146,6 +152,8 @@ pub struct Kernel {
     pub(super) hooks: BTreeMap<String, HookProcess>,
     /// Two commands of one service, or one beside a program that it must not meet.
     pub doubled: Option<String>,
+    /// Runs that are being looked at, and since when.
+    pub(super) looking: Vec<(RunId, Time)>,
     /// Checks that got no answer: these expire.
     mute: Vec<CheckId>,
     /// We can make no process and open no socket until then.
@@ -319,6 +327,7 @@ impl Kernel {
         self.processes.clear();
         self.hooks.clear();
         self.sockets.clear();
+        self.looking.clear();
         self.mute.clear();
     }
 
@@ -409,6 +418,8 @@ impl Kernel {
                     finished(check, Outcome::Fail(Reason::Timeout), latency),
                 )
             }
+            Effect::CollectEvidence { run, .. } => self.look_at(now, engine, run),
+            Effect::EvidenceOver { run, .. } => self.look_away(engine, run),
             Effect::TellExhausted { service, .. } => {
                 told(Duration::from_millis(5), Event::ExhaustedTold { service })
             }
@@ -545,7 +556,8 @@ impl Kernel {
         let after = match signal {
             Signal(_) if script.unkillable => return Vec::new(),
             Signal::KILL => script.dies_in,
-            Signal::CONT => return Vec::new(),
+            // A thread dump.
+            Signal::CONT | Signal::QUIT => return Vec::new(),
             Signal(_) => match script.stops_in {
                 Some(after) => after,
                 None => return Vec::new(),

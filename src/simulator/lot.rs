@@ -9,10 +9,12 @@
 mod deeds;
 
 use super::doom::Moment;
+use super::hooks::HookScript;
 use super::kernel::Script;
 use super::plan::{Deed, Fault, Plan, Role, Shape, Weights, What, When};
 use crate::exit::{Exit, Signal};
 use crate::prng::{Prng, fnv1a};
+use crate::service::hook::Purpose;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -154,6 +156,10 @@ impl Plan {
         lot.deeds(&mut plan, &names);
         lot.dice = Prng::new(seed ^ 0xc011_ec70_c011_ec70);
         lot.connections(&mut plan, &names);
+        lot.dice = Prng::new(seed ^ 0xd055_1e4d_055e_1e4d);
+        for role in &mut plan.roles {
+            lot.looks(&mut role.script);
+        }
         if plan.weights.of(Fault::Verbs) > 0 && lot.themes.ties {
             lot.dice = Prng::new(seed ^ 0x9159_9159_9159_9159);
             lot.pins(&mut plan, &names);
@@ -328,6 +334,7 @@ impl Lot {
                 keys.push_str("start_on = \"connection\"\n");
             }
         }
+        own.sibling().evidence(&mut keys);
         let mut relations = Vec::new();
         for other in &names[..at] {
             let kind = self.below(8);
@@ -350,6 +357,38 @@ impl Lot {
             relations,
             broken: false,
             target: special == Special::Target,
+        }
+    }
+
+    /// What comes of looking at it.
+    fn looks(&mut self, script: &mut Script) {
+        script.looked_at = match self.below(6) {
+            0 => None,
+            1 => Some(Duration::from_secs(2)),
+            _ => Some(Duration::from_millis(self.of(&[0, 0, 20, 200]))),
+        };
+        if self.chance(500) {
+            script.stuck_on = Some("stuck".to_owned());
+        }
+        let mut hook = HookScript::default();
+        (hook.hangs, hook.ends_it) = (self.chance(200), self.chance(100));
+        hook.missing = self.chance(100);
+        script.hooks.insert(Purpose::Diagnose, hook);
+    }
+
+    /// How it is looked at before a stop for its health.
+    fn evidence(mut self, keys: &mut String) {
+        if self.chance(300) {
+            let timeout = self.of(&[0, 50, 500, 3_000]);
+            let _ = writeln!(keys, "dossier_timeout_ms = {timeout}");
+        }
+        if self.chance(250) {
+            let word = self.of(&["SIGQUIT", "SIGABRT", "look", "look"]);
+            let timeout = self.of(&[100, 2_000]);
+            let _ = writeln!(
+                keys,
+                "diagnose = \"{word}\"\ndiagnose_timeout_ms = {timeout}"
+            );
         }
     }
 

@@ -146,6 +146,7 @@ pub fn run_of(event: &Event) -> Option<RunId> {
         | Event::TreeEnded { run, .. }
         | Event::OutOfMemory { run, .. }
         | Event::MainSought { run, .. }
+        | Event::EvidenceDone { run, .. }
         | Event::Notified { run, .. } => Some(*run),
         Event::ProbeFinished { check, .. } => Some(check.run),
         Event::Boot(_)

@@ -18,6 +18,7 @@
 mod calm;
 pub mod course;
 mod doom;
+mod evidence;
 pub mod forecast;
 mod forking;
 mod hooks;
@@ -617,7 +618,7 @@ impl World {
             | Effect::FeedWatchdog
             | Effect::TellAlive
             | Effect::BootWell => {}
-            Effect::CheckExpired { .. } => {
+            Effect::CheckExpired { .. } | Effect::EvidenceOver { .. } => {
                 // It answers at once with what there is; nothing is late or lost about it.
                 let Some(engine) = self.engine.as_ref() else {
                     return;
@@ -634,6 +635,7 @@ impl World {
             | Effect::EndTree { .. }
             | Effect::KillTree { .. }
             | Effect::FindMain { .. }
+            | Effect::CollectEvidence { .. }
             | Effect::TellExhausted { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }

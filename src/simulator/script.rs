@@ -391,6 +391,15 @@ impl World {
                 };
                 self.kernel.script(service).spawn_error = Some(error);
             }
+            "looked-at" => {
+                let script = self.kernel.script(service);
+                match rest {
+                    ["never"] => script.looked_at = None,
+                    ["in", time] => script.looked_at = Some(duration(time)?),
+                    ["and", found @ ..] => script.stuck_on = Some(found.join(" ")),
+                    _ => return Err("looked-at NAME never, in TIME or and WORDS".to_owned()),
+                }
+            }
             "hook" => self.hook(service, rest)?,
             "spawn-fails" => self.spawn_fails(service)?,
             "late-answer" => self.late_answer(service, number(rest)?)?,

@@ -107,6 +107,9 @@ impl World {
                     engine.name(run.service)
                 )
             }
+            Effect::EvidenceOver { run, more: true } => {
+                format!("{} is told to tell more", engine.name(run.service))
+            }
             Effect::KillTree { run, .. } => format!("{} kill its tree", engine.name(run.service)),
             Effect::Answer { ticket, answer } => {
                 let asked = self.tickets.get(ticket).cloned().unwrap_or_default();
@@ -160,6 +163,8 @@ impl World {
             | Effect::Check { .. }
             | Effect::CheckExpired { .. }
             | Effect::CheckCancelled { .. }
+            | Effect::CollectEvidence { .. }
+            | Effect::EvidenceOver { more: false, .. }
             | Effect::Forget { .. } => return,
         };
         self.say(&words);

@@ -303,7 +303,8 @@ impl Turns {
                 Errand::Reload { ticket, .. }
                 | Errand::Upgrade { ticket, .. }
                 | Errand::End { ticket, .. }
-                | Errand::Simulate { ticket, .. } => (ticket, false),
+                | Errand::Simulate { ticket, .. }
+                | Errand::Dossiers { ticket, .. } => (ticket, false),
                 Errand::Logs { ticket, .. } => (ticket, true),
             };
             let Some(client) = self.clients.get_mut(&client_of(ticket)) else {

@@ -71,6 +71,17 @@ fn serve<S: Stream>(mode: &std::path::Path, mut accept: impl FnMut() -> S) -> ! 
         let (status, body) = match word {
             "" | "ok" => ("200 OK", "well\n".to_owned()),
             "empty" => continue,
+            "stuck" => stuck(),
+            "burn" => loop {
+                std::hint::spin_loop();
+            },
+            "full" => {
+                let mut held = Vec::new();
+                while let Ok(file) = std::fs::File::open("/dev/null") {
+                    held.push(file);
+                }
+                stuck()
+            }
             "status" => (argument, "not well\n".to_owned()),
             "echo" => ("200 OK", request),
             other => panic!("no such mode: {other}"),
@@ -80,6 +91,12 @@ fn serve<S: Stream>(mode: &std::path::Path, mut accept: impl FnMut() -> S) -> ! 
             stream,
             "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
         );
+    }
+}
+
+fn stuck() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 

@@ -37,6 +37,8 @@ impl Rig {
             state_dir: dir.into(),
             record_dir: dir.join("recording"),
             syslog: dir.join("syslog"),
+            dossier_keep: 1,
+            dossier_max_bytes: 1 << 20,
         };
         let registry = poll.registry().try_clone().unwrap();
         let scribe = Scribe::start(options, registry, Token(1)).unwrap();

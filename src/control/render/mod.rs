@@ -4,6 +4,7 @@
 //! characters; without colour no escape sequence is written; the same data, style and time give
 //! the same text.
 
+mod dossier;
 mod forecast;
 mod pages;
 mod story;
@@ -12,6 +13,7 @@ mod table;
 mod tests;
 mod ties;
 
+pub use dossier::{dossier, dossiers};
 pub use forecast::{elapsed, forecast, forecast_in_short};
 pub use pages::{daemon, done, page, pong};
 pub use story::{event_line, event_words, story, why};

@@ -103,6 +103,15 @@ pub(super) fn facts(status: &Status, which: Facts, style: &Style) -> Grid {
     if let Some(end) = status.last_end.as_ref().filter(|end| !never_ran(end)) {
         put("last end", last_end(end, style));
     }
+    // A story has it in its evidence.
+    if let Some(dossier) = status.dossier.as_ref().filter(|_| which == Facts::All) {
+        let (ago, summary) = (style.ago(&dossier.at), clean(&dossier.summary));
+        put(
+            "stuck on",
+            format!("{ago}, run #{}: {summary}", dossier.run),
+        );
+        put("dossier", clean(&dossier.id));
+    }
     if which == Facts::All {
         put("kind", clean(&status.kind));
         put("uses", uses(status));

@@ -1,7 +1,7 @@
 //! What happened, and why: `why`, `history`, and events as they come.
 
 use super::{Colour, Grid, Style, clean, duration, pages};
-use crate::engine::status::{ProbeStatus, StoryLine, Why};
+use crate::engine::status::{ChainLink, ProbeStatus, StoryLine, Why};
 
 /// Story lines that `why` shows; the rest is in `history`. With the facts it makes one screen.
 const WHY_LINES: usize = 14;
@@ -13,6 +13,12 @@ pub fn why(why: &Why, style: &Style, out: &mut String) {
     let status = &why.status;
     pages::headline(status, style, out);
     pages::facts(status, pages::Facts::Story, style).draw("  ", style, out);
+    if !why.chain.is_empty() {
+        heading("because of", style, out);
+    }
+    for link in &why.chain {
+        chain_link(link, out);
+    }
     heading("what happened (UTC)", style, out);
     let story = folded(why);
     let skipped = story.len().saturating_sub(WHY_LINES);
@@ -33,9 +39,19 @@ pub fn why(why: &Why, style: &Style, out: &mut String) {
         probe.up == Some(false) || probe.outcome.as_deref().is_some_and(|o| o != "pass")
     };
     let failing: Vec<_> = status.probes.iter().filter(failing).cloned().collect();
-    if !failing.is_empty() {
+    if !failing.is_empty() || status.dossier.is_some() {
         heading("evidence", style, out);
+    }
+    if !failing.is_empty() {
         pages::probes(&failing, style, out);
+    }
+    if let Some(dossier) = &status.dossier {
+        let (run, id) = (dossier.run, clean(&dossier.id));
+        out.push_str(&format!(
+            "  run #{run} was stuck on: {}\n",
+            clean(&dossier.summary)
+        ));
+        out.push_str(&format!("  `dossier show {id}`\n"));
     }
     heading("what comes next", style, out);
     if why.next.is_empty() {
@@ -60,6 +76,22 @@ fn folded(why: &Why) -> Vec<StoryLine> {
         if why.status.problem.is_some() && line.cause == "config" {
             line.detail.clear();
         }
+        // It is ready because it is healthy: that line says so.
+        let ready = |next: &StoryLine| next.to == "running" && next.run == line.run;
+        if line.kind == "health" && line.from == "unknown" && next.is_some_and(ready) {
+            continue;
+        }
+        if line.kind == "dossier" {
+            // What it says stands below.
+            let id = line.detail.split(": ").next().unwrap_or_default();
+            (line.detail, line.cause) = (id.to_owned(), String::new());
+        }
+        if let Some(last) = story.last_mut().filter(|last| is_again(last, &line)) {
+            let count = times(&last.detail) + 1;
+            let detail = format!("{} ({count} times)", line.detail);
+            *last = StoryLine { detail, ..line };
+            continue;
+        }
         let decided = story.last().filter(|last| last.kind == "decision");
         if line.kind == "state" && decided.is_some_and(|last| last.detail.contains(&line.detail)) {
             line.detail.clear();
@@ -67,6 +99,42 @@ fn folded(why: &Why) -> Vec<StoryLine> {
         story.push(line);
     }
     story
+}
+
+/// The same word of the gate once more.
+fn is_again(last: &StoryLine, line: &StoryLine) -> bool {
+    let plain = last
+        .detail
+        .rsplit_once(" (")
+        .filter(|_| times(&last.detail) > 1);
+    let detail = plain.map_or(&*last.detail, |(plain, _)| plain);
+    let same = (&last.kind, &last.to, last.run, detail);
+    line.kind == "decision" && same == (&line.kind, &line.to, line.run, &*line.detail)
+}
+
+/// `… (3 times)`
+fn times(detail: &str) -> u32 {
+    let count = detail
+        .strip_suffix(" times)")
+        .and_then(|text| text.rsplit_once(" ("));
+    count.and_then(|(_, n)| n.parse().ok()).unwrap_or(1)
+}
+
+fn chain_link(link: &ChainLink, out: &mut String) {
+    let health = link.health.as_ref().filter(|health| *health != "healthy");
+    let health = health.map_or(String::new(), |health| format!(" ({})", clean(health)));
+    let trouble = match link.trouble.is_empty() {
+        true => String::new(),
+        false => format!(": {}", clean(&link.trouble)),
+    };
+    let (name, how, state) = (clean(&link.service), clean(&link.how), clean(&link.state));
+    out.push_str(&format!(
+        "  {name}: {how}; it is {state}{health}{trouble}\n"
+    ));
+    if let (Some(words), Some(id)) = (&link.stuck_on, &link.dossier) {
+        out.push_str(&format!("    stuck on: {} ({})\n", clean(words), clean(id)));
+    }
+    out.push_str(&format!("    next: {}\n", clean(&link.next)));
 }
 
 pub(super) fn heading(text: &str, style: &Style, out: &mut String) {

@@ -3,7 +3,8 @@
 use super::super::reply::{Done, ProbeAnswer};
 use super::*;
 use crate::engine::status::{
-    DaemonStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status, StoryLine, Why,
+    ChainLink, DaemonStatus, DossierStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status,
+    StoryLine, Why,
 };
 
 const NOW: Style = Style {
@@ -278,6 +279,7 @@ fn story_of_web() -> Why {
     ));
     story.push(deferred);
     Why {
+        chain: Vec::new(),
         status: web(),
         story,
         next: vec!["in 17 s the gate is asked again".into()],
@@ -310,10 +312,63 @@ what comes next
 "
     );
     let mut long = story_of_web();
-    long.story = vec![long.story[5].clone(); 60];
+    let two = [long.story[3].clone(), long.story[4].clone()];
+    long.story = two.iter().cycle().take(60).cloned().collect();
     let out = drawn(|out| super::why(&long, &NOW, out));
     assert!(out.contains("  earlier: `history web`\n"), "{out}");
     assert!(out.lines().count() <= 40);
+}
+
+/// One word of the gate said again and again is one line; whose trouble it is, and what it was stuck
+/// on, stand beside the story.
+#[test]
+fn why_tells_whose_trouble_it_is_and_what_it_was_stuck_on() {
+    let mut why = story_of_web();
+    let last = why.story.pop().unwrap();
+    why.story = vec![last; 3];
+    why.chain = vec![ChainLink {
+        service: "db".into(),
+        how: "its restart waits for it".into(),
+        state: "running".into(),
+        health: Some("unhealthy".into()),
+        trouble: "tcp: timeout, 3 in a row".into(),
+        stuck_on: Some("all 2 threads in D state".into()),
+        dossier: Some("db-1".into()),
+        next: "its restart is denied".into(),
+    }];
+    why.status.dossier = Some(DossierStatus {
+        id: "web-1".into(),
+        run: 2,
+        at: String::new(),
+        summary: "main thread waits in\nfutex".into(),
+    });
+    let mut told = why.story[0].clone();
+    (told.kind, told.from, told.to) = ("dossier".into(), String::new(), "collected".into());
+    told.detail = "web-1: main thread waits in futex".into();
+    why.story.push(told);
+    let out = drawn(|out| super::why(&why, &NOW, out));
+    let lines: Vec<&str> = out.lines().map(str::trim).collect();
+    let has = |line: &str| assert!(lines.contains(&line), "{line}\n{out}");
+    has("db: its restart waits for it; it is running (unhealthy): tcp: timeout, 3 in a row");
+    has("stuck on: all 2 threads in D state (db-1)");
+    has("next: its restart is denied");
+    has("run #2 was stuck on: main thread waits in futex");
+    has("`dossier show web-1`");
+    let decided = lines.iter().filter(|line| line.contains("decision"));
+    assert_eq!(decided.count(), 1, "{out}");
+    assert!(
+        out.contains("stability period (3 times); asked again after 17 s"),
+        "{out}"
+    );
+    let dossier = lines
+        .iter()
+        .find(|line| line.contains("dossier   collected"));
+    assert!(dossier.is_some_and(|line| line.ends_with("web-1")), "{out}");
+    let page = drawn(|out| super::page(&why.status, &NOW, out));
+    assert!(
+        page.contains("run #2: main thread waits in futex"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub use carry::{Carried, Text};
 
 use super::House;
 use super::access::Access;
-use super::calls::{LogsAsked, Simulation};
+use super::calls::{DossiersAsked, LogsAsked, Simulation};
 use super::power::Ending;
 use super::rpc::NULL_ID;
 use super::stream::{Follow, Subscription, Tongue};
@@ -58,6 +58,11 @@ pub enum Errand {
     Simulate {
         ticket: Ticket,
         asked: Box<Simulation>,
+    },
+    /// Look for dossiers; [`Session::told`].
+    Dossiers {
+        ticket: Ticket,
+        asked: Box<DossiersAsked>,
     },
     /// The last log lines; [`Session::logs`]. With `follow` all that comes after them goes to
     /// [`Session::log_lines`] as long as [`Session::follows`] says so.

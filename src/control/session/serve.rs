@@ -214,6 +214,10 @@ impl Session {
                 errands.push(Errand::Simulate { ticket, asked });
                 None
             }
+            Act::Dossiers(asked) => {
+                errands.push(Errand::Dossiers { ticket, asked });
+                None
+            }
             Act::Reply(_) | Act::Subscribe { .. } => return,
         };
         match &to {

@@ -1,6 +1,7 @@
 //! The conversation as a client sees it. Conformance 36 is the specification's examples below.
 
 mod bounds;
+mod dossiers;
 
 use super::super::access::{Access, Grant, Level, Rights, Who};
 use super::super::fake::FakeHouse;
@@ -71,6 +72,7 @@ impl Talk {
             | Errand::Logs { ticket, .. }
             | Errand::Upgrade { ticket, .. }
             | Errand::End { ticket, .. }
+            | Errand::Dossiers { ticket, .. }
             | Errand::Simulate { ticket, .. } => *ticket,
         }
     }

@@ -103,6 +103,8 @@ pub enum Shape {
     Events,
     Pong,
     Forecast,
+    Dossiers,
+    Dossier,
     Graph,
     Blame,
     Discover,

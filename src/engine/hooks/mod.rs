@@ -159,6 +159,7 @@ impl Engine {
         progress.last = live.pid.or(progress.last);
         let starts = hook.purpose == Purpose::PreStart;
         let moot = live.killed || stopping && (starts || hook.purpose == Purpose::ReloadExec);
+        let moot = moot || hook.purpose == Purpose::Diagnose;
         // A start waits as long as it must for what we lack; what ends something does not.
         let wanted = !moot && (starts || now < live.until);
         let anew = match starts {
@@ -185,6 +186,7 @@ impl Engine {
             Purpose::PostStop => self.post_stop_ended(id, hook, &live, failure),
             Purpose::ReloadExec => self.reload_exec_ended(id, hook, &live, failure),
             Purpose::Undo => self.undo_ended(id, hook, &live, failure),
+            Purpose::Diagnose => self.diagnose_ended(id, failure),
         }
     }
 

@@ -38,7 +38,7 @@ impl Engine {
                 self.signal_hook(id, Signal::CONT);
             }
             // It is in the way.
-            Some(Purpose::ReloadExec) => self.kill_hook(id),
+            Some(Purpose::ReloadExec | Purpose::Diagnose) => self.kill_hook(id),
             Some(Purpose::StopExec | Purpose::PostStop | Purpose::Undo) => {}
             None => {
                 let runs = run.executed && run.exit.is_none();
@@ -109,7 +109,7 @@ impl Engine {
             return;
         };
         match run.hooks.live.as_ref().map(|live| live.hook.purpose) {
-            Some(Purpose::ReloadExec) => {
+            Some(Purpose::ReloadExec | Purpose::Diagnose) => {
                 let key = self.service_key(id, Key::lifecycle);
                 self.timers.set(key, now + Duration::from_secs(1));
                 return self.kill_hook(id);

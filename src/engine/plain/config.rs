@@ -26,7 +26,7 @@ fields! { Hooks {
     pre_start pre_start_timeout stop_exec post_stop post_stop_timeout reload_signal reload_exec
     reload_timeout
 } may {
-    undo undo_timeout
+    undo undo_timeout dossier_timeout diagnose diagnose_signal diagnose_timeout
 } }
 
 fields! { Process {

@@ -7,8 +7,8 @@ use crate::engine::snapshot::{
 };
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
-    Accepted, Boot, BootGuard, Command, Defined, Effect, Event, Found, Given, HookEnd, Left,
-    Loaded, NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms, Watchdogs,
+    Accepted, Boot, BootGuard, Command, Defined, Effect, Event, Found, Gathered, Given, HookEnd,
+    Left, Loaded, NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms, Watchdogs,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -42,6 +42,7 @@ variants! { Event {
     Connected { service socket }
     HookSpawned { run hook pid started }
     HookEnded { run hook end }
+    EvidenceDone { run dossier }
     ExhaustedTold { service }
     ProbeFinished { check report }
     Durable { seq error }
@@ -53,6 +54,8 @@ variants! { Sought {
     NotYet Wrong Gone;
     Main { pid started }
 } }
+
+fields! { Gathered { id summary } }
 
 fields! { HookEnd { exit error tree_gone output } }
 
@@ -135,6 +138,8 @@ variants! { put Effect {
     HookSignal { run hook signal }
     EndTree { run pid signal grace }
     KillTree { run pid }
+    CollectEvidence { run pid cause reason timeout, skips definition }
+    EvidenceOver { run more }
     Check { check, skips definition }
     CheckExpired { check }
     CheckCancelled { check }

@@ -6,10 +6,10 @@ use crate::engine::answers::{Goal, Pending};
 use crate::engine::host::{Host, Starved};
 use crate::engine::manual::Manual;
 use crate::engine::shutdown::Shutdown;
-use crate::engine::snapshot::EndRecord;
+use crate::engine::snapshot::{DossierRecord, EndRecord};
 use crate::engine::table::{
-    Cure, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop, Told,
-    Watch,
+    Cure, Evidence, Exhausted, InFlight, Last, Queue, Run, Seek, Service, Sockets, Standing, Stop,
+    Told, Watch,
 };
 use crate::engine::timers::{Owner, Timers, Unit};
 use crate::engine::{Engine, Lateness};
@@ -21,7 +21,7 @@ use crate::service::hook::Progress;
 use crate::service::state::{Cause, State, Wanted};
 use crate::wheel::Wheel;
 
-serde! { EndRecord Prng Progress Seek Wheel }
+serde! { DossierRecord EndRecord Prng Progress Seek Wheel }
 
 words! { State Wanted Cause }
 variants! { Health { Unknown Healthy Unhealthy;; } }
@@ -57,13 +57,15 @@ fields! { Service {
     probe_units
     transitions decisions dirty
 } may {
-    once at_boot sockets pinned
+    once at_boot sockets pinned dossier
 } skips {
     definition: None,
     given: None,
 } }
 
 variants! { Sockets { Closed Asked Wanted Again Open Outdated Partly Watched;; } }
+
+variants! { Evidence { Collect Diagnose;; } }
 
 variants! { Exhausted { No Due Told;; } }
 
@@ -80,7 +82,7 @@ fields! { Run {
     definition: no_definition(),
 } }
 
-fields! { Stop { cause final_stop wanted then_start killed deadline sweeping } may { waits } }
+fields! { Stop { cause final_stop wanted then_start killed deadline sweeping } may { waits evidence } }
 
 fields! { Told {
     ready doubt reloading stopping status status_at errno main period streak missed late_mark extended

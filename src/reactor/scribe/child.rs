@@ -10,8 +10,9 @@
 //! itself and with every later record.
 
 use super::Options;
+use super::dossiers::Dossiers;
 use super::files::LogFiles;
-use super::frame::{Ack, LogHead, MAX_LOG, MAX_RECORD, NOBODY, Order, RECORDING, SYSLOG};
+use super::frame::{Ack, DOSSIER, LogHead, MAX_LOG, MAX_RECORD, NOBODY, Order, RECORDING, SYSLOG};
 use super::lines::Lines;
 use super::recording::RecordingFile;
 use super::syslog::Syslog;
@@ -118,6 +119,7 @@ struct Scribe {
     lines: Lines,
     syslog: Syslog,
     recording: RecordingFile,
+    dossiers: Dossiers,
     /// Lines not yet durable, up to record `seq`.
     pending: Vec<u8>,
     seq: u64,
@@ -142,6 +144,11 @@ impl Scribe {
             lines: Lines::default(),
             syslog: Syslog::new(options.syslog.clone()),
             recording: RecordingFile::new(options.record_dir.clone()),
+            dossiers: Dossiers::new(
+                options.state_dir.join("dossiers"),
+                options.dossier_keep,
+                options.dossier_max_bytes,
+            ),
             pending: Vec::new(),
             seq: 0,
             fresh: false,
@@ -247,6 +254,13 @@ impl Scribe {
                         if let Err(fault) = self.recording.write(head.end, data) {
                             let seq = RECORDING;
                             let result = Err(fault.to_string());
+                            self.answer(&Ack { seq, result });
+                        }
+                    }
+                    Some((head, data)) if head.service.starts_with('/') => {
+                        if let Err(words) = self.dossiers.take(&head, data) {
+                            let seq = DOSSIER;
+                            let result = Err(words);
                             self.answer(&Ack { seq, result });
                         }
                     }

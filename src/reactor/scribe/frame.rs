@@ -21,6 +21,9 @@ pub const RECORDING: u64 = u64::MAX;
 /// The number of one that speaks of syslog: whether it takes messages.
 pub const SYSLOG: u64 = u64::MAX - 1;
 
+/// The number of one that speaks of a dossier: it could not be written.
+pub const DOSSIER: u64 = u64::MAX - 2;
+
 const RECORD: u8 = b'r';
 const REWRITE: u8 = b'w';
 const LOG_HEAD: usize = 19 + STYLE;

@@ -235,6 +235,7 @@ impl Account {
                 | TransitionKind::Wanted
                 | TransitionKind::Probe
                 | TransitionKind::Definition
+                | TransitionKind::Dossier
                 | TransitionKind::Host,
                 _,
             ) => {}

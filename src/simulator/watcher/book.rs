@@ -6,6 +6,7 @@
 use super::sockets::SocketBook;
 use crate::config::{Definition, KillMode, Kind, OnUnhealthy, Probe, Ready, Restart};
 use crate::engine::status::Status;
+use crate::engine::table::Evidence;
 use crate::exit::Exit;
 use crate::id::Pid;
 use crate::probe::Outcome;
@@ -137,6 +138,9 @@ pub struct StopBook {
     pub then_start: bool,
     /// It begins when those are gone who go down with it, or then.
     pub waits: Option<Time>,
+    /// It begins when evidence was collected, or then; and that was, or is over.
+    pub evidence: Option<(Evidence, Time)>,
+    pub looked: bool,
 }
 
 #[derive(Clone, Debug, Default)]

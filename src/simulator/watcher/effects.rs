@@ -4,6 +4,7 @@ use super::book::{By, ProbeBook, RunBook, StopBook, Told};
 use super::{Promise, Watcher};
 use crate::engine::snapshot::ServiceSnapshot;
 use crate::engine::story::{TransitionKind, Verdict};
+use crate::engine::table::Evidence;
 use crate::engine::{Command, Effect, Engine, Record};
 use crate::exit::Signal;
 use crate::id::{CheckId, RunId, Ticket};
@@ -29,6 +30,7 @@ impl Watcher {
         match effect {
             Effect::Record(Record::Service(snapshot)) => {
                 self.goes_on(now, snapshot, kernel);
+                self.looked_at(now, snapshot);
                 self.recorded(now, snapshot);
             }
             Effect::Record(Record::Reload(_)) => {}
@@ -103,6 +105,8 @@ impl Watcher {
             Effect::Hook { .. }
             | Effect::HookSignal { .. }
             | Effect::FindMain { .. }
+            | Effect::CollectEvidence { .. }
+            | Effect::EvidenceOver { .. }
             | Effect::RemoveDirectories { .. }
             | Effect::Remember { .. }
             | Effect::Keep { .. }
@@ -231,6 +235,8 @@ impl Watcher {
                 killed: false,
                 then_start,
                 waits,
+                evidence: stop.evidence.map(|phase| (phase, until)),
+                looked: false,
             });
         }
     }
@@ -460,6 +466,15 @@ impl Watcher {
             return self.breach(now, format!("{name}: {signal} without a stop"));
         };
         let waits = stop.waits.is_some();
+        let looks = match stop.evidence {
+            Some((Evidence::Diagnose, _)) => run.definition.hooks.diagnose_signal != Some(signal),
+            Some((Evidence::Collect, _)) => true,
+            None => false,
+        };
+        if looks {
+            let words = format!("{name}: {signal}, before what it is stuck on was looked at");
+            return self.breach(now, words);
+        }
         // Without an extension it must not carry any.
         let carried = late.saturating_sub(stop.late) * 2;
         let early =
@@ -565,6 +580,8 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::CheckCancelled { .. }
         | Effect::Answer { .. }
         | Effect::FindMain { .. }
+        | Effect::CollectEvidence { .. }
+        | Effect::EvidenceOver { .. }
         | Effect::RemoveDirectories { .. }
         | Effect::Listen { .. }
         | Effect::Unlisten { .. }

@@ -86,10 +86,8 @@ impl Watcher {
                 error,
             } => self.listening(now, *service, *waits, error.as_ref()),
             Event::Connected { service, .. } => self.connected(now, *service),
-            Event::Stored { .. }
-            | Event::Durable { .. }
-            | Event::HookSpawned { .. }
-            | Event::HookEnded { .. } => {}
+            Event::EvidenceDone { .. } | Event::HookEnded { .. } => self.looked(event),
+            Event::Stored { .. } | Event::Durable { .. } | Event::HookSpawned { .. } => {}
             Event::ExhaustedTold { service } => {
                 let name = self.ids.get(service);
                 let told = name.and_then(|name| self.books.get_mut(name)?.told.as_mut());
@@ -688,6 +686,7 @@ fn words(event: &Event, engine: &Engine) -> String {
         Event::ProbeFinished { .. } => "probe finished",
         Event::Request(_) => "request",
         Event::Durable { .. } => "durable",
+        Event::EvidenceDone { .. } => "evidence done",
         Event::ExhaustedTold { .. } => "exhaustion told",
         Event::Notified { .. } => "notified",
         Event::Stored { .. } => "stored",

@@ -9,6 +9,7 @@
 mod book;
 mod effects;
 mod events;
+mod evidence;
 mod groups;
 mod provisional;
 mod rules;
@@ -170,7 +171,9 @@ impl Watcher {
                 of(run).is_none_or(|run| run.exit.is_some() || run.is_seeking())
             }
             Event::MainSought { run, .. } => of(run).is_none_or(|run| !run.is_seeking()),
-            Event::HookSpawned { .. } | Event::HookEnded { .. } => false,
+            Event::HookSpawned { .. } | Event::HookEnded { .. } | Event::EvidenceDone { .. } => {
+                false
+            }
             Event::TreeEnded { run, .. } => of(run).is_none_or(|run| run.exit.is_none()),
             Event::ProbeFinished { check, .. } => {
                 let probe = of(&check.run)

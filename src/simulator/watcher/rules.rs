@@ -277,7 +277,7 @@ fn see(book: &mut Book, status: &Status) {
 /// A stop whose time is up for the first time.
 fn owes(book: &mut Book, now: Time, late: Duration) {
     let stop = book.run.as_mut().and_then(|run| run.stop.as_mut());
-    let stop = stop.filter(|stop| stop.waits.is_none());
+    let stop = stop.filter(|stop| stop.waits.is_none() && stop.evidence.is_none());
     if let Some(stop) = stop.filter(|stop| stop.owed.is_none() && now >= stop.at + stop.timeout) {
         stop.owed = Some(late.saturating_sub(stop.late));
     }
@@ -301,6 +301,11 @@ fn stop_in_time(
     if let Some(until) = stop.waits {
         let words = "those who go down with it are waited for too long";
         return (now > until + STOP_SLACK).then(|| words.to_owned());
+    }
+    if let Some((_, until)) = stop.evidence {
+        let stolen = stolen.saturating_sub(stop.stolen);
+        let words = "what it is stuck on is looked at for too long";
+        return (now > until + stolen + STOP_SLACK).then(|| words.to_owned());
     }
     // Lateness is found when the time is up, and then given once more.
     let stolen = stolen.saturating_sub(stop.stolen) * 2;
