@@ -3,6 +3,8 @@
 
 #[path = "control_wire/cli.rs"]
 mod cli;
+#[path = "control_wire/dangers.rs"]
+mod dangers;
 #[path = "control_wire/harness.rs"]
 mod harness;
 

@@ -3,7 +3,8 @@
 #
 #   contrib/package/build.sh [--small] [--out FILE] [--static-glibc]
 #
-#   --small          without TLS (no https probes): --no-default-features
+#   --small          without TLS (no https probes): --no-default-features; and for size before
+#                    speed: 330 KB less, a third more time in the engine
 #   --out FILE       where to put it; default: TARGET_DIR/package/vitald, or vitald-small
 #   --static-glibc   link the host's glibc instead of musl: larger, and only when asked for
 #
@@ -45,6 +46,8 @@ target_dir=$(cd "$target_dir" && pwd)
 out=${out:-$target_dir/vitald${small:+-small}}
 build=(build --release --locked --bin vitald --target-dir "$target_dir" ${small:+--no-default-features})
 
+[ -z "$small" ] || export CARGO_PROFILE_RELEASE_OPT_LEVEL=z
+
 # Variables of the surroundings that would replace the flags given here.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET
 
@@ -63,8 +66,14 @@ build_with_debian() {
   local tools=$target_dir/musl-tools gcc_libs target=${musl_target//-/_}
   gcc_libs=$(dirname "$(gcc -print-libgcc-file-name)")
   mkdir -p "$tools"
-  # Panics abort and print no backtrace: of an unwinder nothing but its name is needed.
-  rm -f "$tools/libunwind.a"; ar cr "$tools/libunwind.a"
+  # Panics abort and print no backtrace: of an unwinder nothing but its name is needed, and what
+  # std's never called printer of backtraces asks for where the compiler leaves that in.
+  cat > "$tools/unwind.c" <<'SOURCE'
+int _Unwind_Backtrace(void *step, void *with) { (void)step; (void)with; return 5; }
+unsigned long _Unwind_GetIP(void *frame) { (void)frame; return 0; }
+SOURCE
+  gcc -Os -fPIC -c "$tools/unwind.c" -o "$tools/unwind.o"
+  rm -f "$tools/libunwind.a"; ar cr "$tools/libunwind.a" "$tools/unwind.o"
   # Nor its tables, a tenth of the whole (ld: INSERT adds to the default script).
   echo 'SECTIONS { /DISCARD/ : { *(.eh_frame .eh_frame.* .gcc_except_table .gcc_except_table.*) } }
 INSERT AFTER .rodata;' > "$tools/no-unwind-tables.ld"
@@ -84,11 +93,12 @@ exec gcc -nostdinc -isystem $musl_headers -isystem $gcc_libs/include "\$@"
 WRAPPER
   chmod +x "$tools/link-gcc" "$tools/cc-gcc"
   # Named in full: rustup's come first in PATH. RUSTC_BOOTSTRAP allows -Zbuild-std in a release.
+  # optimize_for_size: small sorts and the like in std, 130 KB.
   env RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 "CC_$target=$tools/cc-gcc" \
     "CARGO_TARGET_${target^^}_LINKER=$tools/link-gcc" \
     "CARGO_TARGET_${target^^}_RUSTFLAGS=-Clink-self-contained=no -L$tools" \
     /usr/bin/cargo "${build[@]}" --target "$musl_target" \
-    -Zbuild-std=std,panic_abort -Zbuild-std-features=
+    -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
 }
 
 if [ -n "$glibc" ]; then

@@ -80,7 +80,7 @@ impl<'a> Awaited<'a> {
     fn status(&self, connection: &mut Connection) -> Result<Status, Trouble> {
         let name = format!("{{\"name\":{}}}", quoted(self.name));
         let status = connection.call("service.status", &name)?;
-        serde_json::from_str(&status)
+        serde_json::from_slice(status.as_bytes())
             .map_err(|error| Trouble::Other(format!("cannot read the daemon's answer: {error}")))
     }
 

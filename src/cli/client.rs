@@ -106,7 +106,7 @@ impl Connection {
                 }
                 (Err(trouble), _) => return Err(trouble),
             };
-            let read: Line<'_> = match serde_json::from_str(&line) {
+            let read: Line<'_> = match serde_json::from_slice(line.as_bytes()) {
                 Ok(read) => read,
                 Err(_) => {
                     let words = line.trim_end();
@@ -151,7 +151,7 @@ impl Connection {
     pub fn notification(&mut self) -> Result<(String, String), Trouble> {
         loop {
             let line = self.line()?;
-            let read: Line<'_> = serde_json::from_str(&line)
+            let read: Line<'_> = serde_json::from_slice(line.as_bytes())
                 .map_err(|error| Trouble::Other(format!("the daemon sent no JSON: {error}")))?;
             if let (Some(method), Some(params)) = (read.method, read.params) {
                 return Ok((method.to_owned(), params.get().to_owned()));

@@ -263,10 +263,12 @@ fn help_and_manual_hold_every_verb_option_and_exit_code() {
 #[test]
 fn the_committed_files_are_the_generated_ones() {
     let mut document = Vec::new();
-    openrpc::put_document(&mut document);
+    let results = openrpc::results();
+    openrpc::put_with_results(&results, &mut document);
     document.push(b'\n');
     for (path, text) in [
         ("contrib/man/vitald.1", man::page().into_bytes()),
+        ("src/control/openrpc/results.json", results.into_bytes()),
         ("contrib/openrpc.json", document),
         (
             "contrib/completions/vitald.bash",

@@ -14,7 +14,7 @@ use std::fmt;
 
 /// The document's value; None after an error that leaves nothing to read.
 pub fn parse<'a>(text: &'a str, problems: &mut Problems) -> Option<Node<'a>> {
-    match serde_json::from_str::<&RawValue>(text) {
+    match serde_json::from_slice::<&RawValue>(text.as_bytes()) {
         Ok(raw) => {
             let mut reader = Reader { text, problems };
             reader.node(raw.get(), 0)
@@ -81,7 +81,7 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn table(&mut self, raw: &'a str, depth: usize) -> Option<Value<'a>> {
-        let pairs = self.took(raw, serde_json::from_str::<Pairs<'a>>(raw))?;
+        let pairs = self.took(raw, serde_json::from_slice::<Pairs<'a>>(raw.as_bytes()))?;
         let mut entries: Vec<Entry<'a>> = Vec::with_capacity(pairs.0.len());
         let mut whole = true;
         for (raw_key, raw_value) in pairs.0 {
@@ -113,7 +113,10 @@ impl<'a> Reader<'a, '_> {
     }
 
     fn array(&mut self, raw: &'a str, depth: usize) -> Option<Value<'a>> {
-        let items = self.took(raw, serde_json::from_str::<Vec<&'a RawValue>>(raw))?;
+        let items = self.took(
+            raw,
+            serde_json::from_slice::<Vec<&'a RawValue>>(raw.as_bytes()),
+        )?;
         let nodes: Vec<Option<Node<'a>>> = items
             .into_iter()
             .map(|item| self.node(item.get(), depth + 1))
@@ -131,7 +134,7 @@ impl<'a> Reader<'a, '_> {
                 raw.get(1..raw.len().saturating_sub(1)).unwrap_or(""),
             ));
         }
-        self.took(raw, serde_json::from_str::<String>(raw))
+        self.took(raw, serde_json::from_slice::<String>(raw.as_bytes()))
             .map(Cow::Owned)
     }
 

@@ -49,12 +49,12 @@ pub fn read(line: &str) -> Message<'_> {
         return Message::One(broken(NULL_ID, code::PARSE, &why));
     }
     if !line.trim_start().starts_with('[') {
-        return Message::One(match serde_json::from_str::<&RawValue>(line) {
+        return Message::One(match serde_json::from_slice::<&RawValue>(line.as_bytes()) {
             Ok(raw) => item(raw),
             Err(error) => broken(NULL_ID, code::PARSE, &error.to_string()),
         });
     }
-    match serde_json::from_str::<Vec<&RawValue>>(line) {
+    match serde_json::from_slice::<Vec<&RawValue>>(line.as_bytes()) {
         Ok(all) if all.is_empty() => {
             Message::One(broken(NULL_ID, code::INVALID_REQUEST, "empty batch"))
         }
@@ -79,7 +79,7 @@ fn item(raw: &RawValue) -> Item<'_> {
     if !text.starts_with('{') {
         return invalid(NULL_ID, "a request is an object");
     }
-    let members: Members<'_> = match serde_json::from_str(text) {
+    let members: Members<'_> = match serde_json::from_slice(text.as_bytes()) {
         Ok(members) => members,
         Err(error) => return invalid(NULL_ID, &error.to_string()),
     };
@@ -107,7 +107,9 @@ fn string(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
     // Nearly always without an escape: then nothing is copied.
     match text.strip_prefix('"')?.strip_suffix('"')? {
         plain if !plain.contains('\\') => Some(Cow::Borrowed(plain)),
-        _ => serde_json::from_str::<String>(text).ok().map(Cow::Owned),
+        _ => serde_json::from_slice::<String>(text.as_bytes())
+            .ok()
+            .map(Cow::Owned),
     }
 }
 

@@ -40,7 +40,8 @@ impl Values {
         let mut values = Values::none(verb);
         let text = params.map_or("", RawValue::get);
         if text.starts_with('[') {
-            let given: Vec<&RawValue> = serde_json::from_str(text).map_err(|e| e.to_string())?;
+            let given: Vec<&RawValue> =
+                serde_json::from_slice(text.as_bytes()).map_err(|e| e.to_string())?;
             if given.len() > verb.args.len() {
                 let (most, is) = (verb.args.len(), given.len());
                 return Err(format!(
@@ -53,7 +54,7 @@ impl Values {
             }
         } else if text.starts_with('{') {
             let given: BTreeMap<Cow<'_, str>, &RawValue> =
-                serde_json::from_str(text).map_err(|e| e.to_string())?;
+                serde_json::from_slice(text.as_bytes()).map_err(|e| e.to_string())?;
             for (name, raw) in given {
                 let at = verb.args.iter().position(|arg| arg.name == name);
                 let Some(at) = at else {
@@ -213,8 +214,8 @@ fn from_json(arg: &Arg, raw: &RawValue) -> Result<Option<Value>, Complaint> {
         return Ok(None);
     }
     let meant = |what: &str| format!("`{}` must be {what}, not {}", arg.name, json_kind(raw));
-    let word = || serde_json::from_str::<String>(text).ok();
-    let number = || serde_json::from_str::<u64>(text).ok();
+    let word = || serde_json::from_slice::<String>(text.as_bytes()).ok();
+    let number = || serde_json::from_slice::<u64>(text.as_bytes()).ok();
     let value = match arg.kind {
         Kind::Flag => match text {
             "true" => Value::Flag(true),
@@ -240,8 +241,8 @@ fn from_json(arg: &Arg, raw: &RawValue) -> Result<Option<Value>, Complaint> {
             from_word(arg, arg.name, &word().ok_or_else(|| meant("a name"))?)?
         }
         Kind::Services | Kind::Texts | Kind::OneOf(_) => {
-            let words: Vec<String> =
-                serde_json::from_str(text).map_err(|_| meant("an array of strings"))?;
+            let words: Vec<String> = serde_json::from_slice(text.as_bytes())
+                .map_err(|_| meant("an array of strings"))?;
             let mut list = Vec::with_capacity(words.len());
             for word in words {
                 if let Value::List(one) = from_word(arg, arg.name, &word)? {

@@ -59,14 +59,24 @@ impl Engine {
         stays.or_else(|| self.pinned_rival(other))
     }
 
-    /// An operator starts it: whoever conflicts with it is wanted stopped from now on.
-    pub(super) fn displace(&mut self, id: ServiceId, actor: &Actor, notes: &mut Vec<String>) {
+    /// An operator starts it: whoever conflicts with it is wanted stopped from now on; where it
+    /// is started for now only, so are they.
+    pub(super) fn displace(
+        &mut self,
+        id: ServiceId,
+        for_good: bool,
+        actor: &Actor,
+        notes: &mut Vec<String>,
+    ) {
         for at in 0..self.rivals(id).len() {
             let rival = self.rivals(id)[at];
             if self.service(rival).wanted != Wanted::Start {
                 continue;
             }
-            self.set_wanted(rival, Wanted::Stop, actor);
+            match for_good {
+                true => self.set_wanted(rival, Wanted::Stop, actor),
+                false => self.want_for_now(rival, Wanted::Stop, false, actor),
+            }
             let words = format!(
                 "conflicts with {}, by {}",
                 self.service(id).name,
@@ -131,6 +141,7 @@ impl Engine {
         let words: Box<str> = format!("conflicts with {winner}").into();
         let service = self.service_mut(loser);
         service.wanted = Wanted::Stop;
+        (service.once, service.at_boot) = (false, None);
         let said = !service.wanted_by.is_empty();
         if said {
             service.wanted_by = format!("conflict with {winner}").into();

@@ -17,11 +17,10 @@ use crate::graph::Edge;
 use crate::service::state::{Cause, Cue, Next, State};
 
 impl Engine {
-    /// Those who require it can run: it does, or has done what it was for; or it rests and listens,
-    /// also while its sockets are still being opened (a daemon that has just come back asks for them).
+    /// Those who require it can run: it does, or has done what it was for.
     fn is_there(&self, id: ServiceId) -> bool {
         let service = self.service(id);
-        service.state == State::Running || service.is_satisfied() || self.is_listening(id)
+        service.state == State::Running || service.is_satisfied()
     }
 
     /// What is to become of it without what it requires.

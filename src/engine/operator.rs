@@ -157,7 +157,7 @@ impl Engine {
         self.startable(id)?;
         self.may_displace(id)?;
         let mut notes = Vec::new();
-        self.displace(id, actor, &mut notes);
+        self.displace(id, true, actor, &mut notes);
         notes.extend(self.start_others(id, with_requires, true, actor));
         self.set_wanted(id, Wanted::Start, actor);
         notes.insert(0, self.bring_up(id, actor));
@@ -210,7 +210,7 @@ impl Engine {
             if self.obstacle_of_definition(other).is_none() {
                 brought.push(other);
                 if service.wanted == Wanted::Stop {
-                    self.displace(other, actor, &mut notes);
+                    self.displace(other, for_good, actor, &mut notes);
                     match for_good {
                         true => self.set_wanted(other, Wanted::Start, actor),
                         false => self.want_for_now(other, Wanted::Start, false, actor),
@@ -370,7 +370,7 @@ impl Engine {
         }
         self.may_displace(id)?;
         let mut notes = Vec::new();
-        self.displace(id, actor, &mut notes);
+        self.displace(id, true, actor, &mut notes);
         if self.service(id).wanted != Wanted::Start || self.service(id).at_boot.is_some() {
             self.set_wanted(id, Wanted::Start, actor);
         }
@@ -393,7 +393,7 @@ impl Engine {
         self.startable(id)?;
         self.may_displace(id)?;
         let mut notes = Vec::new();
-        self.displace(id, actor, &mut notes);
+        self.displace(id, true, actor, &mut notes);
         let service = self.service(id);
         if service.wanted != Wanted::Start || service.at_boot.is_some() {
             self.set_wanted(id, Wanted::Start, actor);

@@ -51,7 +51,7 @@ impl Engine {
         }
         self.may_displace(id)?;
         let mut notes = Vec::new();
-        self.displace(id, actor, &mut notes);
+        self.displace(id, false, actor, &mut notes);
         notes.extend(self.start_others(id, false, false, actor));
         self.want_for_now(id, Wanted::Start, true, actor);
         let live = matches!(self.service(id).state, State::Starting | State::Running);

@@ -206,9 +206,10 @@ impl Reactor {
             (!confine.secrets.is_empty(), "secrets"),
         ];
         for (_, dir) in own.into_iter().filter(|(made, _)| *made) {
-            let name = Path::new(dir).join(self.name(id));
-            let base = self.own_base().to_owned();
-            aside.extend(self.put_aside(id, &base, &name));
+            // It stays behind that directory's door.
+            let base = self.own_base().join(dir);
+            let name = self.name(id).to_string();
+            aside.extend(self.put_aside(id, &base, Path::new(&name)));
         }
         if runtime && let Ok(base) = base() {
             self.put_runtime_aside(id, &base, definition, &mut aside);

@@ -109,7 +109,7 @@ impl Rehearsal {
 
     /// Reads an answer; None: it is none.
     pub fn read(text: &str) -> Option<Rehearsal> {
-        let read: Rehearsal = serde_json::from_str(text.lines().next()?).ok()?;
+        let read: Rehearsal = serde_json::from_slice(text.lines().next()?.as_bytes()).ok()?;
         (!read.vitald.is_empty()).then_some(read)
     }
 }

@@ -107,7 +107,7 @@ fn head(path: &Path) -> Option<Head> {
         .ok()?;
     let text = String::from_utf8_lossy(&text);
     let (head, _) = text.split_once(BEHIND_HEAD)?;
-    serde_json::from_str(&format!("{head}}}")).ok()
+    serde_json::from_slice(format!("{head}}}").as_bytes()).ok()
 }
 
 /// By its name, or the last one of a service.

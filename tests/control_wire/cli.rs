@@ -17,7 +17,7 @@ fn vitald(socket: &Path, arguments: &[&str]) -> Command {
 }
 
 /// Exit code, stdout, stderr.
-fn run(socket: &Path, arguments: &[&str]) -> (i32, String, String) {
+pub fn run(socket: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = vitald(socket, arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     let code = output.status.code().unwrap();

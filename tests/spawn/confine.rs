@@ -98,6 +98,60 @@ fn read_only_leaves_what_is_named_and_the_kernels_own() {
     );
 }
 
+/// What the host has mounted stays the host's, also where its mounts are shared with whoever comes
+/// after, as systemd has them; what is mounted below the root is read-only with it; and what of the
+/// kernel's own is read-only already, as a container's /proc/sys, does not become writable.
+#[test]
+fn the_hosts_mounts_stay_as_they_are() {
+    if !root() {
+        return;
+    }
+    let scratch = Scratch::new("mounts");
+    let inside = scratch.file("inside/file", "", 0o644);
+    let deep = scratch.file("deep/file", "", 0o644);
+    let dir = |file: &str| file.rsplit_once('/').unwrap().0.to_owned();
+    let (inside, deep) = (dir(&inside), dir(&deep));
+    let process = of(Confine {
+        read_only: true,
+        writable: Box::new([inside.clone().into()]),
+        ..Confine::default()
+    });
+    let script =
+        format!("cat /proc/self/mountinfo; echo > {deep}/new && echo WRITTEN; echo > {inside}/new");
+    let below = std::ffi::CString::new(deep).unwrap();
+    alone(|| {
+        // Shared from here on; first not with the machine that this is tried on.
+        let (own, shared) = (
+            libc::MS_REC | libc::MS_PRIVATE,
+            libc::MS_REC | libc::MS_SHARED,
+        );
+        let (root, none) = (c"/".as_ptr(), std::ptr::null());
+        let frozen = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
+        let (tmpfs, sys) = (c"tmpfs".as_ptr(), c"/proc/sys".as_ptr());
+        // SAFETY: numbers, and strings that live through the calls.
+        let done = unsafe {
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(none, root, none, own, none.cast()) == 0
+                && libc::mount(none, root, none, shared, none.cast()) == 0
+                && libc::mount(tmpfs, below.as_ptr(), tmpfs, 0, none.cast()) == 0
+                && libc::mount(sys, sys, none, libc::MS_BIND, none.cast()) == 0
+                && libc::mount(none, sys, none, frozen, none.cast()) == 0
+        };
+        assert!(done, "{}", std::io::Error::last_os_error());
+        let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let before = mounts();
+        let seen = say(&process, &["sh", "-c", &script]);
+        assert!(seen.contains(&inside) && !before.contains(&inside));
+        assert!(!seen.contains("WRITTEN"), "{seen}");
+        let sys: Vec<&str> = seen.lines().filter(|l| l.contains(" /proc/sys ")).collect();
+        assert!(
+            !sys.is_empty() && sys.iter().all(|l| l.contains(" ro,")),
+            "{sys:?}"
+        );
+        assert_eq!(mounts(), before);
+    });
+}
+
 /// Who may not is told, by the key.
 #[test]
 fn what_needs_root_says_so() {

@@ -229,7 +229,7 @@ fn watch(
 fn healthy(stage: &mut Stage, limit: Instant, run: u32) -> Result<Status, String> {
     loop {
         let text = stage.ask("service.status", "{\"name\":\"web\"}")?;
-        let status: Status = serde_json::from_str(&text)
+        let status: Status = serde_json::from_slice(text.as_bytes())
             .map_err(|error| format!("cannot read the daemon's answer: {error}"))?;
         if status.run > run
             && status.state == "running"

@@ -32,7 +32,8 @@ pub(in crate::reactor) struct Writable {
 
 /// What stays as it is below a root that is read-only: the kernel's own.
 const KERNELS: [&CStr; 3] = [c"/dev", c"/proc", c"/sys"];
-const TMP: [&CStr; 2] = [c"/tmp", c"/var/tmp"];
+const TMP: &CStr = c"/tmp";
+const VAR_TMP: &CStr = c"/var/tmp";
 
 /// With the daemon's rights: mounts, and what nobody may have any more.
 pub(super) unsafe fn before_identity(with: &Confinement) -> Result<(), Failure<'_>> {
@@ -100,13 +101,14 @@ unsafe fn own_mounts<'a>() -> Result<(), Failure<'a>> {
 }
 
 unsafe fn put_tmp(dir: &CString) -> Result<(), Failure<'_>> {
-    for place in TMP {
-        // SAFETY: strings that live through the call.
-        if !unsafe { mount(dir, place, libc::MS_BIND) } {
-            let optional = place != c"/tmp" && errno() == libc::ENOENT;
-            if !optional {
-                return Err(Failure::now("private_tmp", place.to_bytes()));
-            }
+    // SAFETY: strings that live through the call.
+    unsafe {
+        if !mount(dir, TMP, libc::MS_BIND) {
+            return Err(Failure::now("private_tmp", TMP.to_bytes()));
+        }
+        // From where it is now: `dir` may stand below /tmp itself.
+        if !mount(TMP, VAR_TMP, libc::MS_BIND) && errno() != libc::ENOENT {
+            return Err(Failure::now("private_tmp", VAR_TMP.to_bytes()));
         }
     }
     Ok(())
@@ -124,17 +126,33 @@ unsafe fn make_read_only(with: &Confinement) -> Result<(), Failure<'_>> {
                 return Err(Failure::now("writable", path.as_bytes()));
             }
         }
-        if !set_read_only(c"/", true) {
-            return Err(Failure::now("read_only", b""));
-        }
-        let tmp = TMP.iter().filter(|_| with.private_tmp.is_some());
-        for place in KERNELS.iter().chain(tmp) {
-            // One that is no mount is a directory of the root's, and stays as that is.
-            if !set_read_only(place, false) && !matches!(errno(), libc::EINVAL | libc::ENOENT) {
+        // Taken up before and put back after, not made writable again: what of it is read-only
+        // already, as a container's /proc/sys, stays so.
+        let mut kernels = [-1; KERNELS.len()];
+        for (place, copy) in KERNELS.iter().zip(&mut kernels) {
+            *copy = take_up(place);
+            if *copy < 0 && errno() != libc::ENOENT {
                 return Err(Failure::now(
                     "read_only: cannot leave out",
                     place.to_bytes(),
                 ));
+            }
+        }
+        if !set_read_only(c"/", true) {
+            return Err(Failure::now("read_only", b""));
+        }
+        for (place, copy) in KERNELS.iter().zip(kernels) {
+            if copy >= 0 && !put_back(copy, place) {
+                return Err(Failure::now(
+                    "read_only: cannot leave out",
+                    place.to_bytes(),
+                ));
+            }
+        }
+        let tmp = [TMP, VAR_TMP].into_iter();
+        for place in tmp.filter(|_| with.private_tmp.is_some()) {
+            if !set_read_only(place, false) && errno() != libc::ENOENT {
+                return Err(Failure::now("private_tmp", place.to_bytes()));
             }
         }
         for Writable { path, .. } in &with.writable {
@@ -145,6 +163,32 @@ unsafe fn make_read_only(with: &Confinement) -> Result<(), Failure<'_>> {
         }
     }
     Ok(())
+}
+
+/// A mount and all below it, as they are (open_tree(2), Linux 5.2); -1: it cannot be had.
+unsafe fn take_up(path: &CStr) -> libc::c_int {
+    let flags =
+        libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE as libc::c_uint;
+    // SAFETY: a string and numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    fd as libc::c_int
+}
+
+unsafe fn put_back(fd: libc::c_int, path: &CStr) -> bool {
+    let (from, flags) = (c"".as_ptr(), libc::MOVE_MOUNT_F_EMPTY_PATH);
+    // SAFETY: strings, numbers, a descriptor that is ours.
+    unsafe {
+        let moved = libc::syscall(
+            libc::SYS_move_mount,
+            fd,
+            from,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+        );
+        libc::close(fd);
+        moved == 0
+    }
 }
 
 /// `struct mount_attr` of mount_setattr(2), Linux 5.12.

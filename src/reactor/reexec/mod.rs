@@ -230,7 +230,7 @@ impl Handover {
         let mut file = File::from(inherited(number)?);
         let mut text = String::new();
         let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
-        Some(read.and_then(|_| Ok(serde_json::from_str(&text)?)))
+        Some(read.and_then(|_| Ok(serde_json::from_slice(text.as_bytes())?)))
     }
 
     /// There was no execution before this one.

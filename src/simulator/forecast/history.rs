@@ -102,7 +102,7 @@ fn journal(bytes: &[u8]) -> Result<(Vec<StoryLine>, bool), String> {
 /// The records among a recording's effects: `[{"Record": …}, …]`.
 fn records(effects: &[u8]) -> Vec<&str> {
     let effects = std::str::from_utf8(effects).unwrap_or_default();
-    let effects: Vec<&RawValue> = serde_json::from_str(effects).unwrap_or_default();
+    let effects: Vec<&RawValue> = serde_json::from_slice(effects.as_bytes()).unwrap_or_default();
     let parts = effects.into_iter().flat_map(|effect| parts(effect.get()));
     let records = parts.filter(|(kind, _)| kind.eq_ignore_ascii_case("record"));
     records.map(|(_, value)| value).collect()
@@ -110,7 +110,7 @@ fn records(effects: &[u8]) -> Vec<&str> {
 
 /// The members of an object whose names need no escapes; of anything else none.
 fn parts(object: &str) -> BTreeMap<&str, &str> {
-    let parts: Option<BTreeMap<&str, &RawValue>> = serde_json::from_str(object).ok();
+    let parts: Option<BTreeMap<&str, &RawValue>> = serde_json::from_slice(object.as_bytes()).ok();
     let parts = parts.unwrap_or_default().into_iter();
     parts.map(|(name, value)| (name, value.get())).collect()
 }

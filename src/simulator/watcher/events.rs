@@ -554,7 +554,7 @@ impl Watcher {
                 if !live || book.run.is_none() {
                     book.bidden();
                 }
-                self.displaces(&name);
+                self.displaces(&name, true);
                 self.bid_needed(&name, false);
             }
             (
@@ -573,7 +573,7 @@ impl Watcher {
                 }
                 let promise = Promise::Will(name.clone(), true);
                 self.promises.insert(ticket, promise);
-                self.displaces(&name);
+                self.displaces(&name, false);
                 self.bid_needed(&name, *with_requires);
             }
             (Command::Pin { .. }, Some(book), Some(_)) if !book.pinned => {
@@ -598,7 +598,7 @@ impl Watcher {
                     let promise = Promise::Will(name.clone(), true);
                     self.promises.insert(ticket, promise);
                 }
-                self.displaces(&name);
+                self.displaces(&name, false);
             }
             (Command::Reset { .. }, Some(book), _) => {
                 book.refund();

@@ -115,7 +115,7 @@ impl Watcher {
             // Its stop was to be followed by a start before an operator said no.
             book.excused |= by == Some(Some(By::Health)) && !book.charged;
             if comes {
-                self.displaces(&other.clone());
+                self.displaces(&other.clone(), true);
             }
         }
     }

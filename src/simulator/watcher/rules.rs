@@ -29,10 +29,9 @@ pub fn status_of(engine: &Engine, name: &str, now: Time) -> Option<Status> {
     Some(engine.status(id, Wall { now, wall_ms: 0 }))
 }
 
-/// It runs, or has done what it was for, or is about to listen.
+/// It runs, or has done what it was for.
 pub fn is_up(engine: &Engine, name: &str, now: Time) -> bool {
-    let up = |s: Status| s.state == "running" || s.listening || satisfied(&s);
-    status_of(engine, name, now).is_some_and(up)
+    status_of(engine, name, now).is_some_and(|s| s.state == "running" || satisfied(&s))
 }
 
 fn satisfied(status: &Status) -> bool {

@@ -43,12 +43,13 @@ impl Watcher {
     }
 
     /// An operator starts it: whoever conflicts with it is wanted stopped.
-    pub(super) fn displaces(&mut self, name: &str) {
+    pub(super) fn displaces(&mut self, name: &str, passing: bool) {
         for rival in self.rivals(name) {
             if let Some(book) = self.books.get_mut(&rival)
                 && book.wanted != Some(false)
             {
                 book.stopped();
+                book.passing = passing;
                 book.durable = None;
             }
         }
