@@ -43,23 +43,25 @@ pub enum What {
     Exhausted,
     Failed,
     Storm,
+    Held,
     Host,
     Recovered,
 }
 
 impl What {
-    pub const ALL: [What; 8] = [
+    pub const ALL: [What; 9] = [
         What::Unhealthy,
         What::Restarted,
         What::Uncured,
         What::Exhausted,
         What::Failed,
         What::Storm,
+        What::Held,
         What::Host,
         What::Recovered,
     ];
     /// What does not mend by itself, and the all-clear.
-    const DEFAULT: u16 = 0b1111_1100;
+    const DEFAULT: u16 = 0b1_1111_1100;
 
     pub fn word(self) -> &'static str {
         keys::KINDS.get(self.index()).copied().unwrap_or("")
@@ -448,7 +450,10 @@ mod tests {
         };
         assert_eq!((&*one.rule.name, &*two.rule.name), ("exec", "exec-2"));
         let told = What::ALL.map(|what| one.rule.tells(what));
-        assert_eq!(told, [false, false, true, true, true, true, true, true]);
+        assert_eq!(
+            told,
+            [false, false, true, true, true, true, true, true, true]
+        );
         assert!(one.rule.is_for("web") && !two.rule.is_for("web") && two.rule.is_for("api"));
     }
 

@@ -10,6 +10,7 @@ pub const KINDS: &[&str] = &[
     "exhausted",
     "failed",
     "storm",
+    "held",
     "host",
     "recovered",
 ];
@@ -21,7 +22,7 @@ keys! { ALL {
     /// ready in time; `restarted`: an automatic restart was decided; `uncured`: after a restart for
     /// its health a service is not well again; `exhausted`: no attempts are left; `failed`: for
     /// another reason it will not be started again by itself; `storm`: many services are unwell at
-    /// once; `host`: the host's watchdog is no longer fed; `recovered`: the all-clear, when a service
+    /// once; `held`: the first of them that was restarted was not cured, and no other is; `host`: the host's watchdog is no longer fed; `recovered`: the all-clear, when a service
     /// of which trouble was told has been well for its `stability_period_ms`, or was stopped.
     ON "on": Takes::Words(KINDS),
         Words("all but unhealthy and restarted"), Live;

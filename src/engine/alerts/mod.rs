@@ -257,7 +257,8 @@ impl Engine {
         }
         let what = match (change.kind.word(), change.to.0) {
             ("health", "unhealthy") => What::Unhealthy,
-            ("storm", _) => What::Storm,
+            ("storm", "storm") => What::Storm,
+            ("storm", "held") => What::Held,
             ("host", "unfed") => What::Host,
             // That its budget is spent is told as that.
             ("state", "failed") if !self.service(id).trouble.starts_with("budget ") => What::Failed,

@@ -44,23 +44,25 @@ impl Probed {
         let mut all = Vec::new();
         for probe in &definition.probes {
             let probed = match &probe.ask {
-                Ask::Http(http) | Ask::Https(http) => match &http.address {
-                    Address::Tcp { host, port } => Probed::port(host, *port),
-                    Address::Unix { path, .. } => Probed::Path(path.to_string()),
-                },
-                Ask::Tcp { address, .. } => match address {
-                    Address::Tcp { host, port } => Probed::port(host, *port),
-                    Address::Unix { path, .. } => Probed::Path(path.to_string()),
-                },
+                Ask::Http(http) | Ask::Https(http) => Probed::at(&http.address),
+                Ask::Tcp { address, .. } => Probed::at(address),
+                Ask::Server(server) => Probed::at(&server.address),
                 Ask::Unix { path, .. } => Probed::Path(path.to_string()),
                 // It asks nobody at a socket that could be looked at.
-                _ => continue,
+                Ask::Exec { .. } | Ask::Look(_) => continue,
             };
             if !all.contains(&probed) {
                 all.push(probed);
             }
         }
         all
+    }
+
+    fn at(address: &Address) -> Probed {
+        match address {
+            Address::Tcp { host, port } => Probed::port(host, *port),
+            Address::Unix { path, .. } => Probed::Path(path.to_string()),
+        }
     }
 
     fn port(host: &str, port: u16) -> Probed {
