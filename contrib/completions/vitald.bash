@@ -17,7 +17,7 @@ _vitald() {
     esac
     case $verb in
       '') verb=$word ;;
-      dossier|policy|probe) verb="$verb $word" ;;
+      alert|dossier|policy|probe) verb="$verb $word" ;;
       *) place=$((place + 1)) ;;
     esac
   done
@@ -43,7 +43,7 @@ _vitald() {
     --priority|-p) : ;;
     --since) : ;;
     --grep) : ;;
-    --kind|-k) _vitald_words "state health wanted probe definition host dossier decision hold reload" ;;
+    --kind|-k) _vitald_words "state health wanted probe definition host dossier storm decision hold reload" ;;
     --for) : ;;
     --confirm) : ;;
   esac
@@ -59,7 +59,7 @@ _vitald() {
         simulate) _vitald_words "--say --set --against --plot --all --seed --config-dir" ;;
         status) _vitald_words "--tree" ;;
         history) _vitald_words "--limit" ;;
-        start) _vitald_words "--with-requires --wait" ;;
+        start) _vitald_words "--with-requires --pin --wait" ;;
         stop) _vitald_words "--until-boot --wait" ;;
         once) _vitald_words "--wait" ;;
         restart) _vitald_words "--wait" ;;
@@ -77,6 +77,7 @@ _vitald() {
       ;;
   esac
   case $verb:$place in
+    alert:0) _vitald_words "test" ;;
     dossier:0) _vitald_words "list show" ;;
     policy:0) _vitald_words "simulate" ;;
     probe:0) _vitald_words "run" ;;
@@ -84,7 +85,7 @@ _vitald() {
     replay:*) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     simulate:0) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
     simulate:1) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
-    help:0) _vitald_words "run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs dossier events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover" ;;
+    help:0) _vitald_words "run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs dossier events hold release reload confirm revert alert policy info ping upgrade shutdown poweroff reboot halt discover" ;;
     completions:0) _vitald_words "bash zsh fish" ;;
     status:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     why:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
@@ -109,6 +110,6 @@ _vitald() {
     policy\ simulate:0) _vitald_words "$(vitald "${socket[@]}" list 2>/dev/null | awk 'NR > 1 { print $2 }')" ;;
     upgrade:0) compopt -o filenames 2>/dev/null; COMPREPLY+=($(compgen -f -- "$cur")) ;;
   esac
-  if [ -z "$verb" ]; then _vitald_words "run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs dossier events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover"; fi
+  if [ -z "$verb" ]; then _vitald_words "run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs dossier events hold release reload confirm revert alert policy info ping upgrade shutdown poweroff reboot halt discover"; fi
 }
 complete -F _vitald vitald

@@ -33,7 +33,7 @@ complete -c vitald -n '__fish_seen_subcommand_from simulate' -l all
 complete -c vitald -n '__fish_seen_subcommand_from simulate' -l seed -x
 complete -c vitald -n '__fish_seen_subcommand_from simulate' -l config-dir -r -F
 complete -c vitald -n __fish_use_subcommand -a help -d 'this, or more about one verb'
-complete -c vitald -n '__fish_seen_subcommand_from help' -a 'run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs dossier events hold release reload confirm revert policy info ping upgrade shutdown poweroff reboot halt discover'
+complete -c vitald -n '__fish_seen_subcommand_from help' -a 'run check replay demo simulate help version completions man list status why history graph blame start stop once restart signal reset pin unpin set delete probe logs dossier events hold release reload confirm revert alert policy info ping upgrade shutdown poweroff reboot halt discover'
 complete -c vitald -n __fish_use_subcommand -a version -d 'the version of this program'
 complete -c vitald -n __fish_use_subcommand -a completions -d 'completions for a shell'
 complete -c vitald -n '__fish_seen_subcommand_from completions' -a 'bash zsh fish'
@@ -53,6 +53,7 @@ complete -c vitald -n '__fish_seen_subcommand_from blame' -a '(vitald list 2>/de
 complete -c vitald -n __fish_use_subcommand -a start -d 'start a service, and want it started from now on'
 complete -c vitald -n '__fish_seen_subcommand_from start' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n '__fish_seen_subcommand_from start' -l with-requires
+complete -c vitald -n '__fish_seen_subcommand_from start' -l pin
 complete -c vitald -n '__fish_seen_subcommand_from start' -l wait -s w
 complete -c vitald -n __fish_use_subcommand -a stop -d 'stop a service, and want it stopped from now on'
 complete -c vitald -n '__fish_seen_subcommand_from stop' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
@@ -94,7 +95,7 @@ complete -c vitald -n __fish_use_subcommand -a dossier -d 'what a service was st
 complete -c vitald -n '__fish_seen_subcommand_from dossier' -a 'show'
 complete -c vitald -n __fish_use_subcommand -a events -d 'show what happens from now on'
 complete -c vitald -n '__fish_seen_subcommand_from events' -a '(vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
-complete -c vitald -n '__fish_seen_subcommand_from events' -l kind -s k -x -a 'state health wanted probe definition host dossier decision hold reload'
+complete -c vitald -n '__fish_seen_subcommand_from events' -l kind -s k -x -a 'state health wanted probe definition host dossier storm decision hold reload'
 complete -c vitald -n __fish_use_subcommand -a hold -d 'the brake: no automatic restarts for now'
 complete -c vitald -n '__fish_seen_subcommand_from hold' -l for -x
 complete -c vitald -n __fish_use_subcommand -a release -d 'end a hold'
@@ -105,6 +106,8 @@ complete -c vitald -n '__fish_seen_subcommand_from reload' -l strict
 complete -c vitald -n '__fish_seen_subcommand_from reload' -l confirm -x
 complete -c vitald -n __fish_use_subcommand -a confirm -d 'keep what the last `reload --confirm` has put in force'
 complete -c vitald -n __fish_use_subcommand -a revert -d 'put back what was in force before a `reload --confirm`, at once'
+complete -c vitald -n __fish_use_subcommand -a alert -d 'send an alert of kind `test`, once, and say whether it was taken'
+complete -c vitald -n '__fish_seen_subcommand_from alert' -a 'test'
 complete -c vitald -n __fish_use_subcommand -a policy -d 'what the definition in force, or a changed one, would do in a scenario'
 complete -c vitald -n '__fish_seen_subcommand_from policy' -a 'simulate (vitald list 2>/dev/null | awk "NR > 1 { print \\$2 }")'
 complete -c vitald -n '__fish_seen_subcommand_from policy' -l set -x
