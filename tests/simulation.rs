@@ -19,7 +19,7 @@ const SEEDS: u64 = 2000;
 /// Of so many seeds one is run with two engines side by side.
 const TWINS: u64 = 8;
 /// Failing seeds that are told.
-const TOLD: usize = 10;
+const TOLD: usize = 40;
 
 fn setting(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
