@@ -69,6 +69,7 @@ impl Engine {
         self.timers
             .set(Key::check_timeout(unit), now + asked.timeout);
         self.effects.push(Effect::Check { check, definition });
+        self.slot_waits(id, probe, false);
     }
 
     /// No answer in time. Whatever came back meanwhile was read before this.
@@ -261,7 +262,10 @@ impl Engine {
         }
         self.mind_doubt(id, check.probe);
         if state == State::Starting {
-            self.excuse(id, flight.begun);
+            let run = self.service(id).run.as_ref();
+            let unasked = run.is_some_and(|run| run.probes[index].streak.inconclusive > 0);
+            // Where only another probe waits for its turn, this was asked until now.
+            self.excuse(id, if unasked { flight.begun } else { now });
         }
         self.schedule(id, check.probe, flight.begun);
         self.storm_answered(id, check.probe, flight.begun);

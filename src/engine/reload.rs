@@ -379,6 +379,10 @@ impl Engine {
         self.retell_health(id, |_| "by its new definition".into());
         self.ready_if_it_is(id);
         self.begin_checks(id);
+        if ready_at.is_none() {
+            // What could not be asked may be asked no more.
+            self.excuse(id, now);
+        }
         self.mark(id);
     }
 

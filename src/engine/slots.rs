@@ -25,7 +25,6 @@ impl Engine {
         };
         if self.slots.open < most {
             self.slots.open += 1;
-            self.slot_waits(id, probe, false);
             return true;
         }
         let urgent = self.service(id).asked_until.is_some();
@@ -65,8 +64,11 @@ impl Engine {
         self.slots.waiting.retain(|(who, _)| *who != id);
     }
 
-    /// What it has to wait for a slot while starting is not its own time.
-    fn slot_waits(&mut self, id: ServiceId, probe: u16, waits: bool) {
+    /// What it has to wait for a slot while starting, and is not asked anything, is not its own time.
+    pub(super) fn slot_waits(&mut self, id: ServiceId, probe: u16, waits: bool) {
+        if self.slots.most.is_none() {
+            return;
+        }
         let now = self.now;
         let service = self.service_mut(id);
         let starting = service.state == State::Starting;
@@ -74,10 +76,9 @@ impl Engine {
             .run
             .as_mut()
             .and_then(|run| run.probes.get_mut(usize::from(probe)));
-        if let Some(watch) = watch
-            && std::mem::replace(&mut watch.waits, waits) != waits
-            && starting
-        {
+        let Some(watch) = watch else { return };
+        watch.waits = waits;
+        if starting {
             self.excuse(id, now);
         }
     }

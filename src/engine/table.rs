@@ -539,16 +539,19 @@ impl Run {
         self.stop.is_none() && self.exit.is_none()
     }
 
-    /// It waits to be ready, and a probe that must pass for that could not be asked last time.
+    /// It waits to be ready, and a probe that must pass for that could not be asked last time, or
+    /// waits for a slot that others hold.
     /// (Where the loop was late, the start limit is extended by the lateness itself.)
     pub fn is_excused(&self) -> bool {
         let starved = |last: &Last| last.outcome == Outcome::Inconclusive(Trouble::Starved);
+        // While one of its own holds a slot it is being asked.
+        let free = self.probes.iter().all(|watch| watch.check.is_none());
         self.ready_at.is_none()
             && self.is_asked_early()
             && self.watched().any(|(_, probe, watch)| {
                 probe.on_unhealthy == OnUnhealthy::Restart
                     && !watch.streak.passed
-                    && (watch.waits
+                    && ((watch.waits && free)
                         || (watch.streak.inconclusive > 0
                             && !watch.last.as_ref().is_some_and(starved)))
             })
