@@ -48,6 +48,10 @@ impl Engine {
             (None, false) => own_end.into(),
         };
         let mut begin = cause;
+        // That it was stopped with what it requires is no end of its own: nobody was left waiting.
+        let taken_down = stop
+            .as_ref()
+            .is_some_and(|stop| stop.cause == Cause::Dependency);
         let undefined = self.service(id).definition.is_none();
         let next = match stop {
             // By what would it be judged, or started?
@@ -115,7 +119,7 @@ impl Engine {
         }
         self.cue(id, Cue::Gone(next), begin, detail);
         if listens {
-            self.listen_again(id);
+            self.listen_again(id, taken_down);
         }
         if let Some(words) = failed_to_undo.filter(|_| self.service(id).run.is_none()) {
             // Stopped all the same; and that it is not undone is shown.

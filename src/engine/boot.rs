@@ -98,8 +98,8 @@ impl Engine {
         for (id, untold) in &adopted {
             self.reconsider_restored(*id, *untold);
         }
-        for (id, _) in adopted {
-            self.go_on_starting(id);
+        for (id, _) in &adopted {
+            self.go_on_starting(*id);
         }
         // Before anything is started as it is not to be.
         self.mind_reload();
@@ -109,6 +109,7 @@ impl Engine {
             }
         }
         self.arbitrate();
+        self.listen_first(&adopted);
         for id in self.ids() {
             if self.is_left_out(id) {
                 continue;

@@ -17,10 +17,11 @@ use crate::graph::Edge;
 use crate::service::state::{Cause, Cue, Next, State};
 
 impl Engine {
-    /// Those who require it can run: it does, or has done what it was for.
-    fn is_there(&self, id: ServiceId) -> bool {
+    /// Those who require it can run on: it runs, has done what it was for, or listens. A daemon that
+    /// has just returned watches its sockets only with their answer.
+    pub(super) fn is_there(&self, id: ServiceId) -> bool {
         let service = self.service(id);
-        service.state == State::Running || service.is_satisfied()
+        service.state == State::Running || service.is_satisfied() || self.is_listening(id)
     }
 
     /// What is to become of it without what it requires.

@@ -121,6 +121,17 @@ impl Engine {
         by_connection && matches!(cause, Cause::Boot | Cause::Config)
     }
 
+    /// Of a daemon that returns: who listened is there again before it is seen who lacks it.
+    pub(super) fn listen_first(&mut self, adopted: &[(ServiceId, bool)]) {
+        for (id, _) in adopted.iter().copied() {
+            let rests = self.service(id).state == State::Inactive;
+            let wanted = self.service(id).wanted == Wanted::Start && self.is_present(id);
+            if rests && wanted && !self.is_left_out(id) && self.starts_later(id, Cause::Boot) {
+                self.start(id, Cause::Boot);
+            }
+        }
+    }
+
     pub(super) fn await_connection(&mut self, id: ServiceId, cause: Cause) {
         let Some(definition) = self.service(id).definition.clone() else {
             return;
@@ -152,9 +163,13 @@ impl Engine {
         }
     }
 
-    /// It has rested by [`Next::Listen`].
-    pub(super) fn listen_again(&mut self, id: ServiceId) {
-        self.watch_sockets(id, Sockets::Again);
+    /// It has rested by [`Next::Listen`]; `taken_down`: with what it requires, not by an own end.
+    pub(super) fn listen_again(&mut self, id: ServiceId, taken_down: bool) {
+        let how = match taken_down {
+            true => Sockets::Wanted,
+            false => Sockets::Again,
+        };
+        self.watch_sockets(id, how);
         self.mind_sockets(id);
     }
 

@@ -31,6 +31,9 @@ impl Engine {
             return;
         }
         let lacks = |&(other, edge): &(ServiceId, Edge)| {
+            if self.is_listening(other) {
+                return false;
+            }
             let other = self.service(other);
             // That we cannot ask it is no fault of its.
             let unknown = other.health() == Some(Health::Unknown);

@@ -29,9 +29,10 @@ pub fn status_of(engine: &Engine, name: &str, now: Time) -> Option<Status> {
     Some(engine.status(id, Wall { now, wall_ms: 0 }))
 }
 
-/// It runs, or has done what it was for.
+/// It runs, has done what it was for, or rests until somebody connects.
 pub fn is_up(engine: &Engine, name: &str, now: Time) -> bool {
-    status_of(engine, name, now).is_some_and(|s| s.state == "running" || satisfied(&s))
+    let up = |s: Status| s.state == "running" || s.listening || satisfied(&s);
+    status_of(engine, name, now).is_some_and(up)
 }
 
 fn satisfied(status: &Status) -> bool {
