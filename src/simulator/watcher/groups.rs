@@ -143,6 +143,8 @@ impl Watcher {
                     book.durable = None;
                     book.refund();
                     book.bidden();
+                    // As with any restart, who conflicts with it goes.
+                    self.displaces(&member, false);
                 }
                 _ => {}
             }
