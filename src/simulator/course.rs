@@ -286,7 +286,7 @@ impl World {
         };
         let running = |name: &str| status(name).is_some_and(|s| s.state == "running");
         let done = |name: &str| {
-            let done = |s: Status| s.kind == "oneshot" && s.state == "exited";
+            let done = |s: Status| s.listening || (s.kind == "oneshot" && s.state == "exited");
             status(name).is_some_and(done)
         };
         let files = self.files();
