@@ -108,7 +108,9 @@ impl Engine {
             });
         }
         let failed_to_undo = (undone && failed).then(|| detail.clone());
-        let listens = next == Next::Exited && definition.starts_on_connection();
+        // What was wanted once is not started again, by a connection neither.
+        let once = self.service(id).once;
+        let listens = next == Next::Exited && definition.starts_on_connection() && !once;
         let next = match listens {
             true => Next::Listen,
             false => next,

@@ -234,7 +234,7 @@ impl Engine {
             // It failed by what it was; and what could not be started as it was defined.
             State::Backoff => anew,
             State::Failed => (anew && !service.once) || undefined,
-            State::Exited => self.starts_later(id, Cause::Config),
+            State::Exited => !service.once && self.starts_later(id, Cause::Config),
             State::Starting | State::Running | State::Stopping => false,
         };
         // What is blocked goes on waiting for the cause for which it was to start.

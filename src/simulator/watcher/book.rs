@@ -520,7 +520,8 @@ impl Book {
                     Restart::Never => exit == Exit::Code(0),
                     Restart::OnFailure | Restart::Always => !due,
                 };
-                self.sockets.ended_well = may && well && definition.starts_on_connection();
+                let listens = definition.starts_on_connection() && !self.once;
+                self.sockets.ended_well = may && well && listens;
                 self.excused = false;
                 self.charged = may && due && self.has_budget();
                 self.spent += u32::from(self.charged);
