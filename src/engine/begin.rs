@@ -111,7 +111,9 @@ impl Engine {
     }
 
     pub(super) fn spawned(&mut self, run: RunId, pid: Pid, started: u64) {
-        let Some(id) = self.current(run) else { return };
+        let Some(id) = self.current_alive(run) else {
+            return;
+        };
         let service = self.service_mut(id);
         service.respawns = 0;
         let Some(run) = service.run.as_mut() else {
@@ -131,6 +133,11 @@ impl Engine {
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;
         };
+        // It may be told after the end, but once.
+        if run.exit.is_some() && run.executed {
+            self.stale += 1;
+            return;
+        }
         run.executed = true;
         self.mark(id);
         self.ready_if_it_is(id);
@@ -210,7 +217,9 @@ impl Engine {
     }
 
     pub(super) fn spawn_failed(&mut self, run: RunId, error: &SpawnError) {
-        let Some(id) = self.current(run) else { return };
+        let Some(id) = self.current_alive(run) else {
+            return;
+        };
         let words: Box<str> = error.to_string().into();
         let service = self.service_mut(id);
         let Some(run) = service.run.as_ref() else {

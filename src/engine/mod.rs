@@ -211,6 +211,8 @@ impl Engine {
         self.now = now.max(self.now);
         let idle = matches!(event, Event::Turn);
         let timers = matches!(event, Event::Timers);
+        let boots = matches!(event, Event::Boot(_));
+        let stale = self.stale;
         match event {
             Event::Boot(boot) => self.boot(*boot),
             Event::Turn => self.turn(),
@@ -266,6 +268,11 @@ impl Engine {
                 terms.map_or_else(Terms::default, |terms| *terms),
             ),
         }
+        if self.stale != stale && !boots {
+            // What is over moves nothing, not even what is due by the clock: that waits for the
+            // timers, before which all is heard that has come.
+            return self.flush(effects);
+        }
         self.settle();
         self.give_slots();
         self.mind_reload();
@@ -310,6 +317,17 @@ impl Engine {
             self.stale += 1;
         }
         known.then_some(run.service)
+    }
+
+    /// The same of a run whose program has not ended; it may wait for a command yet.
+    fn current_alive(&mut self, run: RunId) -> Option<ServiceId> {
+        let id = self.current(run)?;
+        let known = self.service(id).run.as_ref();
+        let alive = known.is_some_and(|run| run.exit.is_none());
+        if !alive {
+            self.stale += 1;
+        }
+        alive.then_some(id)
     }
 
     /// Every slot, whether anything is in it or not.

@@ -1,8 +1,9 @@
 //! The calm after the storm: nothing is wrong with any service, so nobody may be touched.
 //!
 //! First nothing happens at all, for a day or a week: no run is started, signalled or judged, and
-//! the loop wakes for the probes and for nothing else. Then the supervisor has troubles of its
-//! own, and the machine sleeps: that is no fault of the services, who are as they were.
+//! the loop wakes for the probes, for what is still to be told, and for nothing else. Then the
+//! supervisor has troubles of its own, and the machine sleeps: that is no fault of the services,
+//! who are as they were.
 //!
 //! Invariant: what lives when the calm begins has no end, no hang and no signal before it, so
 //! that whatever happens to it has no reason.
@@ -40,11 +41,13 @@ impl World {
             watcher.be_calm();
         }
         let before = self.living(plan);
-        let turns = self.turns();
+        let (turns, tried) = (self.turns(), self.alerts_tried());
         self.pass(plan.calm)?;
-        let (turns, allowed) = (self.turns() - turns, self.turns_of_probes(plan));
+        let tried = self.alerts_tried() - tried;
+        let allowed = self.turns_of_probes(plan) + self.turns_of_alerts(plan, tried);
+        let turns = self.turns() - turns;
         if turns > allowed {
-            let words = format!("woke {turns} times where probes are {allowed} reasons to");
+            let words = format!("woke {turns} times where there are {allowed} reasons to");
             self.breach(words);
             return None;
         }
@@ -84,6 +87,17 @@ impl World {
 
     fn turns(&self) -> u64 {
         self.watcher.as_ref().map_or(0, |watcher| watcher.turns())
+    }
+
+    fn alerts_tried(&self) -> u64 {
+        let watcher = self.watcher.as_ref();
+        watcher.map_or(0, |watcher| watcher.alerts_tried())
+    }
+
+    /// What was not taken yet is told until it is, or given up: a turn to send, one in which its time
+    /// is up or it is answered, one more for a pause. And a trouble that was told has an end.
+    fn turns_of_alerts(&self, plan: &Plan, tried: u64) -> u64 {
+        3 * tried + (self.alerts.len() * plan.roles.len()) as u64
     }
 
     /// A turn to ask and one for the answer, or to hear that all is well and to see that it was

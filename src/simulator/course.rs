@@ -365,14 +365,14 @@ fn remedy(status: &Status) -> Option<&'static str> {
     if status.wanted == "stop" {
         return Some("start");
     }
-    let denied = status
-        .gate
-        .as_ref()
-        .is_some_and(|gate| gate.verdict == "denied");
+    // Denied, or only observed: nobody else restarts it.
+    let left = |verdict: &str| matches!(verdict, "denied" | "would restart");
+    let gate = status.gate.as_ref();
+    let left = gate.is_some_and(|gate| left(&gate.verdict));
     match status.state.as_str() {
         "failed" | "inactive" => Some("start"),
         "exited" => Some("start"),
-        "running" | "starting" if denied => Some("restart"),
+        "running" | "starting" if left => Some("restart"),
         _ => None,
     }
 }

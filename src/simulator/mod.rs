@@ -24,6 +24,7 @@ mod forking;
 mod hooks;
 mod instances;
 mod kernel;
+mod late;
 mod lives;
 mod lot;
 mod mischief;

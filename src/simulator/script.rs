@@ -12,13 +12,13 @@
 use super::World;
 use super::doom::{Armed, Doom, Moment};
 use super::hooks::HookScript;
-use super::kernel::{Disk, Mood, PidFile, dies, finished};
+use super::kernel::{Disk, Mood, PidFile, dies};
 use super::receiver::Receiver;
 use crate::config::{self, names};
 use crate::engine::{BootGuard, Command, Event, Given, Loaded, SpawnError, Terms};
 use crate::exit::{Exit, Signal};
-use crate::id::{CheckId, RunId};
-use crate::probe::{Outcome, Reason, Trouble};
+use crate::id::RunId;
+use crate::probe::{Reason, Trouble};
 use crate::service::hook::Purpose;
 use crate::service::notify::{self, Notice};
 use std::rc::Rc;
@@ -487,21 +487,8 @@ impl World {
             }
             "hook" => self.hook(service, rest)?,
             "spawn-fails" => self.spawn_fails(service)?,
-            "late-answer" => self.late_answer(service, number(rest)?)?,
-            "late-exit" => {
-                let run = RunId {
-                    service: self.id(service)?,
-                    number: number(rest)?,
-                };
-                let exit = Exit::Code(9);
-                self.post(
-                    Duration::ZERO,
-                    Event::Exited {
-                        run,
-                        exit,
-                        tree_gone: true,
-                    },
-                );
+            "late-answer" | "late-exit" | "late-spawn" => {
+                self.late(what, service, number(rest)?)?;
             }
             other => return Err(format!("what is {other}?")),
         }
@@ -581,25 +568,6 @@ impl World {
             ours: true,
         };
         self.post(Duration::ZERO, Event::SpawnFailed { run, error });
-        Ok(())
-    }
-
-    /// The answer to a check of an old run, delivered on purpose.
-    fn late_answer(&mut self, service: &str, number: u32) -> Result<(), String> {
-        let run = RunId {
-            service: self.id(service)?,
-            number,
-        };
-        let check = CheckId {
-            run,
-            probe: 0,
-            serial: 1,
-        };
-        let outcome = Outcome::Fail(Reason::Timeout);
-        self.post(
-            Duration::ZERO,
-            finished(check, outcome, Duration::from_secs(1)),
-        );
         Ok(())
     }
 

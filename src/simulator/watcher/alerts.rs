@@ -23,6 +23,8 @@ pub(super) struct AlertBook {
     told: BTreeMap<(u16, String, String), Time>,
     /// By rule and service: when the last all-clear came.
     clears: BTreeMap<(u16, String), Time>,
+    /// Tries in all, of all rules and daemons.
+    tried: u64,
 }
 
 impl AlertBook {
@@ -38,6 +40,7 @@ impl AlertBook {
             },
             false => AlertBook {
                 rules,
+                tried: self.tried,
                 ..AlertBook::default()
             },
         };
@@ -81,6 +84,7 @@ impl Watcher {
         let (kind, number) = (alert.kind.to_string(), alert.number);
         let service = alert.service.to_string();
         let book = &mut self.alerts;
+        book.tried += 1;
         let Some(of) = book.rules.get(usize::from(rule)) else {
             return self.breach(now, "an alert by no rule".to_owned());
         };
@@ -127,6 +131,11 @@ impl Watcher {
         if let Some(words) = wrong {
             self.breach(now, words);
         }
+    }
+
+    /// How often something was sent so far.
+    pub fn alerts_tried(&self) -> u64 {
+        self.alerts.tried
     }
 
     pub(super) fn alert_expired(&mut self, now: Time, number: u64) {
