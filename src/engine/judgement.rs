@@ -221,7 +221,8 @@ impl Engine {
                 self.service_mut(id).standing = None;
                 self.leave_storm(id);
             }
-            None => {}
+            // A place that was given by the daemon before this one, which has not judged it since.
+            None => self.leave_storm(id),
         }
     }
 

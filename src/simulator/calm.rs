@@ -51,7 +51,9 @@ impl World {
             self.breach(words);
             return None;
         }
-        self.have_troubles(plan)?;
+        if !self.are_sockets_leant_on(plan) {
+            self.have_troubles(plan)?;
+        }
         // Who could not be asked for a while is asked again.
         self.pass(LOOK * plan.pace)?;
         match (self.unwell(plan).is_empty(), self.living(plan) == before) {
@@ -75,6 +77,12 @@ impl World {
         }
         self.pass(LOOK * plan.pace)?;
         Some(false)
+    }
+
+    /// Troubles of ours reach further then: while we cannot listen, who connects there fails.
+    fn are_sockets_leant_on(&self, plan: &Plan) -> bool {
+        let mut leant_on = plan.roles.iter().flat_map(|role| &role.script.leans_on);
+        leant_on.any(|other| self.kernel.sockets(other).watched)
     }
 
     fn living(&self, plan: &Plan) -> Vec<(String, Option<u32>, usize)> {

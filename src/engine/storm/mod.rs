@@ -494,7 +494,9 @@ impl Engine {
 
     /// Whoever's turn has come goes. Whether anything was moved.
     pub(super) fn mind_storm(&mut self) -> bool {
-        if self.storm.is_idle() && !self.storm.renew || self.shutdown.is_some() {
+        // In a shutdown nobody goes; but whose hold is released then is told that it is not to.
+        let ends = self.storm.is_idle() || self.shutdown.is_some();
+        if ends && !self.storm.renew {
             return false;
         }
         self.judge_patient();

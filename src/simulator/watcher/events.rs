@@ -26,6 +26,7 @@ impl Watcher {
             stale: self.is_stale(event),
             ..Step::default()
         };
+        self.let_go();
         self.line.event();
         if self.step.stale {
             return;

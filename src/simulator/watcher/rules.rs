@@ -103,8 +103,13 @@ impl Watcher {
             }
         }
         let booted = self.step.boot;
+        // Its time is over, and its timer is due with the next whole millisecond.
+        let tick = Duration::from_millis(1);
+        let over = self.hold_over.is_some_and(|over| now >= over + tick);
+        let ending = self.hold_over.is_some() && !over && engine.holds();
+        let held = self.hold.is_some() || ending;
         for (name, status) in &states {
-            let shown = self.shown(name, status);
+            let shown = self.shown(name, status, held);
             wrong.extend(shown.into_iter().map(|words| format!("{name}: {words}")));
             let sockets = self.sockets_of(name, status, kernel);
             wrong.extend(sockets.map(|words| format!("{name}: {words}")));
@@ -114,7 +119,7 @@ impl Watcher {
                     "{name}: its process lives and is not known any more"
                 ));
             }
-            let held = status.detail.as_deref() == Some("held") && self.hold.is_some();
+            let held = status.detail.as_deref() == Some("held") && held;
             if status.state == "blocked" && all && !held && self.is_free(name) {
                 wrong.push(format!("{name}: blocked, though nothing is in its way"));
             }
@@ -125,9 +130,6 @@ impl Watcher {
         wrong.extend(self.reload_stands(now, engine));
         // To go back is all that such an event does; the timers' turn is the next one.
         if self.step.timers && !self.goes_back() {
-            // Timers are due in whole milliseconds.
-            let tick = Duration::from_millis(1);
-            let over = self.hold_over.is_some_and(|over| now >= over + tick);
             if engine.holds() && self.hold.is_none() && over {
                 wrong.push("a hold goes on, though its time is over".to_owned());
             }
@@ -152,7 +154,7 @@ impl Watcher {
     }
 
     /// What is shown of one service, against the model.
-    fn shown(&self, name: &str, status: &Status) -> Vec<String> {
+    fn shown(&self, name: &str, status: &Status, held: bool) -> Vec<String> {
         let Some(book) = self.books.get(name) else {
             return Vec::new();
         };
@@ -193,7 +195,6 @@ impl Watcher {
             ),
         );
         let timed = status.next_in_ms.is_some();
-        let held = self.hold.is_some();
         let run = book.run.as_ref();
         match state {
             "stopping" => unless(timed, "a stop without an end".to_owned()),

@@ -5,6 +5,7 @@
 //! learnt from what is recorded, as the next daemon would learn them.
 
 use super::Watcher;
+use super::book::Book;
 use super::rules::is_satisfied;
 use crate::config::StormLimits;
 use crate::engine::Engine;
@@ -13,7 +14,7 @@ use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Verdict};
 use crate::simulator::store::Store;
 use crate::time::Time;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 pub(super) struct Line {
@@ -26,6 +27,8 @@ pub(super) struct Line {
     places: BTreeMap<String, (u64, u32)>,
     /// Who left it with this event.
     left: BTreeMap<String, u64>,
+    /// Who came into it with this event.
+    joined: BTreeSet<String>,
     /// What the gate last said of those.
     words: BTreeMap<String, String>,
     last: Option<Last>,
@@ -41,6 +44,7 @@ struct Last {
 impl Line {
     pub(super) fn event(&mut self) {
         self.left.clear();
+        self.joined.clear();
         self.incident = self.record.incident.is_some();
     }
 
@@ -79,6 +83,9 @@ impl Line {
             return None;
         };
         self.places.insert(name.clone(), (place, snapshot.number));
+        if old.is_none() {
+            self.joined.insert(name.clone());
+        }
         match old {
             Some((old, run)) if run == snapshot.number => (old != place)
                 .then(|| format!("{name}: its place in line was {old}, and is {place}")),
@@ -104,7 +111,9 @@ impl Line {
         let own = self.left.get(name).copied();
         for (other, (place, _)) in &self.places {
             let words = self.words.get(other).map_or("", |words| words);
-            let waits = words.starts_with("storm") || words.starts_with("hold");
+            // Places are recorded before decisions: who was held has come only with its own.
+            let held = words.starts_with("hold") && !self.joined.contains(other);
+            let waits = words.starts_with("storm") || held;
             if waits && own.is_none_or(|own| *place < own) {
                 wrong.push(format!("{other} is before it in line"));
             }
@@ -131,9 +140,23 @@ impl Line {
     }
 }
 
+fn is_wanted(book: &Book) -> bool {
+    book.wanted != Some(false) && book.definition.is_some()
+}
+
 impl Watcher {
     pub fn set_limits(&mut self, limits: StormLimits) {
         self.line.limits = limits;
+    }
+
+    /// Whom nobody wanted, or knew, after the event before this one is waited for no longer, even
+    /// if somebody wants it again.
+    pub(super) fn let_go(&mut self) {
+        let last = self.line.last.as_ref();
+        let book = last.and_then(|last| self.books.get(&last.name));
+        if !book.is_some_and(is_wanted) {
+            self.line.last = None;
+        }
     }
 
     pub(super) fn placed(&mut self, now: Time, snapshot: &ServiceSnapshot) {
@@ -172,9 +195,7 @@ impl Watcher {
                     Some(snapshot.cure?.decision == last.decision)
                 };
                 let book = last.and_then(|last| self.books.get(&last.name));
-                // Whom nobody wants, or knows, is waited for no longer.
-                let wanted =
-                    book.is_some_and(|b| b.wanted != Some(false) && b.definition.is_some());
+                let wanted = book.is_some_and(is_wanted);
                 let pending = wanted && last.and_then(cure) == Some(true);
                 if !wanted {
                     self.line.last = None;
