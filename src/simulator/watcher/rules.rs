@@ -103,10 +103,11 @@ impl Watcher {
             }
         }
         let booted = self.step.boot;
-        // Its time is over, and its timer is due with the next whole millisecond.
+        // Its time is over, and it ends with the timers' turn, in whole milliseconds.
         let tick = Duration::from_millis(1);
         let over = self.hold_over.is_some_and(|over| now >= over + tick);
-        let ending = self.hold_over.is_some() && !over && engine.holds();
+        let turn = self.step.timers && !self.goes_back();
+        let ending = engine.holds() && self.hold_over.is_some() && !(over && turn);
         let held = self.hold.is_some() || ending;
         for (name, status) in &states {
             let shown = self.shown(name, status, held);
@@ -129,7 +130,7 @@ impl Watcher {
         }
         wrong.extend(self.reload_stands(now, engine));
         // To go back is all that such an event does; the timers' turn is the next one.
-        if self.step.timers && !self.goes_back() {
+        if turn {
             if engine.holds() && self.hold.is_none() && over {
                 wrong.push("a hold goes on, though its time is over".to_owned());
             }
