@@ -2,6 +2,7 @@
 
 use super::World;
 use crate::engine::Loaded;
+use std::rc::Rc;
 
 impl World {
     /// `copies web 30`: web is defined as web-01 to web-30 instead.
@@ -9,9 +10,12 @@ impl World {
         let one = self.definitions.remove(name);
         let one = one.ok_or_else(|| format!("{name} is not defined"))?;
         for number in 1..=count {
+            // Each of its own file, as files are: a definition is not shared.
+            let definition = one.definition.as_ref().map(|d| Rc::new((**d).clone()));
             self.define(Loaded {
                 name: format!("{name}-{number:02}").into(),
-                ..one.clone()
+                source: one.source.clone(),
+                definition: definition.map_err(Clone::clone),
             });
         }
         Ok(())

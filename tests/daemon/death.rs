@@ -250,8 +250,8 @@ fn a_health_restart_under_way_is_finished_by_the_next_daemon() {
          while :; do sleep 0.02; done"
     );
     let text = format!(
-        "exec = ['sh', '-c', '{script}']\nstop_timeout_ms = 3600000\n[retry_policy]\n\
-         delay_ms = 10\n[[probe]]\ntype = 'exec'\ntarget = ['test', '!', '-e', '{ill}']\n\
+        "exec = ['sh', '-c', '{script}']\nstop_timeout_ms = 3600000\ndossier_timeout_ms = 0\n\
+         [retry_policy]\ndelay_ms = 10\n[[probe]]\ntype = 'exec'\ntarget = ['test', '!', '-e', '{ill}']\n\
          interval_ms = 200\ntimeout_ms = 200\nfailure_threshold = 1\n"
     );
     host.define("web", &text);

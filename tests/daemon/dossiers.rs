@@ -32,7 +32,7 @@ fn get(host: &Host, id: &str) -> Dossier {
     serde_json::from_value(answer).expect("a dossier")
 }
 
-/// Issue 5, item 1: stuck, busy and out of descriptors are told apart, in a line; nobody's secrets
+/// Stuck, busy and out of descriptors are told apart, in a line; nobody's secrets
 /// are told.
 #[test]
 fn what_a_server_is_stuck_on_is_told_before_it_is_stopped() {
