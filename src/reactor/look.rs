@@ -312,7 +312,16 @@ fn failed(error: &io::Error, what: &str) -> Found {
 /// One that nobody guesses.
 fn number() -> u16 {
     let mut bytes = [0u8; 2];
+    // By its number: the standard library's reference to the function is a weak one, and a static
+    // binary that is optimised as a whole calls nothing at address 0.
     // SAFETY: it writes to these two bytes only. Should it fail the number is a poor one.
-    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_getrandom,
+            bytes.as_mut_ptr(),
+            bytes.len(),
+            libc::GRND_NONBLOCK,
+        )
+    };
     u16::from_ne_bytes(bytes)
 }
