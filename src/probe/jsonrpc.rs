@@ -30,12 +30,14 @@ pub fn request(rpc: &JsonRpc) -> Vec<u8> {
 }
 
 pub fn judge(rpc: &JsonRpc, seen: &[u8]) -> Said {
-    let first = seen.iter().find(|b| !b.is_ascii_whitespace())?;
-    if *first != b'{' {
-        return Some(syntax("no JSON object"));
-    }
-    for value in serde_json::Deserializer::from_slice(seen).into_iter::<Value>() {
-        let value = match value {
+    let mut values = serde_json::Deserializer::from_slice(seen).into_iter::<Value>();
+    loop {
+        // By its first byte: what begins as a number may go on as something else.
+        let mut rest = seen[values.byte_offset()..].iter();
+        if *rest.find(|b| !b.is_ascii_whitespace())? != b'{' {
+            return Some(syntax("no JSON object"));
+        }
+        let value = match values.next()? {
             Ok(value) => value,
             Err(error) if error.is_eof() => return None,
             Err(error) => return Some(syntax(&format!("no JSON: {error}"))),
@@ -54,7 +56,6 @@ pub fn judge(rpc: &JsonRpc, seen: &[u8]) -> Said {
             (_, None, Some(result)) => return Some(compared(rpc, result)),
         }
     }
-    None
 }
 
 fn refused(error: &Value) -> Outcome {
