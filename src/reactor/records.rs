@@ -56,10 +56,6 @@ impl Reactor {
         }
     }
 
-    pub fn scribe_pid(&self) -> Option<i32> {
-        self.scribe.pid()
-    }
-
     /// Waits until no scribe of a daemon before us writes any more; false: it still does.
     pub fn scribe_before_gone(&self, patience: Duration) -> bool {
         let lock = self.locks.state.as_ref();
