@@ -2,6 +2,7 @@
 
 use super::{Colour, Grid, Style, clean, duration, pages};
 use crate::engine::status::{ChainLink, ProbeStatus, StoryLine, Why};
+use crate::engine::story::Verdict;
 
 /// Story lines that `why` shows; the rest is in `history`. With the facts it makes one screen.
 const WHY_LINES: usize = 14;
@@ -205,10 +206,18 @@ fn clock(time: &str, age: Option<u64>) -> String {
     }
 }
 
+/// `restart denied`; `would restart` says it already.
+pub(super) fn verdict(word: &str) -> String {
+    match word == Verdict::WouldRestart.word() {
+        true => clean(word),
+        false => format!("restart {}", clean(word)),
+    }
+}
+
 /// `starting → running`, `restart denied`.
 pub(super) fn change(line: &StoryLine, style: &Style) -> String {
     match line.kind.as_str() {
-        "decision" => format!("restart {}", clean(&line.to)),
+        "decision" => verdict(&line.to),
         _ if line.from.is_empty() => clean(&line.to),
         _ => format!(
             "{} {} {}",

@@ -173,8 +173,8 @@ fn note(status: &Status) -> String {
             .next_in_ms
             .map_or(String::new(), |ms| format!(", again in {}", duration(ms)));
         parts.push(format!(
-            "restart {}: {}{next}",
-            clean(&gate.verdict),
+            "{}: {}{next}",
+            super::story::verdict(&gate.verdict),
             clean(&gate.reason)
         ));
     }
