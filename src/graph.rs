@@ -1,16 +1,13 @@
-//! Dependencies between services: cycles, start order, stop order, who needs whom.
+//! Dependencies between services: who needs whom, cycles and whom they hold back.
 //!
-//! It knows numbers and edges, not services: whether a dependency is *satisfied* is the engine's
-//! question. Names were resolved by the caller, who also dropped (and reported) edges to names
+//! It knows numbers and edges, not services: whether a dependency is *satisfied*, and so who may
+//! start or is to be stopped next, is the engine's question. Names were resolved by the caller, who also dropped (and reported) edges to names
 //! that do not exist.
 //!
 //! Invariants:
 //! - every answer takes time and memory linear in nodes and edges, and no recursion: a chain of
 //!   [`crate::limits::MAX_SERVICES`] is a chain like any other;
-//! - answers are a function of the edges alone, in whatever order they were given;
-//! - orders name every node exactly once, those in cycles too: a running service must be
-//!   stopped in order even when a later edit made a cycle of it. Whom a cycle holds back is said
-//!   apart, by [`Graph::held_back`].
+//! - answers are a function of the edges alone, in whatever order they were given.
 
 use crate::id::ServiceId;
 
@@ -102,7 +99,7 @@ pub struct Cycle {
 pub struct Graph {
     needs: Links,
     needed_by: Links,
-    /// Strongly connected sets, each after all that its members need.
+    /// Strongly connected sets.
     sets: Vec<Vec<ServiceId>>,
 }
 
@@ -194,54 +191,12 @@ impl Graph {
         reach(&self.needed_by, &members, Edge::is_need)
     }
 
-    /// Levels to start in: each service needs, by any edge, only what is in earlier levels
-    /// (members of one cycle share a level). Within a level by number.
-    pub fn start_order(&self) -> Vec<Vec<ServiceId>> {
-        self.levels(self.sets.iter(), &self.needs)
-    }
-
-    /// Levels to stop in: each service is needed, by any edge, only by what is in earlier levels.
-    pub fn stop_order(&self) -> Vec<Vec<ServiceId>> {
-        self.levels(self.sets.iter().rev(), &self.needed_by)
-    }
-
     fn nodes(&self) -> usize {
         self.needs.starts.len() - 1
     }
 
     fn is_cycle(&self, set: &[ServiceId]) -> bool {
         set.len() > 1 || self.needs(set[0]).iter().any(|(to, _)| *to == set[0])
-    }
-
-    /// `sets` come after all that their links lead to.
-    fn levels<'a>(
-        &self,
-        sets: impl Iterator<Item = &'a Vec<ServiceId>>,
-        links: &Links,
-    ) -> Vec<Vec<ServiceId>> {
-        const NOT_YET: u32 = 0;
-        let mut level_of = vec![NOT_YET; self.nodes()];
-        let mut levels: Vec<Vec<ServiceId>> = Vec::new();
-        for set in sets {
-            // Links within the set lead to members that have no level yet and count nothing.
-            let level = set
-                .iter()
-                .flat_map(|node| links.of(*node))
-                .map(|(to, _)| level_of[to.index()])
-                .max()
-                .unwrap_or(NOT_YET);
-            for node in set {
-                level_of[node.index()] = level + 1;
-            }
-            if levels.len() == level as usize {
-                levels.push(Vec::new());
-            }
-            levels[level as usize].extend(set);
-        }
-        for level in &mut levels {
-            level.sort_unstable();
-        }
-        levels
     }
 
     /// Breadth first from `start` through its own set until an edge leads back to it.

@@ -102,6 +102,8 @@ mod start_up;
 mod stop;
 #[path = "daemon/storm.rs"]
 mod storm;
+#[path = "daemon/suspicion.rs"]
+mod suspicion;
 #[path = "daemon/takeover.rs"]
 mod takeover;
 #[path = "daemon/ties.rs"]

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 #[path = "journal/lock.rs"]
 mod lock;
+#[path = "journal/logs.rs"]
+mod logs;
 #[path = "journal/pipes.rs"]
 mod pipes;
 #[path = "journal/reboots.rs"]

@@ -218,27 +218,12 @@ fn pointless_script(script: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::load;
-    use crate::config::problem::Problem;
-
-    fn said(text: &str) -> Vec<String> {
-        let outcome = load::read("web", "web.toml", text.as_bytes());
-        assert!(outcome.definition.is_some(), "{:?}", outcome.problems);
-        outcome.problems.iter().map(Problem::to_string).collect()
-    }
-
-    fn one(text: &str, place: &str, part: &str) {
-        let all = said(text);
-        assert!(
-            all.len() == 1 && all[0].starts_with(place) && all[0].contains(part),
-            "{text}\n{all:?}"
-        );
-    }
+    use crate::config::tests::warned::{never, once};
 
     #[test]
     fn what_is_warned_of() {
         let http = "exec = 'a'\nprobe = [{ type = 'http', target = 'http://a/'";
-        one(
+        once(
             "exec = ['a b']",
             "web.toml:1:8: warning: ",
             "one word with blanks",
@@ -253,7 +238,7 @@ mod tests {
             "sh -c 'exit 0;'",
         ] {
             let text = format!("exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"{dummy}\"");
-            one(
+            once(
                 &text,
                 "web.toml:2:1: warning: the probe `exec` runs",
                 "always passes",
@@ -266,14 +251,14 @@ mod tests {
             ("/bin/kill -0 7", "only asks whether a process is there"),
         ] {
             let text = format!("exec = 'a'\n[[probe]]\ntype = 'exec'\ntarget = \"{hidden}\"");
-            one(&text, "web.toml:2:1: warning: the probe `exec` ", words);
+            once(&text, "web.toml:2:1: warning: the probe `exec` ", words);
         }
         for socket in [
             "type = 'tcp', target = 'a:1'",
             "type = 'unix', target = '/a'",
         ] {
             let text = format!("exec = 'a'\nprobe = [{{ {socket} }}]");
-            one(&text, "web.toml:2:10: warning: ", "only connects");
+            once(&text, "web.toml:2:10: warning: ", "only connects");
         }
         for (listen, socket) in [
             ("tcp:127.0.0.1:1", "type = 'tcp', target = 'localhost:1'"),
@@ -283,33 +268,33 @@ mod tests {
             let text = format!(
                 "socket = [{{ listen = '{listen}' }}]\nexec = 'a'\nprobe = [{{ {socket} }}]"
             );
-            one(&text, "web.toml:3:10: warning: ", "that vitald holds");
+            once(&text, "web.toml:3:10: warning: ", "that vitald holds");
         }
-        one(
+        once(
             "exec = 'a'\n[[socket]]\nlisten = 'unix:/a'\nmode = '0444'",
             "web.toml:2:1: warning: ",
             "lets no one write",
         );
-        one(
+        once(
             &format!("{http}, timeout_ms = 5 }}]"),
             "web.toml:2:10:",
             "has 5 ms to be answered",
         );
         let fast = "exec = 'a'\nprobe = [{ type = 'exec', target = 'b', interval_ms = 100 }]";
-        one(fast, "web.toml:2:10:", "starts a process every 100 ms");
-        one(
+        once(fast, "web.toml:2:10:", "starts a process every 100 ms");
+        once(
             &format!("restart = 'never'\n{http} }}]"),
             "web.toml:1:11:",
             "only show",
         );
         let none = format!("retry_policy = {{ max_attempts = 0 }}\n{http} }}]");
-        one(&none, "web.toml:1:33:", "only show");
-        one(
+        once(&none, "web.toml:1:33:", "only show");
+        once(
             "exec = 'a'\nenv = { DB_PASSWORD = 'x' }",
             "web.toml:2:7: warning: ",
             "looks like a secret",
         );
-        one(
+        once(
             "exec = 'a'\noom_score_adj = -1000",
             "web.toml:2:17: warning: ",
             "when it leaks",
@@ -317,7 +302,7 @@ mod tests {
         let short = format!(
             "retry_policy = {{ stability_period_ms = 99 }}\n{http}, interval_ms = 100, timeout_ms = 100 }}]"
         );
-        one(
+        once(
             &short,
             "web.toml:1:40:",
             "shorter than the interval of the probe `http` (100 ms)",
@@ -336,7 +321,7 @@ mod tests {
             "exec = 'a'\n[[probe]]\ntype = 'tcp'\ntarget = 'a:1'\nsend = 'PING'\nexpect = 'PONG'",
             "exec = 'a'\n[[probe]]\ntype = 'http'\ntarget = 'http://a/'",
         ] {
-            assert_eq!(said(text), Vec::<String>::new(), "{text}");
+            never(text);
         }
     }
 }

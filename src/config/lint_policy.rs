@@ -149,62 +149,47 @@ fn notices(probe: &Probe) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::load;
-    use crate::config::problem::Problem;
-
-    fn said(text: &str) -> Vec<String> {
-        let outcome = load::read("web", "web.toml", text.as_bytes());
-        assert!(outcome.definition.is_some(), "{:?}", outcome.problems);
-        outcome.problems.iter().map(Problem::to_string).collect()
-    }
-
-    fn one(text: &str, place: &str, part: &str) {
-        let all = said(text);
-        assert!(
-            all.len() == 1 && all[0].starts_with(place) && all[0].contains(part),
-            "{text}\n{all:#?}"
-        );
-    }
+    use crate::config::tests::warned::{never, once};
 
     #[test]
     fn times_that_do_not_fit_are_warned_of() {
         let http = "exec = 'a'\nprobe = [{ type = 'http', target = 'http://a/'";
-        one(
+        once(
             "exec = 'a'\nobserve = true",
             "web.toml:2:11:",
             "nothing to observe",
         );
-        one(
+        once(
             &format!("{http}, failure_threshold = 1, timeout_ms = 500 }}]"),
             "web.toml:2:10:",
             "longer than 500 ms restarts",
         );
-        one(
+        once(
             &format!("{http}, interval_ms = 99, timeout_ms = 50 }}]"),
             "web.toml:2:10:",
             "costs more than it tells",
         );
-        one(
+        once(
             &format!("start_timeout_ms = 4000\n{http} }}]"),
             "web.toml:1:20:",
             "one answer of the probe `http` may take (5000 ms)",
         );
-        one(
+        once(
             &format!("start_timeout_ms = 6000\n{http}, success_threshold = 26 }}]"),
             "web.toml:1:20:",
             "can have passed 26 times",
         );
-        one(
+        once(
             &format!("retry_policy = {{ stability_period_ms = 24999 }}\n{http} }}]"),
             "web.toml:1:40:",
             "over before a hang is noticed (25000 ms",
         );
-        one(
+        once(
             &format!("retry_policy = {{ stability_period_ms = 3600000 }}\n{http} }}]"),
             "web.toml:1:40:",
             "until 60 min have passed",
         );
-        one(
+        once(
             "exec = 'a'\nretry_policy = { max_attempts = 'unlimited', delay_ms = 0 }",
             "web.toml:2:33:",
             "without an end",
@@ -229,7 +214,7 @@ mod tests {
             "retry_policy = { stability_period_ms = 1 }\nrestart = 'never'\nexec = 'a'".to_owned(),
             "exec = 'a'\nretry_policy = { max_attempts = 'unlimited' }".to_owned(),
         ] {
-            assert_eq!(said(&text), Vec::<String>::new(), "{text}");
+            never(&text);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Invariants: a probe never overlaps itself; an answer that carries an old check's id moves
 //! nothing; nothing of a run that is being ended is asked or judged.
 
-use super::table::{InFlight, Last, Run};
+use super::table::{InFlight, Last, Run, Watch};
 use super::*;
 use crate::config::{Ask, Probe};
 use crate::id::CheckId;
@@ -310,12 +310,7 @@ impl Engine {
         } else if hurried || in_period {
             (begun + probe.start_interval).max(now)
         } else {
-            let due = next_in_phase(&service.name, probe, begun);
-            match probe.confirm_interval {
-                Some(pace) if watch.streak.is_suspicious() => due.min(begun + pace),
-                Some(_) | None => due,
-            }
-            .max(now)
+            next_of_ready(&service.name, probe, watch, begun).max(now)
         };
         let unit = service.probe_units[usize::from(index)];
         self.timers.set(Key::check_due(unit), due);
@@ -388,7 +383,7 @@ impl Engine {
             // What could not be asked is asked again soon; after the daemon's death nothing is set.
             let soon = watch.streak.inconclusive > 0 && self.timers.deadline(key).is_some();
             if watch.check.is_none() && !soon {
-                let due = next_in_phase(&service.name, probe, now);
+                let due = next_of_ready(&service.name, probe, watch, now);
                 self.timers.set(key, due);
             }
         }
@@ -490,6 +485,16 @@ fn start_pace(probe: &Probe, asked: u32) -> Duration {
     first
         .saturating_mul(2u32.saturating_pow(asked.saturating_sub(1).min(16)))
         .min(probe.start_interval)
+}
+
+/// When a probe of a ready run is due that was asked last at `last`: in phase, or sooner while there
+/// is suspicion.
+fn next_of_ready(service: &str, probe: &Probe, watch: &Watch, last: Time) -> Time {
+    let due = next_in_phase(service, probe, last);
+    match probe.confirm_interval {
+        Some(pace) if watch.streak.is_suspicious() => due.min(last + pace),
+        Some(_) | None => due,
+    }
 }
 
 /// The next time after `last` at which this probe is due: every interval, at an offset that is a

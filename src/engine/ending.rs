@@ -6,7 +6,7 @@
 
 use super::table::Stop;
 use super::*;
-use crate::config::KillMode;
+use crate::config::{Definition, KillMode};
 use crate::exit::{Exit, Signal};
 use crate::id::Pid;
 use crate::service::hook::Purpose;
@@ -34,13 +34,7 @@ impl Engine {
             self.cue(id, Cue::Gone(Next::Start { free }), cause, detail);
             return;
         };
-        let definition = &run.definition;
-        let timeout = match cause.is_automatic() {
-            true => definition
-                .health_stop_timeout
-                .unwrap_or(definition.stop_timeout),
-            false => definition.stop_timeout,
-        };
+        let timeout = stop_timeout(&run.definition, cause);
         let first = evidence.map(|(_, until)| until).or(waits);
         let deadline = bound.min(first.unwrap_or(now + timeout));
         let mut stop = Stop::new(cause, deadline);
@@ -57,6 +51,32 @@ impl Engine {
             None if waits.is_none() => self.begin_stop(id),
             None => {}
         }
+    }
+
+    /// What its stop waits for is over; `waited` says whether it did wait, and forgets it. True: it
+    /// did, and has its whole time from now on.
+    pub(super) fn stop_has_whole_time(
+        &mut self,
+        id: ServiceId,
+        waited: fn(&mut Stop) -> bool,
+    ) -> bool {
+        let (now, late, bound) = (self.now, self.lateness.total, self.stops_until());
+        let Some(run) = self.service_mut(id).run.as_mut() else {
+            return false;
+        };
+        let Some(stop) = run.stop.as_mut() else {
+            return false;
+        };
+        if !waited(stop) {
+            return false;
+        }
+        let deadline = bound.min(now + stop_timeout(&run.definition, stop.cause));
+        stop.deadline = deadline;
+        (run.late_mark, run.extended) = (late, false);
+        let key = self.service_key(id, Key::lifecycle);
+        self.timers.set(key, deadline);
+        self.mark(id);
+        true
     }
 
     /// The stop signal, and SIGCONT: a stopped process cannot act on a signal it was sent.
@@ -295,4 +315,11 @@ impl Engine {
         service.trouble = "".into();
         self.mark(id);
     }
+}
+
+/// How long a stop for this cause may take.
+fn stop_timeout(definition: &Definition, cause: Cause) -> Duration {
+    let own = definition.health_stop_timeout;
+    let own = own.filter(|_| cause.is_automatic());
+    own.unwrap_or(definition.stop_timeout)
 }

@@ -226,24 +226,11 @@ impl Engine {
 
     /// True: it was in this phase, and has its whole time to stop from now on.
     pub(super) fn end_evidence(&mut self, id: ServiceId) -> bool {
-        let (now, late, bound) = (self.now, self.lateness.total, self.stops_until());
-        let Some(run) = self.service_mut(id).run.as_mut() else {
-            return false;
-        };
-        let stop_timeout = run.definition.stop_timeout;
-        let timeout = run.definition.health_stop_timeout.unwrap_or(stop_timeout);
-        let Some(stop) = run.stop.as_mut().filter(|stop| stop.evidence.is_some()) else {
-            return false;
-        };
-        stop.evidence = None;
-        stop.deadline = bound.min(now + timeout);
-        let deadline = stop.deadline;
-        (run.late_mark, run.extended) = (late, false);
-        let key = self.service_key(id, Key::lifecycle);
-        self.timers.set(key, deadline);
-        self.mark(id);
-        self.evidence_over(id, false);
-        true
+        let waited = self.stop_has_whole_time(id, |stop| stop.evidence.take().is_some());
+        if waited {
+            self.evidence_over(id, false);
+        }
+        waited
     }
 
     fn evidence_over(&mut self, id: ServiceId, more: bool) {

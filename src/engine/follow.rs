@@ -182,21 +182,6 @@ impl Engine {
 
     /// True: it did wait, and has its whole time from now on.
     pub(super) fn stop_waits_no_more(&mut self, id: ServiceId) -> bool {
-        let (now, late, bound) = (self.now, self.lateness.total, self.stops_until());
-        let Some(run) = self.service_mut(id).run.as_mut() else {
-            return false;
-        };
-        let timeout = run.definition.stop_timeout;
-        let Some(stop) = run.stop.as_mut().filter(|stop| stop.waits) else {
-            return false;
-        };
-        stop.waits = false;
-        stop.deadline = bound.min(now + timeout);
-        let deadline = stop.deadline;
-        (run.late_mark, run.extended) = (late, false);
-        let key = self.service_key(id, Key::lifecycle);
-        self.timers.set(key, deadline);
-        self.mark(id);
-        true
+        self.stop_has_whole_time(id, |stop| std::mem::take(&mut stop.waits))
     }
 }

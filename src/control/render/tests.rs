@@ -320,6 +320,33 @@ what comes next
     assert!(out.lines().count() <= 40);
 }
 
+/// What would have been done to a service that is observed is told as that, and once.
+#[test]
+fn a_restart_that_would_be_is_told_as_one() {
+    let mut why = story_of_web();
+    let words = "http: timeout, 3 in a row";
+    why.status.gate = Some(GateStatus {
+        verdict: "would restart".into(),
+        reason: words.into(),
+        next_in_ms: None,
+    });
+    (why.status.next, why.status.next_in_ms) = (None, None);
+    let mut would = why.story.pop().unwrap();
+    (would.to, would.detail, would.next) = ("would restart".into(), words.into(), None);
+    why.story = vec![would];
+    let shown = [
+        drawn(|out| table(&[why.status.clone()], &NOW, out)),
+        drawn(|out| super::page(&why.status, &NOW, out)),
+        drawn(|out| super::why(&why, &NOW, out)),
+        drawn(|out| super::story(&why.story, &NOW, out)),
+    ];
+    for text in shown {
+        assert!(text.contains("would restart"), "{text}");
+        assert!(!text.contains("restart would restart"), "{text}");
+        assert!(text.contains(words), "{text}");
+    }
+}
+
 /// One word of the gate said again and again is one line; whose trouble it is, and what it was stuck
 /// on, stand beside the story.
 #[test]
