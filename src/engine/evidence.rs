@@ -30,7 +30,7 @@ impl Engine {
         let run = self.service(id).run.as_ref()?;
         // A command of it has the stage, or what is to be looked at is not known.
         let quiet = run.hooks.live.is_none() && run.executed && run.seek.is_none();
-        if !stuck || !quiet || run.exit.is_some() || self.shutdown.is_some() {
+        if !stuck || !quiet || run.exit.is_some() {
             return None;
         }
         run.main()?;

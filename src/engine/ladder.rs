@@ -36,7 +36,6 @@ impl Engine {
         let words: Box<str> = format!("{uncured} uncured in a row: stop ({trouble})").into();
         let attempts = self.service(id).attempts;
         self.decide(id, cause, Verdict::Denied, words.clone(), attempts, None);
-        self.leave_storm(id);
         self.cue(id, Cue::Cycle, cause, words);
         if let Some(stop) = self.stop_mut(id) {
             stop.final_stop = true;
