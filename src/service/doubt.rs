@@ -59,7 +59,10 @@ pub fn is_busy(took_us: u64, between: Duration) -> bool {
 
 /// A failure that is about time, and nothing else.
 pub fn is_late(reason: &Reason) -> bool {
-    matches!(reason, Reason::Timeout | Reason::QueueFull)
+    matches!(
+        reason,
+        Reason::Timeout | Reason::TimeoutAt(_) | Reason::QueueFull
+    )
 }
 
 /// So many answers in a row may be doubted.
@@ -83,6 +86,14 @@ mod tests {
         assert_eq!(shortage(&strain, false).as_deref(), Some("io 71 %"));
         strain.memory = 3400;
         assert_eq!(shortage(&strain, false).as_deref(), Some("memory 34 %"));
+    }
+
+    #[test]
+    fn late_is_who_did_not_answer_in_time_however_far_it_came() {
+        let at = Reason::TimeoutAt("connected, no answer".into());
+        assert!(is_late(&Reason::Timeout) && is_late(&at) && is_late(&Reason::QueueFull));
+        assert!(!is_late(&Reason::Refused) && !is_late(&Reason::Status(503)));
+        assert!(!is_late(&Reason::Said("LOADING".into())));
     }
 
     #[test]
