@@ -282,6 +282,13 @@ mod tests {
         );
         let fast = "exec = 'a'\nprobe = [{ type = 'exec', target = 'b', interval_ms = 100 }]";
         once(fast, "web.toml:2:10:", "starts a process every 100 ms");
+        for kind in [
+            "type = 'exec', target = 'b'",
+            "type = 'memory', max_memory = '1M'",
+        ] {
+            let fast = format!("exec = 'a'\nprobe = [{{ {kind}, interval_ms = 99 }}]");
+            once(&fast, "web.toml:2:10:", "starts a process every 99 ms");
+        }
         once(
             &format!("restart = 'never'\n{http} }}]"),
             "web.toml:1:11:",

@@ -84,7 +84,7 @@ pub fn check(d: &Definition, places: &Places, p: &mut Problems) {
 
 /// Of those another rule speaks.
 fn starts_a_process(probe: &Probe) -> bool {
-    matches!(probe.ask, Ask::Exec { .. } | Ask::Https(_))
+    matches!(probe.ask, Ask::Exec { .. } | Ask::Https(_) | Ask::Look(_))
 }
 
 fn policy(d: &Definition, places: &Places, p: &mut Problems) {
@@ -194,6 +194,14 @@ mod tests {
             "web.toml:2:33:",
             "without an end",
         );
+        // Never restarted, it has no window: only that is said.
+        once(
+            &format!(
+                "retry_policy = {{ stability_period_ms = 24999 }}\nrestart = 'never'\n{http} }}]"
+            ),
+            "web.toml:2:11:",
+            "only show",
+        );
     }
 
     #[test]
@@ -213,6 +221,11 @@ mod tests {
             format!("retry_policy = {{ stability_period_ms = 900000 }}\n{http} }}]"),
             "retry_policy = { stability_period_ms = 1 }\nrestart = 'never'\nexec = 'a'".to_owned(),
             "exec = 'a'\nretry_policy = { max_attempts = 'unlimited' }".to_owned(),
+            "exec = 'a'\nrestart = 'never'\nretry_policy = { max_attempts = 'unlimited', delay_ms = 0 }"
+                .to_owned(),
+            // As long as the longest pause, or as long as it takes to notice a hang.
+            format!("retry_policy = {{ stability_period_ms = 3600000, max_delay_ms = 3600000 }}\n{http} }}]"),
+            format!("retry_policy = {{ stability_period_ms = 3600000 }}\n{http}, interval_ms = 600000 }}]"),
         ] {
             never(&text);
         }

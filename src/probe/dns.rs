@@ -274,6 +274,10 @@ mod tests {
         assert_eq!(outcome(judge(7, &wants, &gone)), Outcome::Pass);
         assert_eq!(outcome(judge(7, &wants, &good)), said("NOERROR"));
         assert_eq!(judge(7, &any, &answer(&q, 0x8380, &[])), Answer::Truncated);
+        // A server that could not read the question leaves it out.
+        let mut unread = q[..HEADER].to_vec();
+        unread[2..6].copy_from_slice(&[0x81, 0x81, 0, 0]);
+        assert_eq!(outcome(judge(7, &any, &unread)), said("FORMERR"));
     }
 
     #[test]

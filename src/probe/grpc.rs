@@ -133,7 +133,7 @@ pub fn judge(seen: &[u8]) -> Said {
         let size = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let (kind, flags) = (head[3], head[4]);
         let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
-        if size > LONGEST_FRAME || (first && kind != SETTINGS) {
+        if size > LONGEST_FRAME {
             return Some(syntax("no HTTP/2"));
         }
         first = false;

@@ -276,6 +276,13 @@ fn a_signal_makes_it_tell_more() {
         get(&host, &id).told.contains(&"a dump".to_owned())
     });
     assert_eq!(get(&host, &id).diagnose.as_deref(), Some("SIGQUIT"));
+    // That there is one is known to the next daemon.
+    let before = host.status("web").dossier.map(|dossier| dossier.id);
+    assert!(before.is_some());
+    host.kill();
+    host.start();
+    let after = host.status("web").dossier.map(|dossier| dossier.id);
+    assert_eq!(after, before);
 }
 
 /// Off is off: not a moment is waited, nothing is written.

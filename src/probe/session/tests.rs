@@ -374,6 +374,48 @@ fn grpc_health_is_read_from_the_message_or_the_trailers() {
     is(&s, false, b"+PONG\r\n12", &syntax("no HTTP/2"));
 }
 
+/// What is not of our call is passed over, and what cannot be read says so at once.
+#[test]
+fn grpc_of_other_streams_and_odd_frames() {
+    let s = grpc();
+    let settings = h2(4, 0, 0, &[]);
+    let headers = h2(1, 4, 1, &[0x88]);
+    let data = |stream, status| h2(0, 0, stream, &[0, 0, 0, 0, 2, 8, status]);
+    let reset = h2(3, 0, 3, &[0, 0, 0, 7]);
+    let others = [&*settings, &headers, &data(3, 2), &reset, &data(1, 1)].concat();
+    is(&s, false, &others, &Outcome::Pass);
+    // A priority stands before the block.
+    let block = [
+        &[0, 0, 0, 0, 16, 0x88, 0x00, 11][..],
+        b"grpc-status",
+        &[1],
+        b"5",
+    ]
+    .concat();
+    let weighed = [&*settings, &h2(1, 0x25, 1, &block)].concat();
+    is(&s, false, &weighed, &said("grpc-status 5 NOT_FOUND"));
+    let packed = [&*settings, &headers, &h2(0, 0, 1, &[1, 0, 0, 0, 0])].concat();
+    is(&s, false, &packed, &syntax("the answer is compressed"));
+    // Over, and it said nothing.
+    let silent = [&*settings, &headers, &h2(0, 1, 1, &[])].concat();
+    is(&s, false, &silent, &syntax("no message and no grpc-status"));
+    // The head of a frame that is too long: nobody waits for the rest.
+    let long = [&*settings, &[0, 0x40, 1, 0, 0, 0, 0, 0, 1]].concat();
+    assert_eq!(grpc::judge(&long), Some(syntax("no HTTP/2")));
+}
+
+#[test]
+fn what_is_no_answer_of_its_protocol_is_told_at_once_and_what_has_no_end_is_cut() {
+    let first = pg(b'S', b"a\0b\0");
+    let said = postgres::judge(false, &first);
+    assert_eq!(said, Some(syntax("no answer of PostgreSQL")));
+    let both = br#"{"id":"vitald","result":1,"error":null}"#;
+    is(&rpc(None, false), false, both, &Outcome::Pass);
+    let endless = [b"{\"id\":\"".to_vec(), vec![b'x'; 2 * PROBE_READ_BYTES]].concat();
+    let cut = fed(&rpc(None, false), false, &endless, &[1000]);
+    assert_eq!(cut, syntax("the answer is too long"));
+}
+
 #[test]
 fn nonsense_ends_too_and_never_panics() {
     let good: Vec<(Server, Vec<u8>)> = vec![

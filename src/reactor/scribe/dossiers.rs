@@ -161,6 +161,10 @@ mod tests {
         put("web-20261129T101359-r3", &("x".repeat(990) + "\n")).unwrap();
         let kept = ["15", "59"].map(|s| format!("web-20261129T1013{s}-r3.json"));
         assert_eq!(names(), kept);
+        // One that alone is over the bound is kept until the next comes.
+        put("web-20261129T101401-r4", &"x".repeat(1500)).unwrap();
+        let kept = ["web-20261129T101401-r4.json"];
+        assert_eq!(names(), kept);
 
         // What is not whole, or not a name, is nothing.
         let lost = "/web-20261129T101400-r3";
