@@ -30,7 +30,7 @@ fn two_daemons_see_one_window() {
         "web",
         &format!(
             "exec = ['sleep', '1000']\n[retry_policy]\ndelay_ms = 0\nstability_period_ms = 1\n\
-             [[probe]]\ntype = 'exec'\ntarget = ['{probe}']\ninterval_ms = 4000\ntimeout_ms = 4000\n\
+             [[probe]]\ntype = 'exec'\ntarget = ['{probe}']\ninterval_ms = 8000\ntimeout_ms = 8000\n\
              confirm_interval_ms = 50\nfailure_threshold = 50\n\
              failure_window = {{ failures = 3, of = 3 }}\n"
         ),

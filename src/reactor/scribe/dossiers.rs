@@ -162,7 +162,7 @@ mod tests {
         let kept = ["15", "59"].map(|s| format!("web-20261129T1013{s}-r3.json"));
         assert_eq!(names(), kept);
         // One that alone is over the bound is kept until the next comes.
-        put("web-20261129T101401-r4", &"x".repeat(1500)).unwrap();
+        put("web-20261129T101401-r4", &("x".repeat(1500) + "\n")).unwrap();
         let kept = ["web-20261129T101401-r4.json"];
         assert_eq!(names(), kept);
 
