@@ -176,7 +176,11 @@ impl Leaf {
         let memory = self.read("memory.current").ok();
         let memory = memory.and_then(|text| text.trim().parse().ok());
         let processes = self.processes().len() as u64;
-        (memory, processes, self.number("cpu.stat", "usage_usec"))
+        (memory, processes, self.cpu_us())
+    }
+
+    pub fn cpu_us(&self) -> Option<u64> {
+        self.number("cpu.stat", "usage_usec")
     }
 
     /// Bytes of memory without the file pages that can be dropped at once; None: nobody counts.
