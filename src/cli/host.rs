@@ -49,6 +49,21 @@ pub fn missing(file: &str, definition: &Definition) -> Vec<Problem> {
             words.extend(why.map(|why| format!("probe {}: {why}", probe.name)));
         }
     }
+    let hooks = &definition.hooks;
+    let commands = [
+        ("pre_start", &hooks.pre_start),
+        ("stop_exec", &hooks.stop_exec),
+        ("post_stop", &hooks.post_stop),
+        ("undo", &hooks.undo),
+        ("reload_exec", &hooks.reload_exec),
+        ("diagnose", &hooks.diagnose),
+    ];
+    for (key, commands) in commands {
+        let why = commands
+            .iter()
+            .find_map(|argv| not_executable(argv, path, here));
+        words.extend(why.map(|why| format!("`{key}`: {why}")));
+    }
     for socket in definition.sockets() {
         let (user, group) = (socket.user.as_deref(), socket.group.as_deref());
         if let Err(error) = Accounts::default().resolve(user, group, None) {
@@ -116,6 +131,13 @@ mod tests {
                  its number",
                 "web.toml: warning: `working_dir` /no/dir is no directory",
                 "web.toml: warning: `exec`: /no/such does not exist",
+            ]
+        );
+        assert_eq!(
+            said("exec = 'sh'\npre_start = [['true'], ['/no/pre']]\ndiagnose = '/no/tool'"),
+            [
+                "web.toml: warning: `pre_start`: /no/pre does not exist",
+                "web.toml: warning: `diagnose`: /no/tool does not exist",
             ]
         );
         assert_eq!(

@@ -162,7 +162,10 @@ fn one(process: &ProcessSeen, style: &Style, out: &mut String) {
         ];
         let kinds = kinds.iter().filter(|(count, _)| *count > 0);
         let kinds: Vec<String> = kinds
-            .map(|(count, kind)| format!("{count} {kind}"))
+            .map(|(count, kind)| match count {
+                1 => format!("1 {}", kind.trim_end_matches('s')),
+                _ => format!("{count} {kind}"),
+            })
             .collect();
         out.push_str(&format!(
             "  {} descriptors{limit}: {}\n",

@@ -294,6 +294,7 @@ fn why_tells_the_story_on_one_screen() {
         out,
         "\
 ◐ web: running (unhealthy), pid 4711, run 3, up 13 s
+  trouble   http: timeout, 3 in a row
   wanted    started
   because   started again after it was unhealthy
   attempts  2 of 10 used
@@ -311,6 +312,16 @@ evidence
 what comes next
   in 17 s the gate is asked again
 "
+    );
+    // While it is not up again: what it was stopped for.
+    let mut stopped = story_of_web();
+    stopped.status.state = "backoff".into();
+    (stopped.status.health, stopped.status.probes) = (None, Vec::new());
+    let out = drawn(|out| super::why(&stopped, &NOW, out));
+    assert_eq!(
+        out.lines().nth(1),
+        Some("  trouble   http: timeout, 3 in a row"),
+        "{out}"
     );
     let mut long = story_of_web();
     let two = [long.story[3].clone(), long.story[4].clone()];
@@ -432,6 +443,7 @@ fn nothing_from_outside_moves_the_cursor() {
     );
     assert_eq!(clean("a\nb\tc\r"), "a b c ");
     assert_eq!(clean("\x1b]0;x\x07\u{9b}"), "\\u{1b}]0;x\\u{7}\\u{9b}");
+    assert_eq!(clean("a\u{202e}b\u{2066}"), "a\\u{202e}b\\u{2066}");
 }
 
 #[test]

@@ -98,8 +98,10 @@ pub fn tell(subject: &Subject, out: &mut dyn Write) -> io::Result<()> {
     look::processes(&looked, &mut evidence);
     say(&mut evidence)?;
     look::descriptors(&pids[..looked.len()], &mut evidence);
+    say(&mut evidence)?;
     let found = sockets::all(subject, look::sockets_of(&pids));
     found.put(&mut evidence);
+    evidence.sockets_seen = true;
     look::name_descriptors(&mut evidence, &found);
     say(&mut evidence)?;
     look::processes(&pids[looked.len()..], &mut evidence);

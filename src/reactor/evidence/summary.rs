@@ -17,7 +17,10 @@ pub fn of(evidence: &Evidence, probed: &[Probed]) -> String {
     } else {
         parts.push("its main process was gone".to_owned());
     }
-    parts.extend(probed.iter().filter_map(|at| queue(at, &evidence.sockets)));
+    // Of tables that were not looked at yet it cannot be said that nobody is in them.
+    if evidence.sockets_seen {
+        parts.extend(probed.iter().filter_map(|at| queue(at, &evidence.sockets)));
+    }
     parts.extend(evidence.pressure.iter().filter_map(pressure));
     let mut line = parts.join("; ");
     if let Some((end, _)) = line.char_indices().nth(limits::DOSSIER_SUMMARY) {
@@ -227,9 +230,20 @@ mod tests {
         let evidence = Evidence {
             processes: vec![process],
             sockets: socket.into_iter().collect(),
+            sockets_seen: true,
             ..Evidence::default()
         };
         of(&evidence, &at())
+    }
+
+    /// A process with ten thousand descriptors can use up the time.
+    #[test]
+    fn that_nothing_listens_is_said_of_tables_that_were_looked_at() {
+        let evidence = Evidence {
+            processes: vec![process(vec![thread("S", "futex")])],
+            ..Evidence::default()
+        };
+        assert_eq!(of(&evidence, &at()), "main thread waits in futex");
     }
 
     #[test]
