@@ -87,6 +87,13 @@ fn trouble(why: &Why) -> Option<String> {
     if !down.is_empty() {
         return Some(down.join("; "));
     }
+    let missed = status
+        .watchdog
+        .as_ref()
+        .and_then(|watchdog| watchdog.reason.as_ref());
+    if let Some(reason) = missed {
+        return Some(clean(&format!("watchdog: {reason}")));
+    }
     let stopped = matches!(
         status.cause.as_str(),
         "unhealthy" | "start_timeout" | "watchdog"
@@ -95,7 +102,8 @@ fn trouble(why: &Why) -> Option<String> {
         return None;
     }
     let mut told = why.story.iter().rev();
-    let decided = told.find(|line| line.kind == "decision" && line.to == "allowed")?;
+    let judged = |line: &&StoryLine| matches!(line.to.as_str(), "allowed" | "denied");
+    let decided = told.find(|line| line.kind == "decision" && judged(line))?;
     Some(clean(&decided.detail)).filter(|words| !words.is_empty())
 }
 
@@ -107,6 +115,11 @@ fn folded(why: &Why) -> Vec<StoryLine> {
         let next = why.story.get(at + 1);
         let twin = |next: &StoryLine| next.kind == "health" && next.detail == line.detail;
         if line.kind == "probe" && next.is_some_and(twin) {
+            continue;
+        }
+        // A probe that only observes, and what would be done.
+        let would = |next: &StoryLine| next.to == Verdict::WouldRestart.word();
+        if line.kind == "probe" && line.to == "down" && next.is_some_and(would) {
             continue;
         }
         let mut line = line.clone();
