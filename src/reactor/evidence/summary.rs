@@ -4,6 +4,7 @@
 
 use super::Probed;
 use crate::control::dossier::{Evidence, PressureSeen, ProcessSeen, SocketSeen, ThreadSeen};
+use crate::control::render::clean;
 use crate::limits;
 
 /// From so much on a processor is spent.
@@ -22,7 +23,8 @@ pub fn of(evidence: &Evidence, probed: &[Probed]) -> String {
         parts.extend(probed.iter().filter_map(|at| queue(at, &evidence.sockets)));
     }
     parts.extend(evidence.pressure.iter().filter_map(pressure));
-    let mut line = parts.join("; ");
+    // Names of threads and files are the service's to choose, and this line goes to logs and alerts.
+    let mut line = clean(&parts.join("; "));
     if let Some((end, _)) = line.char_indices().nth(limits::DOSSIER_SUMMARY) {
         line.truncate(end);
         line.push('…');
@@ -313,6 +315,24 @@ mod tests {
             "{stopped}"
         );
         assert!(of(&Evidence::default(), &[]).starts_with("its main process was gone"));
+    }
+
+    #[test]
+    fn a_name_that_a_service_chose_does_not_make_a_second_line() {
+        let evil = thread(
+            "S",
+            "read of 4 (/tmp/a\x1b[31m\nvitald: web: healthy\u{202e})",
+        );
+        assert_eq!(
+            of(
+                &Evidence {
+                    processes: vec![process(vec![evil])],
+                    ..Evidence::default()
+                },
+                &[]
+            ),
+            "main thread waits in read of 4 (/tmp/a\\u{1b}[31m vitald: web: healthy\\u{202e})"
+        );
     }
 
     #[test]
