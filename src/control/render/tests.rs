@@ -4,8 +4,9 @@ use super::super::reply::{Done, ProbeAnswer};
 use super::*;
 use crate::engine::status::{
     ChainLink, DaemonStatus, DossierStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status,
-    StoryLine, Why,
+    StoryLine, WatchdogStatus, Why,
 };
+use crate::engine::story::Verdict;
 
 const NOW: Style = Style {
     terminal: false,
@@ -321,6 +322,27 @@ what comes next
     assert_eq!(
         out.lines().nth(1),
         Some("  trouble   http: timeout, 3 in a row"),
+        "{out}"
+    );
+    let mut missed = story_of_web();
+    missed.status.probes.clear();
+    missed.status.watchdog = Some(WatchdogStatus {
+        reason: text("no WATCHDOG=1 for 2 s"),
+        ..WatchdogStatus::default()
+    });
+    let out = drawn(|out| super::why(&missed, &NOW, out));
+    assert!(
+        out.contains("\n  trouble   watchdog: no WATCHDOG=1 for 2 s\n"),
+        "{out}"
+    );
+    // What a probe that only observes would have had done is told once.
+    let mut observed = story_of_web();
+    let (down, would) = (observed.story[0].clone(), observed.story[2].clone());
+    observed.story = vec![down, would];
+    observed.story[1].to = Verdict::WouldRestart.word().into();
+    let out = drawn(|out| super::why(&observed, &NOW, out));
+    assert!(
+        out.contains("would restart") && !out.contains(" probe "),
         "{out}"
     );
     let mut long = story_of_web();
