@@ -43,12 +43,6 @@ pub fn missing(file: &str, definition: &Definition) -> Vec<Problem> {
     };
     let here = dir.unwrap_or("/");
     words.extend(not_executable(&definition.exec, path, here).map(|why| format!("`exec`: {why}")));
-    for probe in &definition.probes {
-        if let Ask::Exec { argv } = &probe.ask {
-            let why = not_executable(argv, path, here);
-            words.extend(why.map(|why| format!("probe {}: {why}", probe.name)));
-        }
-    }
     let hooks = &definition.hooks;
     let commands = [
         ("pre_start", &hooks.pre_start),
@@ -63,6 +57,12 @@ pub fn missing(file: &str, definition: &Definition) -> Vec<Problem> {
             .iter()
             .find_map(|argv| not_executable(argv, path, here));
         words.extend(why.map(|why| format!("`{key}`: {why}")));
+    }
+    for probe in &definition.probes {
+        if let Ask::Exec { argv } = &probe.ask {
+            let why = not_executable(argv, path, here);
+            words.extend(why.map(|why| format!("probe {}: {why}", probe.name)));
+        }
     }
     for socket in definition.sockets() {
         let (user, group) = (socket.user.as_deref(), socket.group.as_deref());

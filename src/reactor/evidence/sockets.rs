@@ -33,12 +33,9 @@ pub struct Found {
     /// A probe asks it.
     rows: Vec<(bool, Row)>,
     own: BTreeMap<u64, i32>,
-    /// Nobody else's is among those that are not there.
-    whole: bool,
 }
 
-/// `own`: which are the service's, and whether these are all.
-pub fn all(subject: &Subject, (own, whole): (BTreeMap<u64, i32>, bool)) -> Found {
+pub fn all(subject: &Subject, own: BTreeMap<u64, i32>) -> Found {
     let mut rows = Vec::new();
     // Of a host's hundred thousand connections those that may matter.
     each_row(subject, false, &mut |row| {
@@ -47,7 +44,7 @@ pub fn all(subject: &Subject, (own, whole): (BTreeMap<u64, i32>, bool)) -> Found
             rows.push((probed, row));
         }
     });
-    Found { rows, own, whole }
+    Found { rows, own }
 }
 
 /// The receive queues a moment later.
@@ -102,8 +99,7 @@ impl Found {
     pub fn put(&self, evidence: &mut Evidence) {
         let mut seen: Vec<(bool, SocketSeen)> = Vec::new();
         for (probed, row) in &self.rows {
-            // Whose it is that is not known is not said to be another's.
-            let own = !self.whole || self.own.contains_key(&row.inode);
+            let own = self.own.contains_key(&row.inode);
             let (local, peer) = row.shown();
             seen.push((
                 row.state != LISTEN,
@@ -395,12 +391,8 @@ mod tests {
             timeout: Duration::ZERO,
         };
         let mut evidence = Evidence::default();
-        all(&subject, (BTreeMap::new(), true)).put(&mut evidence);
+        all(&subject, BTreeMap::new()).put(&mut evidence);
         again(&subject, &mut evidence);
-        // Of a process with more descriptors than are looked at it is not said whose they are.
-        let mut too_many = Evidence::default();
-        all(&subject, (BTreeMap::new(), false)).put(&mut too_many);
-        assert!(!too_many.sockets.is_empty() && too_many.sockets.iter().all(|s| s.own));
         let _ = std::fs::remove_file(&path);
         let of = |local: &str| {
             let socket = evidence.sockets.iter().find(|socket| socket.local == local);

@@ -4,7 +4,6 @@
 
 use super::Probed;
 use crate::control::dossier::{Evidence, PressureSeen, ProcessSeen, SocketSeen, ThreadSeen};
-use crate::control::render::clean;
 use crate::limits;
 
 /// From so much on a processor is spent.
@@ -19,12 +18,12 @@ pub fn of(evidence: &Evidence, probed: &[Probed]) -> String {
         parts.push("its main process was gone".to_owned());
     }
     // Of tables that were not looked at yet it cannot be said that nobody is in them.
-    if evidence.sockets_seen {
+    if !evidence.sockets_unseen {
         parts.extend(probed.iter().filter_map(|at| queue(at, &evidence.sockets)));
     }
     parts.extend(evidence.pressure.iter().filter_map(pressure));
     // Names of threads and files are the service's to choose, and this line goes to logs and alerts.
-    let mut line = clean(&parts.join("; "));
+    let mut line = crate::control::render::clean(&parts.join("; "));
     if let Some((end, _)) = line.char_indices().nth(limits::DOSSIER_SUMMARY) {
         line.truncate(end);
         line.push('…');
@@ -232,7 +231,6 @@ mod tests {
         let evidence = Evidence {
             processes: vec![process],
             sockets: socket.into_iter().collect(),
-            sockets_seen: true,
             ..Evidence::default()
         };
         of(&evidence, &at())
@@ -243,9 +241,28 @@ mod tests {
     fn that_nothing_listens_is_said_of_tables_that_were_looked_at() {
         let evidence = Evidence {
             processes: vec![process(vec![thread("S", "futex")])],
+            sockets_unseen: true,
             ..Evidence::default()
         };
         assert_eq!(of(&evidence, &at()), "main thread waits in futex");
+    }
+
+    #[test]
+    fn a_name_that_a_service_chose_does_not_make_a_second_line() {
+        let evil = thread(
+            "S",
+            "read of 4 (/tmp/a\x1b[31m\nvitald: web: healthy\u{202e})",
+        );
+        assert_eq!(
+            of(
+                &Evidence {
+                    processes: vec![process(vec![evil])],
+                    ..Evidence::default()
+                },
+                &[]
+            ),
+            "main thread waits in read of 4 (/tmp/a\\u{1b}[31m vitald: web: healthy\\u{202e})"
+        );
     }
 
     #[test]
@@ -315,24 +332,6 @@ mod tests {
             "{stopped}"
         );
         assert!(of(&Evidence::default(), &[]).starts_with("its main process was gone"));
-    }
-
-    #[test]
-    fn a_name_that_a_service_chose_does_not_make_a_second_line() {
-        let evil = thread(
-            "S",
-            "read of 4 (/tmp/a\x1b[31m\nvitald: web: healthy\u{202e})",
-        );
-        assert_eq!(
-            of(
-                &Evidence {
-                    processes: vec![process(vec![evil])],
-                    ..Evidence::default()
-                },
-                &[]
-            ),
-            "main thread waits in read of 4 (/tmp/a\\u{1b}[31m vitald: web: healthy\\u{202e})"
-        );
     }
 
     #[test]
