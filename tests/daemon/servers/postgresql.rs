@@ -61,7 +61,7 @@ fn postgres_stopped_full_of_sessions_and_without_its_socket() {
 
     let mut held = Vec::new();
     let reason = "postgres: 53300 sorry, too many clients already";
-    let dossier = yard.healed("postgres", reason, "6 connections open", |_| {
+    let dossier = yard.healed("postgres", reason, "connections open", |_| {
         held = yard.crowd("postgres", || session(&yard));
     });
     assert!(
@@ -69,6 +69,9 @@ fn postgres_stopped_full_of_sessions_and_without_its_socket() {
         "{}",
         dossier.summary
     );
+    // Who is just being turned away is connected, too.
+    let open = dossier.evidence.sockets[0].connections;
+    assert!(open.is_some_and(|open| open >= 6), "{open:?}");
     drop(held);
 
     let gone = ".s.PGSQL.5432 is gone: it listens, but nothing leads to it";

@@ -14,8 +14,8 @@ use std::time::Duration;
 use vitald::control::dossier::Dossier;
 use vitald::engine::status::Status;
 
-/// Restarts at once and as often as it takes.
-pub const POLICY: &str = "[retry_policy]\nmax_attempts = 'unlimited'\ndelay_ms = 50\n\
+/// Looks as long as it takes, restarts at once and as often as it takes.
+pub const POLICY: &str = "dossier_timeout_ms = 10000\n[retry_policy]\nmax_attempts = 'unlimited'\ndelay_ms = 50\n\
                           backoff = 'fixed'\njitter = 0\nstability_period_ms = 1\n";
 
 /// Twice in a row: a busy machine makes one answer late now and then.
@@ -130,6 +130,8 @@ impl Yard {
         let line = line.unwrap_or_else(|| panic!("no dossier: {story:#?}"));
         let (id, summary) = line.detail.split_once(": ").expect("its name, and a line");
         assert!(summary.contains(stuck_on), "{summary}");
+        // It may be on its way to its file still: that is waited for.
+        let dossier = get(host, id);
         let (_, shown, _) = host.cli(&["dossier", "show", id]);
         let head: Vec<&str> = shown.lines().take(4).collect();
         let head = head.join("\n");
@@ -138,7 +140,7 @@ impl Yard {
             let (_, why, _) = host.cli(&["why", name]);
             eprintln!("---- why {name}\n{why}\n---- dossier show {id}\n{shown}");
         }
-        get(host, id)
+        dossier
     }
 
     /// The newest `why`, in words, holds all of these.
