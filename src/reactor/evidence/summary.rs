@@ -21,7 +21,12 @@ pub fn of(evidence: &Evidence, probed: &[Probed]) -> String {
     } else {
         parts.push("its main process was gone".to_owned());
     }
-    parts.extend(probed.iter().filter_map(|at| queue(at, &evidence.sockets)));
+    // Of one that was cut short sockets may not have been looked at, which come with descriptors.
+    let main = evidence.processes.first();
+    let seen = evidence.whole || main.is_some_and(|main| main.descriptors.is_some());
+    if seen {
+        parts.extend(probed.iter().filter_map(|at| queue(at, &evidence.sockets)));
+    }
     parts.extend(evidence.pressure.iter().filter_map(pressure));
     let mut line = parts.join("; ");
     if let Some((end, _)) = line.char_indices().nth(limits::DOSSIER_SUMMARY) {
@@ -313,6 +318,7 @@ mod tests {
         let evidence = Evidence {
             processes: vec![process],
             sockets: socket.into_iter().collect(),
+            whole: true,
             ..Evidence::default()
         };
         of(&evidence, &at())
@@ -337,6 +343,11 @@ mod tests {
             nobody.ends_with("nothing listens on 127.0.0.1:8080"),
             "{nobody}"
         );
+        let cut = Evidence {
+            processes: vec![waits()],
+            ..Evidence::default()
+        };
+        assert_eq!(of(&cut, &at()), "main thread waits in futex");
     }
 
     #[test]
@@ -486,6 +497,7 @@ mod tests {
                     connections: Some(3),
                     ..listening(0, 0)
                 }],
+                whole: true,
                 ..Evidence::default()
             };
             of(&evidence, &probed)
