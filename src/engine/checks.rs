@@ -3,7 +3,7 @@
 //! Invariants: a probe never overlaps itself; an answer that carries an old check's id moves
 //! nothing; nothing of a run that is being ended is asked or judged.
 
-use super::table::{InFlight, Last, Run};
+use super::table::{InFlight, Last, Run, Standing};
 use super::*;
 use crate::config::{Ask, Probe};
 use crate::id::CheckId;
@@ -347,7 +347,7 @@ impl Engine {
                 );
             }
         }
-        self.retell_health(id, |engine| engine.probe_words(id, index).into());
+        self.retell_health(id, |engine| engine.health_words(id, index).into());
         let (now, late) = (self.now, self.lateness.total);
         let Some(run) = self.service(id).run.as_ref() else {
             return;
@@ -357,6 +357,8 @@ impl Engine {
         let (overdue, health) = (run.overdue, run.verdict());
         let sustained = run.is_sustained();
         let missed = run.is_watchdog_down();
+        let standing = self.service(id).standing.as_ref();
+        let fails_again = standing.is_some_and(Standing::is_recovering) && !run.is_recovering();
 
         self.ready_if_it_is(id);
         if health == Some(Health::Healthy) {
@@ -366,6 +368,7 @@ impl Engine {
             // Missed as well: the gate has been asked.
             (false, true) if !missed => self.consider(id, Cause::Unhealthy),
             (_, false) if !overdue && !missed => self.recovered(id),
+            (true, true) if fails_again => self.consider(id, Cause::Unhealthy),
             (_, true) | (_, false) => {}
         }
         if sustained {
@@ -432,9 +435,10 @@ impl Engine {
             Some(Last {
                 outcome: outcome @ Outcome::Fail(_),
                 ..
-            }) => {
-                format!("{name}: {outcome}, {} in a row", watch.streak.failures)
-            }
+            }) => match watch.streak.failures {
+                0 => format!("{name}: {outcome}"), // it does not count yet
+                failures => format!("{name}: {outcome}, {failures} in a row"),
+            },
             Some(Last {
                 outcome: outcome @ Outcome::Inconclusive(_),
                 ..
@@ -456,6 +460,22 @@ impl Engine {
                 format!("{name}: pass in {}", spoken(*latency))
             }
             None => format!("{name}: not asked yet"),
+        }
+    }
+
+    /// A failure that makes nothing unhealthy yet says how far it is from that: after doubt is over
+    /// health goes by the streak again.
+    fn health_words(&self, id: ServiceId, index: u16) -> String {
+        let words = self.probe_words(id, index);
+        let run = self.service(id).run.as_ref();
+        let found = run.and_then(|run| run.watched().find(|(at, ..)| *at == index));
+        match found {
+            Some((_, probe, watch))
+                if watch.streak.failures > 0 && watch.streak.up == Some(true) =>
+            {
+                format!("{words}; down at {}", probe.failure_threshold)
+            }
+            _ => words,
         }
     }
 

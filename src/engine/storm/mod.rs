@@ -159,7 +159,10 @@ impl Engine {
             matches!(
                 &standing.ruling,
                 Ruling::Deferred {
-                    reason: Reason::Asking(_) | Reason::Dependency(_) | Reason::Stability,
+                    reason: Reason::Asking(_)
+                        | Reason::Dependency(_)
+                        | Reason::Stability
+                        | Reason::Recovering,
                     ..
                 }
             )
@@ -175,6 +178,19 @@ impl Engine {
             },
             _ => reason.to_string(),
         }
+    }
+
+    /// What those who wait wait for, beside their places in line: for `why`.
+    pub(super) fn incident_words(&self) -> Option<String> {
+        let incident = self.storm.record.incident.as_ref()?;
+        let (services, canary) = (incident.services, &incident.canary);
+        Some(match incident.held {
+            Some(_) => "`release` lets restarts for health go on".to_owned(),
+            None => format!(
+                "{services} services wanted a restart at once: {canary} went first, and the others \
+                 go on when it is well"
+            ),
+        })
     }
 
     /// Its restart is deferred for its turn: it is given a place, unless it has one.
@@ -239,7 +255,11 @@ impl Engine {
         let (attempts, mut dice) = (self.service(id).attempts, self.prng.clone());
         let delay = delay_for_attempt(&definition.retry_policy, attempts, &mut dice);
         let start = definition.start_timeout.unwrap_or(limits::CANARY_PATIENCE);
-        let all = stop.saturating_add(delay).saturating_add(start);
+        let repair = self.repair_ahead(id);
+        let all = [stop, repair, delay, start];
+        let all = all
+            .into_iter()
+            .fold(Duration::ZERO, Duration::saturating_add);
         all.clamp(limits::STORM_PATIENCE, limits::CANARY_PATIENCE)
     }
 
