@@ -94,6 +94,8 @@ pub const RECORD_BACKLOG: usize = 1024 * 1024;
 
 /// Services that `why` follows from one whose trouble is another's.
 pub const CHAIN: usize = 8;
+/// Lines that `why` shows of what a run wrote before it ended.
+pub const LAST_WORDS: u64 = 8;
 /// Dossiers kept, and how large together, unless set otherwise.
 pub const DOSSIER_KEEP: u32 = 64;
 pub const DOSSIER_MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -107,6 +109,9 @@ pub const DOSSIER_PROCESSES: usize = 16;
 pub const DOSSIER_THREADS: usize = 32;
 pub const DOSSIER_THREADS_OTHERS: usize = 4;
 pub const DOSSIER_SOCKETS: usize = 32;
+/// … file systems that it writes to, and open files of one process by which they are found …
+pub const DOSSIER_FILE_SYSTEMS: usize = 8;
+pub const DOSSIER_FILES: usize = 64;
 /// … frames of a kernel stack, descriptors looked at in one process …
 pub const DOSSIER_FRAMES: usize = 12;
 pub const DOSSIER_FDS: usize = 4096;

@@ -100,6 +100,8 @@ mod sockets;
 mod speaker;
 #[path = "daemon/start_up.rs"]
 mod start_up;
+#[path = "daemon/starved.rs"]
+mod starved;
 #[path = "daemon/stop.rs"]
 mod stop;
 #[path = "daemon/storm.rs"]

@@ -269,7 +269,10 @@ pub fn blame(call: &Call<'_>) -> Result<Act, Fault> {
 }
 
 pub fn why(call: &Call<'_>) -> Result<Act, Fault> {
-    let why = call.house.why(call.service()?, call.wall);
+    let mut why = call.house.why(call.service()?, call.wall);
+    if !call.access.on(&why.status.name, Level::Read) {
+        why.last_words.clear();
+    }
     Ok(Act::Reply(Reply::Why(Box::new(why))))
 }
 

@@ -74,6 +74,8 @@ pub struct Evidence {
     /// Listening ones first.
     pub sockets: Vec<SocketSeen>,
     pub more_sockets: u64,
+    /// Those that it writes to, the fullest first.
+    pub file_systems: Vec<FileSystemSeen>,
     pub pressure: Vec<PressureSeen>,
     /// What could not be seen, and why.
     pub unseen: Vec<String>,
@@ -144,10 +146,33 @@ pub struct SocketSeen {
     pub send_queue: Option<u64>,
     /// The first of these a moment later.
     pub receive_queue_then: Option<u64>,
+    /// Of a listening one: connections that it has accepted, of whichever process.
+    pub connections: Option<u64>,
+    /// Of a listening Unix one: `gone`, nothing is at its path any more; `taken`, another file is;
+    /// null: it is there, or that is not known.
+    pub path: Option<String>,
     /// A probe asks it.
     pub probed: bool,
     /// The service holds it.
     pub own: bool,
+}
+
+/// A file system on which one of its processes has a file open to write, or works.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FileSystemSeen {
+    /// Where it is mounted.
+    pub at: String,
+    /// The file that is open, or the working directory.
+    pub path: String,
+    pub pid: i32,
+    /// Though a file on it is open to write.
+    pub read_only: bool,
+    pub size_kb: u64,
+    /// For others than root.
+    pub free_kb: u64,
+    /// Null: it does not count them.
+    pub free_inodes: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -160,6 +185,15 @@ pub struct PressureSeen {
     /// Over the last ten seconds, in percent: some of the tasks waited for it; all did.
     pub some: f32,
     pub full: f32,
+}
+
+/// `512 KiB`, `20 MiB`
+pub fn size(kb: u64) -> String {
+    match kb {
+        0..10_240 => format!("{kb} KiB"),
+        10_240..10_485_760 => format!("{} MiB", kb / 1024),
+        _ => format!("{} GiB", kb / 1024 / 1024),
+    }
 }
 
 impl Dossier {

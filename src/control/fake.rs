@@ -88,6 +88,7 @@ impl House for FakeHouse {
             status: self.status(service, wall),
             story: self.history(Some(service), wall, usize::MAX),
             next: Vec::new(),
+            last_words: vec!["its last words".to_owned()],
         }
     }
     fn history(&self, of: Option<ServiceId>, _: &Wall, limit: usize) -> Vec<StoryLine> {

@@ -5,8 +5,8 @@
 //! by a test, into `results.json`, which costs a sixth of what reading them off here would.
 
 use super::dossier::{
-    DescriptorsSeen, Dossier, Dossiers, Evidence, Head, PressureSeen, ProcessSeen, SocketSeen,
-    ThreadSeen,
+    DescriptorsSeen, Dossier, Dossiers, Evidence, FileSystemSeen, Head, PressureSeen, ProcessSeen,
+    SocketSeen, ThreadSeen,
 };
 use super::forecast::{
     Actual, AttemptsAt, DecisionAt, Down, Forecast, Lanes, Moment, Restarts, StateAt, Stretch,
@@ -304,6 +304,7 @@ fn samples() -> Vec<Sample> {
         chain: vec![link.clone()],
         story: vec![story.clone()],
         next: vec![String::new()],
+        last_words: vec![String::new()],
     };
     let overview = Overview {
         daemon: daemon.clone(),
@@ -432,12 +433,19 @@ fn dossiers(probe: &ProbeStatus) -> Vec<Sample> {
         receive_queue: Some(0),
         send_queue: Some(0),
         receive_queue_then: Some(0),
+        connections: Some(0),
+        path: text(),
         ..SocketSeen::default()
+    };
+    let file_system = FileSystemSeen {
+        free_inodes: Some(0),
+        ..FileSystemSeen::default()
     };
     let pressure = PressureSeen::default();
     let evidence = Evidence {
         processes: vec![process.clone()],
         sockets: vec![socket.clone()],
+        file_systems: vec![file_system.clone()],
         pressure: vec![pressure.clone()],
         unseen: vec![String::new()],
         ..Evidence::default()
@@ -462,6 +470,7 @@ fn dossiers(probe: &ProbeStatus) -> Vec<Sample> {
         sample("DescriptorsSeen", &descriptors),
         sample("ProcessSeen", &process),
         sample("SocketSeen", &socket),
+        sample("FileSystemSeen", &file_system),
         sample("PressureSeen", &pressure),
         sample("Evidence", &evidence),
         sample("Dossier", &dossier),

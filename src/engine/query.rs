@@ -338,6 +338,7 @@ impl Engine {
             chain: self.chain(id, wall),
             story: self.history(Some(id), wall, usize::MAX),
             next: self.outlook(id, wall.now),
+            last_words: Vec::new(),
         }
     }
 

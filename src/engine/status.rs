@@ -210,6 +210,10 @@ pub struct Why {
     pub story: Vec<StoryLine>,
     /// What comes next and when, in sentences.
     pub next: Vec<String>,
+    /// The last lines in the log of the last run that ended, where it did so by itself; where it was
+    /// stopped for its health, of the minute before. Empty also when they are not in memory any more,
+    /// and for who may not read logs.
+    pub last_words: Vec<String>,
 }
 
 /// A service because of which another is as it is.

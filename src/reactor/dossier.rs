@@ -16,6 +16,9 @@ use crate::reactor::helper;
 use crate::service::state::Cause;
 use crate::time::{Wall, millis};
 
+/// What a service wrote within this time before it was judged may tell why.
+const LATELY_MS: u64 = 60_000;
+
 /// One that is not finished.
 pub(super) struct Looking {
     run: RunId,
@@ -46,6 +49,10 @@ impl Reactor {
             self.abandon(&before);
         }
         let wall = self.clock.wall(self.now);
+        self.drain_log(run.service);
+        if let Some(Some(log)) = self.logs.get_mut(run.service.index()) {
+            log.run_judged(self.clock.wall_ms().saturating_sub(LATELY_MS));
+        }
         let status = self.engine.status(run.service, wall);
         let probed = Probed::all(definition);
         let mut looking = Looking {

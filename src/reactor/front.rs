@@ -17,6 +17,7 @@ use crate::engine::snapshot::ReloadRecord;
 use crate::engine::status::{DaemonStatus, Status, StoryLine, Tied, Why};
 use crate::engine::{Accepted, Answer, Record, Refusal};
 use crate::reactor::listener::{Client, Listener, Next, victim};
+use crate::service::state::Cause;
 use crate::time::Wall;
 use mio::event::Event as Ready;
 use std::collections::BTreeSet;
@@ -83,8 +84,26 @@ impl House for View<'_> {
         }
     }
     fn why(&self, service: ServiceId, wall: &Wall) -> Why {
+        let status = self.status(service, wall);
+        // Of who was stopped for another reason nothing is to be found out.
+        let causes = [
+            Cause::Exit,
+            Cause::Memory,
+            Cause::Unhealthy,
+            Cause::StartTimeout,
+            Cause::Watchdog,
+        ];
+        let troubled = |cause: &str| causes.iter().any(|known| known.word() == cause);
+        let ended = status
+            .last_end
+            .as_ref()
+            .is_some_and(|end| troubled(&end.cause));
         Why {
-            status: self.status(service, wall),
+            last_words: match ended {
+                true => self.logs.last_words(service),
+                false => Vec::new(),
+            },
+            status,
             ..self.engine.why(service, *wall)
         }
     }

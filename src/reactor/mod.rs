@@ -166,6 +166,7 @@ pub struct Reactor {
     hooks: BTreeMap<ServiceId, HookProcess>,
     /// What is being found out about services that are to be stopped.
     looking: BTreeMap<ServiceId, dossier::Looking>,
+    stalls: strain::Before,
     /// Every child of ours that has a pidfd, by pid.
     children: BTreeMap<Pid, Child>,
     /// All that the kernel takes for our children.
@@ -266,6 +267,7 @@ impl Reactor {
             leaves: Leaves::new(parts.cgroups),
             hooks: BTreeMap::new(),
             looking: BTreeMap::new(),
+            stalls: strain::Before::default(),
             children: BTreeMap::new(),
             kin: procfs::Children::default(),
             ended: Vec::new(),

@@ -261,6 +261,12 @@ impl LogsSeen<'_> {
         };
         (status != LogStatus::default()).then_some(status)
     }
+
+    /// What the last run that ended said at its end.
+    pub fn last_words(&self, id: ServiceId) -> Vec<String> {
+        let log = self.0.get(id.index()).and_then(Option::as_ref);
+        log.map_or(Vec::new(), |log| log.last_words(limits::LAST_WORDS))
+    }
 }
 
 /// The runtime directory is full, read-only or gone: whatever the cause, not the service's doing.

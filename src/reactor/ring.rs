@@ -218,6 +218,11 @@ impl Ring {
         self.open.map(|at| self.line(self.next - 1, at))
     }
 
+    /// The number that the next line to begin will have.
+    pub fn next_line(&self) -> u64 {
+        self.next
+    }
+
     /// Lines that ended and are still here.
     pub fn lines(&self) -> u64 {
         self.next - self.first - u64::from(self.open.is_some())

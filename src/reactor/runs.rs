@@ -362,6 +362,9 @@ impl Reactor {
             log.run_ended();
             self.drain_log(id);
         }
+        if let Some(log) = self.logs.get_mut(id.index()).and_then(Option::as_mut) {
+            log.run_said_all();
+        }
         let run = process.run;
         match process.spawn_error {
             Some(error) => self.caused.push_back(Event::SpawnFailed { run, error }),

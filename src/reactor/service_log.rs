@@ -46,6 +46,11 @@ pub struct ServiceLog {
     filter: Option<Box<LogFilter>>,
     /// The run ended; its last bytes may still be in the pipe.
     ended: bool,
+    /// Where the present run's lines begin, and which those of the last one were that ended.
+    began: u64,
+    last_run: (u64, u64),
+    /// That is known before the run's end.
+    judged: bool,
     /// With two pipes: lines that have no end yet, and when they began.
     open: [(u64, Vec<u8>); 2],
 }
@@ -62,6 +67,9 @@ impl ServiceLog {
             filter: LogFilter::of(&rules).map(Box::new),
             rules: Box::new(rules),
             ended: false,
+            began: 0,
+            last_run: (0, 0),
+            judged: false,
             open: Default::default(),
         }
     }
@@ -123,6 +131,43 @@ impl ServiceLog {
         if std::mem::take(&mut self.ended) {
             self.end_line(name, wall_ms, scribe);
         }
+        self.began = self.ring.next_line();
+        self.judged = false;
+    }
+
+    /// What came until now is what the run that ended has said; unless it was told to end before.
+    pub fn run_said_all(&mut self) {
+        if !std::mem::take(&mut self.judged) {
+            self.last_run = (self.began, self.ring.next_line());
+        }
+    }
+
+    /// It is about to be stopped for its health: what it says from now on is about that, and what it said
+    /// before this time has nothing to do with it.
+    pub fn run_judged(&mut self, since_ms: u64) {
+        let (next, here) = (self.ring.next_line(), self.ring.lines());
+        let mut from = next - here;
+        self.ring.read(&mut self.ring.tail(here), &mut |line| {
+            from = line.seq;
+            line.wall_ms < since_ms
+        });
+        self.last_run = (self.began.max(from), next);
+        self.judged = true;
+    }
+
+    /// The last lines of the last run that ended, as far as they are here.
+    pub fn last_words(&self, most: u64) -> Vec<String> {
+        let (began, ended) = self.last_run;
+        let from = began.max(ended.saturating_sub(most));
+        let since = self.ring.next_line().saturating_sub(from);
+        let mut lines = Vec::new();
+        self.ring.read(&mut self.ring.tail(since), &mut |line| {
+            if (from..ended).contains(&line.seq) {
+                lines.push(line.text());
+            }
+            line.seq < ended
+        });
+        lines
     }
 
     fn end_line(&mut self, name: &str, wall_ms: u64, scribe: &mut Scribe) {

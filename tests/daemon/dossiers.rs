@@ -21,7 +21,7 @@ fn dossier_of(status: &Status) -> &DossierStatus {
     status.dossier.as_ref().expect("a dossier")
 }
 
-fn get(host: &Host, id: &str) -> Dossier {
+pub fn get(host: &Host, id: &str) -> Dossier {
     let mut found = None;
     // The scribe may be at it still.
     until(&format!("the file of {id}"), || {

@@ -30,8 +30,8 @@ pub struct Host {
     daemon: Option<Child>,
     env: Vec<(String, String)>,
     faults: Option<Faults>,
-    /// What a shell does before it becomes the daemon, in namespaces of its own.
-    within: Option<String>,
+    /// In which namespaces of its own the daemon is, and what a shell does there before it becomes it.
+    within: Option<(&'static [&'static str], String)>,
 }
 
 pub fn binary() -> PathBuf {
@@ -151,7 +151,12 @@ impl Host {
 
     /// Its daemons have a network and a file system of their own, prepared by this shell script.
     pub fn set_within(&mut self, script: &str) {
-        self.within = Some(format!("{script}exec \"$@\""));
+        self.set_within_of(&["--mount", "--net"], script);
+    }
+
+    /// The same, with these namespaces (unshare(1)).
+    pub fn set_within_of(&mut self, namespaces: &'static [&'static str], script: &str) {
+        self.within = Some((namespaces, format!("{script}exec \"$@\"")));
     }
 
     pub fn set_state_dir(&mut self, dir: PathBuf) {
@@ -208,9 +213,10 @@ impl Host {
     pub fn command(&self) -> Command {
         let mut command = match &self.within {
             None => Command::new(binary()),
-            Some(script) => {
+            Some((namespaces, script)) => {
                 let mut command = Command::new("unshare");
-                command.args(["--mount", "--net", "sh", "-c", script, "sh"]);
+                command.args(*namespaces);
+                command.args(["sh", "-c", script, "sh"]);
                 command.arg(binary());
                 command
             }

@@ -7,6 +7,7 @@
 use super::host::{Host, is_up, send};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::time::Instant;
 use vitald::engine::status::Status;
 
 const QUICK: &str = "[retry_policy]\ndelay_ms = 0\nstability_period_ms = 1000\n";
@@ -22,9 +23,17 @@ fn pressed(test: &str, percent: u32) -> Host {
 }
 
 fn press(host: &Host, percent: u32) {
-    let line = |share: u32| format!("avg10={share}.00 avg60=0.00 avg300=0.00 total=0\n");
-    for (what, share) in [("cpu", percent), ("memory", 0), ("io", 0)] {
-        let text = format!("some {}full {}", line(share), line(0));
+    press_since(host, percent, Instant::now());
+}
+
+/// The same, and that somebody has waited for a processor ever since.
+fn press_since(host: &Host, percent: u32, since: Instant) {
+    let line = |share: u32, total: u128| {
+        format!("avg10={share}.00 avg60=0.00 avg300=0.00 total={total}\n")
+    };
+    let waited = since.elapsed().as_micros();
+    for (what, share, waited) in [("cpu", percent, waited), ("memory", 0, 0), ("io", 0, 0)] {
+        let text = format!("some {}full {}", line(share, waited), line(0, 0));
         // As one: the daemon may read at any time.
         let path = host.path(&format!("pressure/{what}"));
         fs::write(format!("{path}.new"), text).expect("write");
@@ -92,6 +101,30 @@ fn doubt_has_an_end() {
     host.up_again("web", 2);
     let told = host.why("web").story;
     assert!(told.iter().any(|line| line.to == "counted"), "{told:#?}");
+}
+
+/// The kernel's averages rise slowly: what was stalled between two looks counts as well.
+#[test]
+fn a_host_that_has_just_become_short_is_known() {
+    let mut host = pressed("doubt-early", 0);
+    let server = host.server("web");
+    let probe = server
+        .probe("")
+        .replacen("failure_threshold = 2", "failure_threshold = 4", 1);
+    let keys = format!("{}{QUICK}{probe}", server.exec());
+    host.define("web", &keys);
+    host.start();
+    let pid = host.up("web").pid.expect("a pid");
+    send(pid, Signal::SIGSTOP);
+    let begun = Instant::now();
+    // Every moment somebody waits for a processor, and the averages say nothing of it yet.
+    let status = host.until("web", "it is doubted, or restarted", |s| {
+        press_since(&host, 0, begun);
+        doubted(s) || s.run > 1
+    });
+    assert_eq!((status.run, doubted(&status)), (1, true), "{status:#?}");
+    send(pid, Signal::SIGCONT);
+    assert_eq!(host.until("web", "it is well", is_up).run, 1);
 }
 
 /// The kernel's own account is read, wherever it has one.

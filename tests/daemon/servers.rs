@@ -4,6 +4,15 @@
 //! Each has a network and a view of the file system of its own (unshare(1)): their ports are free,
 //! and nothing of the host's data is touched.
 
+#[path = "servers/nginx.rs"]
+mod nginx_faults;
+#[path = "servers/postgresql.rs"]
+mod postgresql_faults;
+#[path = "servers/redis.rs"]
+mod redis_faults;
+#[path = "servers/yard.rs"]
+mod yard;
+
 use super::host::{Host, alive, root, until};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;

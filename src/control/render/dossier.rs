@@ -1,7 +1,9 @@
 //! `dossier list`, and `dossier show`: what a service was stuck on, the most telling first.
 
 use super::{Colour, Grid, Style, clean, duration, pages, story::heading};
-use crate::control::dossier::{Dossier, Dossiers, ProcessSeen, SocketSeen, ThreadSeen};
+use crate::control::dossier::{
+    Dossier, Dossiers, FileSystemSeen, ProcessSeen, SocketSeen, ThreadSeen, size,
+};
 
 /// `dossier list`
 pub fn dossiers(all: &Dossiers, style: &Style, out: &mut String) {
@@ -73,6 +75,15 @@ pub fn dossier(dossier: &Dossier, style: &Style, out: &mut String) {
         grid.rows.retain(|row| !row.is_empty());
         grid.draw("  ", style, out);
         more(evidence.more_sockets, "socket", out);
+    }
+    if !evidence.file_systems.is_empty() {
+        heading("file systems that it writes to", style, out);
+        let mut grid = Grid {
+            rows: evidence.file_systems.iter().map(file_system).collect(),
+            right: &[],
+        };
+        grid.rows.retain(|row| !row.is_empty());
+        grid.draw("  ", style, out);
     }
     if !evidence.pressure.is_empty() {
         heading("pressure (some, full of the last 10 s)", style, out);
@@ -235,11 +246,20 @@ fn socket(socket: &SocketSeen) -> Vec<(String, Colour)> {
         }
         (_, _, _) => String::new(),
     };
-    let whose = match (socket.probed, socket.own) {
-        (true, true) => "probed",
-        (true, false) => "probed; another process's",
-        (false, _) => "",
-    };
+    let mut facts = Vec::new();
+    match socket.path.as_deref() {
+        Some("gone") => facts.push("its path is gone".to_owned()),
+        Some(_) => facts.push("its path is another's".to_owned()),
+        None => {}
+    }
+    match (socket.probed, socket.own) {
+        (true, true) => facts.push("probed".to_owned()),
+        (true, false) => facts.push("probed; another process's".to_owned()),
+        (false, _) => {}
+    }
+    if let Some(count) = socket.connections {
+        facts.push(format!("{count} connected"));
+    }
     let peer = match socket.peer.is_empty() {
         true => clean(&socket.local),
         false => format!("{} - {}", clean(&socket.local), clean(&socket.peer)),
@@ -249,14 +269,82 @@ fn socket(socket: &SocketSeen) -> Vec<(String, Colour)> {
         (clean(&socket.state), Colour::Plain),
         (peer, Colour::Plain),
         (queues, Colour::Plain),
-        (whose.to_owned(), Colour::Warn),
+        (facts.join("; "), Colour::Warn),
     ]
 }
 
-fn size(kb: u64) -> String {
-    match kb {
-        0..10_240 => format!("{kb} KiB"),
-        10_240..10_485_760 => format!("{} MiB", kb / 1024),
-        _ => format!("{} GiB", kb / 1024 / 1024),
+fn file_system(seen: &FileSystemSeen) -> Vec<(String, Colour)> {
+    let colour = match seen.free_kb == 0 || seen.read_only || seen.free_inodes == Some(0) {
+        true => Colour::Bad,
+        false => Colour::Plain,
+    };
+    let mut state = format!("{} of {} free", size(seen.free_kb), size(seen.size_kb));
+    if seen.free_inodes == Some(0) {
+        state.push_str(", no inode left");
+    }
+    if seen.read_only {
+        state.push_str(", read-only");
+    }
+    let path = match seen.path == seen.at {
+        true => String::new(),
+        false => clean(&seen.path),
+    };
+    vec![
+        (clean(&seen.at), Colour::Plain),
+        (state, colour),
+        (path, Colour::Faint),
+        (format!("process {}", seen.pid), Colour::Faint),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::dossier::Evidence;
+
+    /// What nothing leads to, and what takes nothing more, is seen in its line.
+    #[test]
+    fn sockets_and_file_systems_say_what_is_wrong_with_them() {
+        let listener = SocketSeen {
+            kind: "unix".to_owned(),
+            state: "listen".to_owned(),
+            local: "/run/a.sock".to_owned(),
+            receive_queue: Some(0),
+            send_queue: Some(511),
+            connections: Some(3),
+            path: Some("gone".to_owned()),
+            probed: true,
+            own: true,
+            ..SocketSeen::default()
+        };
+        let full = FileSystemSeen {
+            at: "/data".to_owned(),
+            path: "/data/db\u{1b}/wal".to_owned(),
+            pid: 7,
+            size_kb: 65_536,
+            free_inodes: Some(0),
+            ..FileSystemSeen::default()
+        };
+        let seen = Dossier {
+            evidence: Evidence {
+                sockets: vec![listener],
+                file_systems: vec![full],
+                ..Evidence::default()
+            },
+            ..Dossier::default()
+        };
+        let style = Style {
+            terminal: false,
+            colour: false,
+            ascii: false,
+            width: None,
+            now_ms: 0,
+        };
+        let mut out = String::new();
+        dossier(&seen, &style, &mut out);
+        let socket = "accept queue 0 of 511  its path is gone; probed; 3 connected\n";
+        assert!(out.contains(socket), "{out}");
+        let disk = "/data  0 KiB of 64 MiB free, no inode left  /data/db\\u{1b}/wal  process 7\n";
+        assert!(out.contains(disk), "{out}");
     }
 }

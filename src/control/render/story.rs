@@ -45,8 +45,26 @@ pub fn why(why: &Why, style: &Style, out: &mut String) {
         probe.up == Some(false) || probe.outcome.as_deref().is_some_and(|o| o != "pass")
     };
     let failing: Vec<_> = status.probes.iter().filter(failing).cloned().collect();
-    if !failing.is_empty() || status.dossier.is_some() {
+    let said = !why.last_words.is_empty();
+    if !failing.is_empty() || status.dossier.is_some() || said {
         heading("evidence", style, out);
+    }
+    if said {
+        let end = status.last_end.as_ref();
+        let by_itself = end.is_some_and(|end| matches!(end.cause.as_str(), "exit" | "memory"));
+        let how = match by_itself {
+            true => end.map_or(String::new(), |end| {
+                format!("ended ({})", pages::end_words(end))
+            }),
+            false => "was stopped".to_owned(),
+        };
+        out.push_str(&format!("  before it {how} it wrote\n"));
+        let bar = if style.ascii { "|" } else { "│" };
+        for line in &why.last_words {
+            let line = format!("    {bar} {}", clean(line));
+            out.push_str(&super::cut(&line, style.width.unwrap_or(usize::MAX)));
+            out.push('\n');
+        }
     }
     if !failing.is_empty() {
         pages::probes(&failing, style, out);

@@ -285,6 +285,7 @@ fn story_of_web() -> Why {
         status: web(),
         story,
         next: vec!["in 17 s the gate is asked again".into()],
+        last_words: Vec::new(),
     }
 }
 
@@ -378,6 +379,29 @@ fn a_restart_that_would_be_is_told_as_one() {
         assert!(!text.contains("restart would restart"), "{text}");
         assert!(text.contains(words), "{text}");
     }
+}
+
+/// What ended by itself has said why, as a rule.
+#[test]
+fn why_has_the_last_words_of_who_ended_by_itself() {
+    let mut why = story_of_web();
+    why.status.probes.clear();
+    why.last_words = vec!["PANIC: no space".into(), "\u{1b}[31mbye".into()];
+    let out = drawn(|out| super::why(&why, &NOW, out));
+    assert!(
+        out.contains("before it was stopped it wrote\n    │ PANIC"),
+        "{out}"
+    );
+    if let Some(end) = why.status.last_end.as_mut() {
+        end.cause = "exit".into();
+    }
+    let out = drawn(|out| super::why(&why, &NOW, out));
+    assert!(
+        out.contains(
+            "evidence\n  before it ended (signal SIGKILL) it wrote\n    │ PANIC: no space\n    │ \\u{1b}[31mbye\n"
+        ),
+        "{out}"
+    );
 }
 
 /// One word of the gate said again and again is one line; whose trouble it is, and what it was stuck

@@ -369,6 +369,19 @@ fn the_permission_check_holds_for_every_verb() {
     }
 }
 
+/// What a service wrote is in its story for those alone who may read logs.
+#[test]
+fn who_may_not_read_logs_does_not_find_them_in_the_story() {
+    for (level, reads) in [(Level::View, false), (Level::Read, true)] {
+        let mut talk = Talk::with(Access::only(level));
+        let words = talk.say("why web");
+        assert!(words.ends_with("\nok\n"), "{words}");
+        assert_eq!(words.contains("its last words"), reads, "{level:?}");
+        let json = talk.say(&call("service.why", r#"["web"]"#, "1"));
+        assert_eq!(json.contains("its last words"), reads, "{level:?}");
+    }
+}
+
 #[test]
 fn a_definition_is_set_in_every_form_and_refused_with_all_that_is_wrong() {
     for (line, text) in [

@@ -343,20 +343,40 @@ pub struct Sample {
     ticks: BTreeMap<i32, u64>,
     /// By thread, in nanoseconds: on a processor, and waiting for one.
     threads: BTreeMap<i32, (u64, u64)>,
+    /// By thread that runs, or could: how often it went to sleep so far.
+    sleeps: BTreeMap<i32, u64>,
 }
 
 pub fn sample(pids: &[Pid]) -> Sample {
-    let (mut ticks, mut threads) = (BTreeMap::new(), BTreeMap::new());
+    let (mut ticks, mut threads, mut sleeps) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let at = Instant::now();
     for pid in pids {
         let all = stat(&format!("/proc/{pid}/stat")).map(|(_, _, ticks)| (pid.0, ticks));
         ticks.extend(all);
         for tid in threads_of(*pid).into_iter().take(limits::DOSSIER_THREADS) {
-            let line = read(&format!("/proc/{pid}/task/{tid}/schedstat"));
+            let at = format!("/proc/{pid}/task/{tid}");
+            let line = read(&format!("{at}/schedstat"));
             threads.extend(line.and_then(|line| Some((tid, schedstat(&line)?))));
+            let runs = stat(&format!("{at}/stat")).is_some_and(|(_, state, _)| state == "R");
+            if runs && let Some(count) = sleeps_of(&format!("{at}/status")) {
+                sleeps.insert(tid, count);
+            }
         }
     }
-    Sample { at, ticks, threads }
+    Sample {
+        at,
+        ticks,
+        threads,
+        sleeps,
+    }
+}
+
+fn sleeps_of(path: &str) -> Option<u64> {
+    let status = read(path)?;
+    let count = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    count.trim().parse().ok()
 }
 
 /// `1234567 89 10`: nanoseconds on a processor, and waiting for one
@@ -374,6 +394,7 @@ impl Sample {
 
     /// Of a process, since the sample before.
     pub fn percent(&self, before: &Sample, pid: i32) -> Option<u32> {
+        // By ticks, which are coarse.
         let used = self
             .ticks
             .get(&pid)?
@@ -383,6 +404,9 @@ impl Sample {
     }
 
     /// Of a thread: on a processor, and waiting for one.
+    ///
+    /// One that ran at both ends and never slept between them has waited whenever it did not run: the
+    /// kernel counts a wait only when that is over, and one may take as long as all we look.
     pub fn of_thread(&self, before: &Sample, tid: i32) -> Option<(u32, u32)> {
         let ((ran, waited), (ran_before, waited_before)) =
             (self.threads.get(&tid)?, before.threads.get(&tid)?);
@@ -390,6 +414,50 @@ impl Sample {
             let ms = now.saturating_sub(then) / 1_000_000;
             u32::try_from(ms * 100 / self.over_ms(before)).ok()
         };
-        Some((share(*ran, *ran_before)?, share(*waited, *waited_before)?))
+        let (ran, waited) = (share(*ran, *ran_before)?, share(*waited, *waited_before)?);
+        let slept = self.sleeps.get(&tid) != before.sleeps.get(&tid);
+        match slept || !self.sleeps.contains_key(&tid) {
+            true => Some((ran, waited)),
+            false => Some((ran, 100u32.saturating_sub(ran))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn sample(at: Instant, ran_ms: u64, waited_ms: u64, sleeps: Option<u64>) -> Sample {
+        let counts = (ran_ms * 1_000_000, waited_ms * 1_000_000);
+        Sample {
+            at,
+            ticks: BTreeMap::new(),
+            threads: [(7, counts)].into(),
+            sleeps: sleeps.map(|count| (7, count)).into_iter().collect(),
+        }
+    }
+
+    /// A wait that is not over is not counted by the kernel, but it is one.
+    #[test]
+    fn who_never_sleeps_wants_a_processor_all_the_time() {
+        let now = Instant::now();
+        let then = now + Duration::from_millis(100);
+        let shares = |before: Option<u64>, after: Option<u64>| {
+            let first = sample(now, 1000, 500, before);
+            sample(then, 1020, 530, after).of_thread(&first, 7)
+        };
+        assert_eq!(shares(Some(3), Some(3)), Some((20, 80)));
+        assert_eq!(shares(Some(3), Some(4)), Some((20, 30)), "it slept");
+        assert_eq!(shares(None, Some(3)), Some((20, 30)), "it slept at first");
+        assert_eq!(shares(None, None), Some((20, 30)), "it sleeps");
+    }
+
+    #[test]
+    fn sleeps_are_counted() {
+        let count = || sleeps_of("/proc/thread-self/status").unwrap();
+        let before = count();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(count() > before);
     }
 }

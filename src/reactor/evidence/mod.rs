@@ -4,8 +4,10 @@
 //! far it tells line by line, each a whole [`Evidence`]; of a helper that is killed the last one
 //! counts. Bounded by limits. Never read: environments and command lines.
 //!
-//! `look` reads `/proc`, `sockets` the tables, `summary` makes a line of it all.
+//! `look` reads `/proc`, `sockets` the tables, `disks` asks where it writes to, `summary` makes a line
+//! of it all.
 
+mod disks;
 mod look;
 mod sockets;
 pub mod summary;
@@ -21,7 +23,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 /// Between the two looks at what moves: never longer than this.
-const BETWEEN: Duration = Duration::from_millis(100);
+const BETWEEN: Duration = Duration::from_millis(50);
 
 /// What is to be looked at.
 pub struct Subject {
@@ -120,6 +122,9 @@ pub fn tell(subject: &Subject, out: &mut dyn Write) -> io::Result<()> {
     std::thread::sleep(pause.saturating_sub(begun.elapsed()));
     second(&first, &pids, &mut evidence);
     sockets::again(subject, &mut evidence);
+    say(&mut evidence)?;
+    // The last: a file system that hangs takes nothing of the rest away.
+    disks::all(&pids, &mut evidence);
     evidence.whole = true;
     say(&mut evidence)
 }

@@ -12,7 +12,11 @@ use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
+const ESTABLISHED: u8 = 1;
+const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 
 /// One of a table.
@@ -22,8 +26,9 @@ struct Row {
     state: u8,
     local: Option<SocketAddr>,
     peer: Option<SocketAddr>,
-    /// Of a Unix socket.
+    /// Of a Unix socket: what it was bound to, and the inode that this made.
     path: String,
+    bound: Option<u32>,
     queues: Option<(u64, u64)>,
     inode: u64,
 }
@@ -33,18 +38,53 @@ pub struct Found {
     /// A probe asks it.
     rows: Vec<(bool, Row)>,
     own: BTreeMap<u64, i32>,
+    /// Accepted connections where a probe asks, by port and by path.
+    by_port: BTreeMap<u16, u64>,
+    by_path: BTreeMap<String, u64>,
 }
 
 pub fn all(subject: &Subject, own: BTreeMap<u64, i32>) -> Found {
-    let mut rows = Vec::new();
+    let mut found = Found {
+        rows: Vec::new(),
+        own,
+        by_port: BTreeMap::new(),
+        by_path: BTreeMap::new(),
+    };
+    let asked: Vec<(&Probed, Option<u32>)> =
+        subject.probed.iter().map(|at| (at, file(at))).collect();
     // Of a host's hundred thousand connections those that may matter.
     each_row(subject, false, &mut |row| {
-        let probed = row.state == LISTEN && subject.probed.iter().any(|at| row.is_at(at));
-        if probed || own.contains_key(&row.inode) {
-            rows.push((probed, row));
+        let at = asked.iter().any(|(at, inode)| row.is_at(at, *inode));
+        // One that waits to be accepted is nobody's file yet.
+        if at && row.inode != 0 && matches!(row.state, ESTABLISHED | CLOSE_WAIT) {
+            found.count(&row);
+        }
+        let probed = at && row.state == LISTEN;
+        if probed || found.own.contains_key(&row.inode) {
+            found.rows.push((probed, row));
         }
     });
-    Found { rows, own }
+    found
+}
+
+/// The inode of a socket's file; None: there is none.
+fn file(at: &Probed) -> Option<u32> {
+    match at {
+        Probed::Port { .. } => None,
+        Probed::Path(path) => inode_at(path),
+    }
+}
+
+/// As the kernel tells it of sockets: its lower half.
+fn inode_at(path: &str) -> Option<u32> {
+    fs::metadata(path).ok().map(|file| file.ino() as u32)
+}
+
+/// The same place by another name, as /run and /var/run are.
+fn is_same_place(a: &str, b: &str) -> bool {
+    let (a, b) = (Path::new(a), Path::new(b));
+    let real = |path: &Path| fs::canonicalize(path.parent()?).ok();
+    a == b || (a.file_name() == b.file_name() && real(a).is_some() && real(a) == real(b))
 }
 
 /// The receive queues a moment later.
@@ -88,19 +128,45 @@ fn each_row(subject: &Subject, listening: bool, each: &mut dyn FnMut(Row)) {
                 .for_each(&mut *each);
         }
     }
-    if !foreign {
-        let _ = ask(&unix_request(states), &mut |body| {
+    let told = match foreign {
+        true => None,
+        false => ask(&unix_request(states), &mut |body| {
             unix_row(body).map(&mut *each);
-        });
+        }),
+    };
+    if told.is_none() {
+        let mut text = String::new();
+        let table = fs::File::open(format!("/proc/{pid}/net/unix"));
+        let _ = table.map(|file| file.take(1 << 20).read_to_string(&mut text));
+        let rows = text.lines().skip(1).filter_map(unix_table_row);
+        rows.filter(|row| states & (1 << row.state) != 0)
+            .for_each(&mut *each);
     }
 }
 
 impl Found {
+    fn count(&mut self, row: &Row) {
+        match (row.unix, row.local) {
+            (true, _) => *self.by_path.entry(row.path.clone()).or_default() += 1,
+            (false, Some(at)) => *self.by_port.entry(at.port()).or_default() += 1,
+            (false, None) => {}
+        }
+    }
+
+    fn connections(&self, row: &Row) -> Option<u64> {
+        let count = match row.unix {
+            true => self.by_path.get(&row.path),
+            false => self.by_port.get(&row.local?.port()),
+        };
+        Some(count.copied().unwrap_or(0))
+    }
+
     pub fn put(&self, evidence: &mut Evidence) {
         let mut seen: Vec<(bool, SocketSeen)> = Vec::new();
         for (probed, row) in &self.rows {
             let own = self.own.contains_key(&row.inode);
             let (local, peer) = row.shown();
+            let listens = row.state == LISTEN;
             seen.push((
                 row.state != LISTEN,
                 SocketSeen {
@@ -112,6 +178,8 @@ impl Found {
                     // What is not known there is 0.
                     send_queue: row.queues.map(|(_, send)| send).filter(|n| *n != u64::MAX),
                     receive_queue_then: None,
+                    connections: self.connections(row).filter(|_| listens && *probed),
+                    path: row.lost().filter(|_| listens).map(str::to_owned),
                     probed: *probed,
                     own,
                 },
@@ -150,10 +218,27 @@ impl Row {
         }
     }
 
-    fn is_at(&self, probed: &Probed) -> bool {
+    /// `inode`: what is at that path.
+    fn is_at(&self, probed: &Probed, inode: Option<u32>) -> bool {
         match probed {
             Probed::Port { port, .. } => self.local.is_some_and(|at| at.port() == *port),
-            Probed::Path(path) => self.unix && self.path == *path,
+            Probed::Path(path) if self.unix && !self.path.is_empty() => {
+                let same = self.bound.is_some() && self.bound == inode;
+                same || is_same_place(&self.path, path)
+            }
+            Probed::Path(_) => false,
+        }
+    }
+
+    /// What became of the path that it was bound to, if anything did.
+    fn lost(&self) -> Option<&'static str> {
+        if !self.unix || !self.path.starts_with('/') {
+            return None;
+        }
+        match (inode_at(&self.path), self.bound) {
+            (None, _) => Some("gone"),
+            (Some(there), Some(bound)) if there != bound => Some("taken"),
+            (Some(_), _) => None,
         }
     }
 }
@@ -266,12 +351,12 @@ fn inet_row(body: &[u8]) -> Option<Row> {
     })
 }
 
-/// `struct unix_diag_req`: name and queue lengths.
+/// `struct unix_diag_req`: name, the file that this is, and queue lengths.
 fn unix_request(states: u32) -> [u8; 24] {
     let mut request = [0; 24];
     request[0] = libc::AF_UNIX as u8;
     request[4..8].copy_from_slice(&states.to_ne_bytes());
-    request[12..16].copy_from_slice(&0x11u32.to_ne_bytes());
+    request[12..16].copy_from_slice(&0x13u32.to_ne_bytes());
     request
 }
 
@@ -298,6 +383,7 @@ fn unix_row(body: &[u8]) -> Option<Row> {
                     None => text.to_owned(),
                 };
             }
+            1 => row.bound = Some(number(value)?),
             4 => row.queues = Some((number(value)?.into(), number(value.get(4..)?)?.into())),
             _ => {}
         }
@@ -306,7 +392,26 @@ fn unix_row(body: &[u8]) -> Option<Row> {
     Some(row)
 }
 
-// --- /proc/PID/net/tcp, tcp6
+// --- /proc/PID/net/tcp, tcp6, unix
+
+/// `0000000000000000: 00000002 00000000 00010000 0001 01 4711 /run/web.sock`
+fn unix_table_row(line: &str) -> Option<Row> {
+    let mut fields = line.split_ascii_whitespace();
+    let flags = u32::from_str_radix(fields.nth(3)?, 16).ok()?;
+    // SS_CONNECTED is 3 (include/uapi/linux/net.h), __SO_ACCEPTCON 1 << 16.
+    let connected = fields.nth(1)? == "03";
+    Some(Row {
+        unix: true,
+        state: match (flags & (1 << 16) != 0, connected) {
+            (true, _) => LISTEN,
+            (false, true) => ESTABLISHED,
+            (false, false) => 7,
+        },
+        inode: fields.next()?.parse().ok()?,
+        path: fields.collect::<Vec<_>>().join(" "),
+        ..Row::default()
+    })
+}
 
 /// `0: 0100007F:1F90 00000000:0000 0A 00000000:00000081 00:00000000 00000000 0 0 4711 …`
 fn table_row(line: &str) -> Option<Row> {
@@ -362,6 +467,59 @@ mod tests {
         for cut in 0..60 {
             let _ = table_row(&line[..cut]);
         }
+    }
+
+    #[test]
+    fn a_line_of_the_unix_table_is_read() {
+        let line = "0000000000000000: 00000002 00000000 00010000 0001 01 4711 /run/a b.sock";
+        let row = unix_table_row(line).unwrap();
+        assert_eq!(
+            (row.state, row.inode, &*row.path),
+            (LISTEN, 4711, "/run/a b.sock")
+        );
+        let accepted = line.replace("00010000 0001 01", "00000000 0001 03");
+        assert_eq!(unix_table_row(&accepted).unwrap().state, ESTABLISHED);
+        for cut in 0..60 {
+            let _ = unix_table_row(&line[..cut]);
+        }
+    }
+
+    /// The kernel knows the name that a socket was bound to, also when nothing is there any more.
+    #[test]
+    fn a_path_that_is_gone_or_anothers_is_told() {
+        let dir = std::env::temp_dir().join(format!("vitald-gone-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (path, alias) = (dir.join("a.sock"), dir.join("alias"));
+        std::os::unix::fs::symlink(&dir, &alias).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        let _client = UnixStream::connect(&path).unwrap();
+        let _accepted = listener.accept().unwrap();
+        let _waits = UnixStream::connect(&path).unwrap();
+        let seen = |probed: &Path| {
+            let subject = Subject {
+                main: Pid(std::process::id() as i32),
+                leaf: None,
+                probed: vec![Probed::Path(probed.to_string_lossy().into_owned())],
+                timeout: Duration::ZERO,
+            };
+            let mut evidence = Evidence::default();
+            all(&subject, BTreeMap::new()).put(&mut evidence);
+            let socket = evidence.sockets.pop().expect("the listener");
+            assert!(evidence.sockets.is_empty(), "{:?}", evidence.sockets);
+            assert_eq!(
+                (socket.connections, socket.receive_queue),
+                (Some(1), Some(1))
+            );
+            socket.path
+        };
+        assert_eq!(seen(&path), None);
+        assert_eq!(seen(&alias.join("a.sock")), None, "by another name");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(seen(&path).as_deref(), Some("gone"));
+        assert_eq!(seen(&alias.join("a.sock")).as_deref(), Some("gone"));
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(seen(&path).as_deref(), Some("taken"));
+        let _ = std::fs::remove_dir_all(&dir);
     }
 
     /// Two that nobody accepts, over both kinds of sockets.

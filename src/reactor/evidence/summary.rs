@@ -3,7 +3,9 @@
 //! It says what is seen, not what to do; where nothing stands out it says where the main thread is.
 
 use super::Probed;
-use crate::control::dossier::{Evidence, PressureSeen, ProcessSeen, SocketSeen, ThreadSeen};
+use crate::control::dossier::{
+    Evidence, FileSystemSeen, PressureSeen, ProcessSeen, SocketSeen, ThreadSeen, size,
+};
 use crate::limits;
 
 /// From so much on a processor is spent.
@@ -13,6 +15,8 @@ pub fn of(evidence: &Evidence, probed: &[Probed]) -> String {
     let mut parts: Vec<String> = Vec::new();
     if let Some(main) = evidence.processes.first() {
         parts.extend(descriptors(evidence));
+        parts.extend(evidence.file_systems.iter().filter_map(file_system));
+        parts.extend(probed.iter().filter_map(|at| lost(at, &evidence.sockets)));
         parts.push(doing(main, &evidence.processes));
     } else {
         parts.push("its main process was gone".to_owned());
@@ -54,6 +58,22 @@ fn descriptors(evidence: &Evidence) -> Option<String> {
     ))
 }
 
+/// A database's next file needs as much.
+const LITTLE_KB: u64 = 16 * 1024;
+
+fn file_system(seen: &FileSystemSeen) -> Option<String> {
+    let little = seen.free_kb < LITTLE_KB.min(seen.size_kb / 20 + 1);
+    let (at, free, all) = (&seen.at, size(seen.free_kb), size(seen.size_kb));
+    match (seen.read_only, seen.free_inodes) {
+        (true, _) => Some(format!("file system {at} is read-only")),
+        (false, _) if seen.free_kb == 0 => Some(format!("file system {at} is full ({all})")),
+        (false, Some(0)) => Some(format!("file system {at} has no inode left")),
+        (false, _) => {
+            little.then(|| format!("file system {at} is nearly full ({free} of {all} free)"))
+        }
+    }
+}
+
 fn doing(main: &ProcessSeen, all: &[ProcessSeen]) -> String {
     let threads = all.iter().flat_map(|process| &process.threads);
     let state = |letter: &'static str| move |t: &ThreadSeen| t.state == letter;
@@ -76,6 +96,7 @@ fn doing(main: &ProcessSeen, all: &[ProcessSeen]) -> String {
         .filter_map(wish)
         .max_by_key(|(_, wanted)| *wanted);
     let hungry = hungry.filter(|(_, wanted)| *wanted >= BUSY);
+    let halted = halted(all);
     match &*first.state {
         "D" => format!("main thread in D state{}", wait(first)),
         "T" => "stopped by a signal (SIGSTOP)".to_owned(),
@@ -102,6 +123,7 @@ fn doing(main: &ProcessSeen, all: &[ProcessSeen]) -> String {
             let (ran, wanted) = hungry.unwrap_or_default();
             format!("wants a whole CPU ({wanted}%) and gets {ran}%")
         }
+        _ if halted.is_some() => halted.unwrap_or_default(),
         "R" => "main thread runs".to_owned(),
         _ => {
             let stuck = threads.filter(|t| t.state == "D").count();
@@ -109,9 +131,40 @@ fn doing(main: &ProcessSeen, all: &[ProcessSeen]) -> String {
                 0 => String::new(),
                 n => format!("; {n} of {count} threads in D state"),
             };
-            format!("main thread waits{}{others}", wait(first))
+            let how = wait(first);
+            // `wait for a child` has said it.
+            let how = how.replacen(" in wait ", " ", 1);
+            let worker = worker(all).unwrap_or_default();
+            format!("main thread waits{how}{worker}{others}")
         }
     }
+}
+
+/// Where one process waits for many it is the others that do the work: the first that does not just
+/// wait for some.
+fn worker(all: &[ProcessSeen]) -> Option<String> {
+    let idle = [
+        "epoll", "poll", "select", "accept", "wait for", "running", "sleep",
+    ];
+    let stuck = |process: &&ProcessSeen| {
+        let call = process.threads.first().and_then(|t| t.syscall.as_deref());
+        call.is_some_and(|call| !idle.iter().any(|begin| call.starts_with(begin)))
+    };
+    let process = all.iter().skip(1).find(stuck)?;
+    let first = process.threads.first()?;
+    let (pid, name) = (process.pid, &process.name);
+    Some(format!(", its process {pid} {name}{}", wait(first)))
+}
+
+/// Others than the main process that somebody stopped: it may wait for them.
+fn halted(all: &[ProcessSeen]) -> Option<String> {
+    let mut halted = all.iter().skip(1).filter(|process| process.state == "T");
+    let first = halted.next()?;
+    let who = format!("its process {} {}", first.pid, first.name);
+    Some(match halted.count() {
+        0 => format!("{who} is stopped by a signal (SIGSTOP)"),
+        more => format!("{who} and {more} more are stopped by a signal (SIGSTOP)"),
+    })
 }
 
 /// ` in futex`
@@ -125,25 +178,50 @@ fn wait(thread: &ThreadSeen) -> String {
     }
 }
 
-/// How those stand who knock where a probe does.
-fn queue(at: &Probed, sockets: &[SocketSeen]) -> Option<String> {
-    let shown = at.shown();
+/// Who listens where a probe asks; its own, where others do as well.
+fn listener<'a>(at: &Probed, sockets: &'a [SocketSeen]) -> Option<&'a SocketSeen> {
     let here = |socket: &&SocketSeen| {
         socket.probed
             && match at {
                 Probed::Port { port, .. } => socket.local.ends_with(&format!(":{port}")),
-                Probed::Path(path) => socket.local == *path,
+                // By whatever name: only those are `probed` that a probe finds there.
+                Probed::Path(path) => {
+                    socket.kind == "unix" && file_name(&socket.local) == file_name(path)
+                }
             }
     };
     let mut listeners = sockets.iter().filter(here);
-    // Its own, where others listen on that port as well.
     let own = listeners.clone().find(|socket| socket.own);
-    let Some(socket) = own.or_else(|| listeners.next()) else {
+    own.or_else(|| listeners.next())
+}
+
+/// It listens where nobody can find it.
+fn lost(at: &Probed, sockets: &[SocketSeen]) -> Option<String> {
+    let what = match listener(at, sockets)?.path.as_deref()? {
+        "gone" => "is gone: it listens, but nothing leads to it",
+        _ => "was replaced: it listens, but what is there is another's",
+    };
+    Some(format!("its socket {} {what}", at.shown()))
+}
+
+/// How those stand who knock where a probe does.
+fn queue(at: &Probed, sockets: &[SocketSeen]) -> Option<String> {
+    let shown = at.shown();
+    let Some(socket) = listener(at, sockets) else {
         let remote = matches!(at, Probed::Port { shown, .. } if !is_local(shown));
         return (!remote).then(|| format!("nothing listens on {shown}"));
     };
+    // That nobody waits where nobody can come to says nothing.
+    if socket.path.is_some() && socket.receive_queue == Some(0) {
+        return None;
+    }
     let (Some(waiting), backlog) = (socket.receive_queue, socket.send_queue) else {
         return None;
+    };
+    let open = match socket.connections {
+        None | Some(0) => String::new(),
+        Some(1) => ", 1 connection open".to_owned(),
+        Some(n) => format!(", {n} connections open"),
     };
     let whose = match socket.own {
         true => "",
@@ -151,15 +229,23 @@ fn queue(at: &Probed, sockets: &[SocketSeen]) -> Option<String> {
     };
     let of = backlog.map_or(String::new(), |backlog| format!(" of {backlog}"));
     let verdict = match (socket.receive_queue_then, waiting) {
-        (_, 0) => return Some(format!("accept queue of {shown}{whose} empty: it accepts")),
+        (_, 0) => {
+            return Some(format!(
+                "accept queue of {shown}{whose} empty: it accepts{open}"
+            ));
+        }
         (Some(then), _) if then < waiting => "slow",
         (Some(_), _) => "stuck",
         (None, _) if backlog.is_some_and(|backlog| waiting >= backlog) => "stuck",
         (None, _) => "waiting",
     };
     Some(format!(
-        "accept queue of {shown}{whose} {waiting}{of}: {verdict}"
+        "accept queue of {shown}{whose} {waiting}{of}: {verdict}{open}"
     ))
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 fn is_local(shown: &str) -> bool {
@@ -214,7 +300,7 @@ mod tests {
         }
     }
 
-    fn listener(waiting: u64, then: u64) -> SocketSeen {
+    fn listening(waiting: u64, then: u64) -> SocketSeen {
         SocketSeen {
             state: "listen".to_owned(),
             local: "127.0.0.1:8080".to_owned(),
@@ -231,6 +317,7 @@ mod tests {
         let evidence = Evidence {
             processes: vec![process],
             sockets: socket.into_iter().collect(),
+            whole: true,
             ..Evidence::default()
         };
         of(&evidence, &at())
@@ -269,12 +356,12 @@ mod tests {
     fn a_stuck_server_is_told_from_a_slow_one() {
         let waits = || process(vec![thread("S", "futex")]);
         assert_eq!(
-            line(waits(), Some(listener(129, 129))),
+            line(waits(), Some(listening(129, 129))),
             "main thread waits in futex; accept queue of 127.0.0.1:8080 129 of 128: stuck"
         );
-        let slow = line(waits(), Some(listener(90, 70)));
+        let slow = line(waits(), Some(listening(90, 70)));
         assert!(slow.ends_with("90 of 128: slow"), "{slow}");
-        let empty = line(waits(), Some(listener(0, 0)));
+        let empty = line(waits(), Some(listening(0, 0)));
         assert!(
             empty.ends_with("127.0.0.1:8080 empty: it accepts"),
             "{empty}"
@@ -284,6 +371,12 @@ mod tests {
             nobody.ends_with("nothing listens on 127.0.0.1:8080"),
             "{nobody}"
         );
+        let cut = Evidence {
+            processes: vec![waits()],
+            sockets_unseen: true,
+            ..Evidence::default()
+        };
+        assert_eq!(of(&cut, &at()), "main thread waits in futex");
     }
 
     #[test]
@@ -292,14 +385,14 @@ mod tests {
             cpu_percent: Some(99),
             ..process(vec![thread("R", "running")])
         };
-        let told = line(busy, Some(listener(0, 0)));
+        let told = line(busy, Some(listening(0, 0)));
         assert!(told.starts_with("uses a whole CPU (99%);"), "{told}");
         let hungry = process(vec![ThreadSeen {
             cpu_percent: Some(29),
             starved_percent: Some(68),
             ..thread("R", "running")
         }]);
-        let told = line(hungry, Some(listener(0, 0)));
+        let told = line(hungry, Some(listening(0, 0)));
         assert!(
             told.starts_with("wants a whole CPU (97%) and gets 29%;"),
             "{told}"
@@ -332,6 +425,129 @@ mod tests {
             "{stopped}"
         );
         assert!(of(&Evidence::default(), &[]).starts_with("its main process was gone"));
+    }
+
+    #[test]
+    fn a_file_system_that_takes_nothing_is_told() {
+        let told = |seen: FileSystemSeen| {
+            let evidence = Evidence {
+                processes: vec![process(vec![thread("S", "epoll")])],
+                file_systems: vec![FileSystemSeen {
+                    at: "/data".to_owned(),
+                    ..seen
+                }],
+                ..Evidence::default()
+            };
+            of(&evidence, &[])
+        };
+        let seen = |size_kb, free_kb| FileSystemSeen {
+            size_kb,
+            free_kb,
+            free_inodes: Some(9),
+            ..FileSystemSeen::default()
+        };
+        let full = told(seen(65_536, 0));
+        assert!(
+            full.starts_with("file system /data is full (64 MiB); main"),
+            "{full}"
+        );
+        let nearly = told(seen(65_536, 3_000));
+        let words = "file system /data is nearly full (3000 KiB of 64 MiB free); main";
+        assert!(nearly.starts_with(words), "{nearly}");
+        assert!(told(seen(65_536, 4_000)).starts_with("main"));
+        // A twentieth of it would be 50 GiB.
+        assert!(told(seen(1 << 30, 20 * 1024)).starts_with("main"));
+        let spent = told(FileSystemSeen {
+            free_inodes: Some(0),
+            ..seen(65_536, 60_000)
+        });
+        assert!(
+            spent.starts_with("file system /data has no inode left;"),
+            "{spent}"
+        );
+        let read_only = told(FileSystemSeen {
+            read_only: true,
+            ..seen(65_536, 60_000)
+        });
+        assert!(
+            read_only.starts_with("file system /data is read-only;"),
+            "{read_only}"
+        );
+    }
+
+    #[test]
+    fn who_was_stopped_is_named() {
+        let child = |pid, state: &str| ProcessSeen {
+            pid,
+            name: "nginx".to_owned(),
+            state: state.to_owned(),
+            ..ProcessSeen::default()
+        };
+        let told = |others: Vec<ProcessSeen>| {
+            let main = process(vec![thread("S", "wait for a signal")]);
+            let evidence = Evidence {
+                processes: [vec![main], others].concat(),
+                ..Evidence::default()
+            };
+            of(&evidence, &[])
+        };
+        assert_eq!(
+            told(vec![child(8, "S"), child(9, "T")]),
+            "its process 9 nginx is stopped by a signal (SIGSTOP)"
+        );
+        assert_eq!(
+            told(vec![child(8, "T"), child(9, "T")]),
+            "its process 8 nginx and 1 more are stopped by a signal (SIGSTOP)"
+        );
+        assert_eq!(told(vec![child(8, "S")]), "main thread waits for a signal");
+        let worker = |call: &str| ProcessSeen {
+            threads: vec![thread("S", call)],
+            ..child(9, "S")
+        };
+        assert_eq!(
+            told(vec![
+                worker("epoll"),
+                worker("receive of 7 (tcp to 10.0.0.5:5432)")
+            ]),
+            "main thread waits for a signal, its process 9 nginx in receive of 7 (tcp to 10.0.0.5:5432)"
+        );
+    }
+
+    #[test]
+    fn a_socket_that_nobody_finds_is_told_from_one_that_is_not_listened_on() {
+        let probed = [Probed::Path("/run/a.sock".to_owned())];
+        let told = |path: Option<&str>| {
+            let evidence = Evidence {
+                processes: vec![process(vec![thread("S", "epoll")])],
+                sockets: vec![SocketSeen {
+                    kind: "unix".to_owned(),
+                    local: "/var/run/a.sock".to_owned(),
+                    path: path.map(str::to_owned),
+                    connections: Some(3),
+                    ..listening(0, 0)
+                }],
+                whole: true,
+                ..Evidence::default()
+            };
+            of(&evidence, &probed)
+        };
+        let gone = told(Some("gone"));
+        assert!(
+            gone.starts_with(
+                "its socket /run/a.sock is gone: it listens, but nothing leads to it; main"
+            ),
+            "{gone}"
+        );
+        let taken = told(Some("taken"));
+        assert!(
+            taken.contains("its socket /run/a.sock was replaced"),
+            "{taken}"
+        );
+        let there = told(None);
+        assert!(
+            there.ends_with("empty: it accepts, 3 connections open"),
+            "{there}"
+        );
     }
 
     #[test]
