@@ -142,8 +142,7 @@ impl World {
             Effect::SendAlert {
                 rule, alert, tries, ..
             } => {
-                let to = self.alerts.get(usize::from(*rule)).map(|rule| &*rule.name);
-                let to = to.unwrap_or_default();
+                let to = engine.alert_name(*rule).unwrap_or_default();
                 let again = match tries {
                     1 => String::new(),
                     tries => format!(", try {tries}"),
@@ -172,6 +171,7 @@ impl World {
                 format!("{} what is kept for it is closed", engine.name(*service))
             }
             Effect::FeedWatchdog => "the host's watchdog is fed".to_owned(),
+            Effect::RevertSettings => "the settings before are back".to_owned(),
             Effect::TellAlive => "who started the daemon is told that it lives".to_owned(),
             Effect::BootWell => "the boot is well".to_owned(),
             Effect::CountReboot { service } => {

@@ -127,6 +127,7 @@ impl Watcher {
             | Effect::AskDue { .. }
             | Effect::CountReboot { .. }
             | Effect::Reboot
+            | Effect::RevertSettings
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::FeedWatchdog
@@ -626,6 +627,7 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::AskDue { .. }
         | Effect::CountReboot { .. }
         | Effect::Reboot
+        | Effect::RevertSettings
         | Effect::Check { .. }
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }

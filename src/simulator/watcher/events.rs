@@ -65,6 +65,7 @@ impl Watcher {
                 ticket,
                 files,
                 terms,
+                settings,
             } => {
                 self.step.moved = true;
                 self.step.reload = true;
@@ -74,6 +75,7 @@ impl Watcher {
                     ticket: *ticket,
                     files: files.clone(),
                     terms: terms.as_deref().cloned().unwrap_or_default(),
+                    settings: settings.clone(),
                 });
             }
             Event::Resumed(_) => {
@@ -216,6 +218,7 @@ impl Watcher {
         if let Some(read) = self.step.read.take() {
             self.read_and_done(now, &read, effects);
         }
+        self.settings_back(now, effects);
         for reload in effects.iter().filter_map(provisional::of_reload) {
             self.told_of_reload(now, reload);
         }
@@ -251,7 +254,7 @@ impl Watcher {
         self.step.moved = true;
         self.stolen += now.since(self.died_at);
         let definitions = self.in_force_at_boot(now, boot);
-        self.alerts.begin(&boot.alerts, self.same_boot);
+        self.settings_at_boot(boot);
         self.same_boot = true;
         for (snapshot, found) in &boot.services {
             if let Found::Alive { pid, .. } = found {
