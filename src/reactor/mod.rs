@@ -80,7 +80,7 @@ pub mod wall;
 pub mod watchdog;
 
 use crate::control::power::Ending;
-use crate::engine::{Boot, Command, Effect, Engine, Event, Request, Terms};
+use crate::engine::{Boot, Command, Effect, Engine, Event, Record, Request, Terms};
 use crate::exit::{Exit, Signal};
 use crate::id::{Pid, RunId, ServiceId, Ticket};
 use crate::journal::runtime::{Identity, Runtime};
@@ -472,6 +472,11 @@ impl Reactor {
         self.record_event(&event);
         self.engine.handle(self.now, event, &mut effects);
         self.record_effects(&effects);
+        let went_back = |effect: &Effect| match effect {
+            Effect::Record(Record::Reload(Some(reload))) => reload.went_back.is_some(),
+            _ => false,
+        };
+        let redefines = redefines || effects.iter().any(went_back);
         if let Some(ticket) = read_for {
             let done = self.engine.reloads() != reloads;
             self.templates.decided(ticket, done);

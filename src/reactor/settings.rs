@@ -227,7 +227,9 @@ impl Kept {
             boot: self.identity.clone(),
             text: self.text.clone(),
         };
-        let json = serde_json::to_vec(&copy).map_err(|error| error.to_string())?;
+        let mut json = serde_json::to_vec(&copy).map_err(|error| error.to_string())?;
+        // What does not end in a line feed was not written to its end.
+        json.push(b'\n');
         let written = Replace::begin(&self.runtime_dir.join(COPY)).and_then(|mut new| {
             new.write(&json)?;
             new.commit(false)

@@ -70,7 +70,9 @@ impl World {
                     verdict: Some(why), ..
                 }) => format!("reload is to go back: {why}"),
                 Some(open) => {
-                    let names: Vec<&str> = open.before.iter().map(|b| &*b.name).collect();
+                    let names = open.before.iter().map(|b| &*b.name);
+                    let settings = open.settings.as_ref().map(|_| "vitald.toml");
+                    let names: Vec<&str> = names.chain(settings).collect();
                     let until = stamp(open.until);
                     format!("reload provisional until {until}: {}", names.join(", "))
                 }
