@@ -14,11 +14,11 @@ mod acceptor;
 mod actor;
 #[path = "daemon/alerts.rs"]
 mod alerts;
-#[path = "daemon/alerts_over.rs"]
-mod alerts_over;
 #[cfg(feature = "tls")]
 #[path = "daemon/alerts_https.rs"]
 mod alerts_https;
+#[path = "daemon/alerts_over.rs"]
+mod alerts_over;
 #[path = "daemon/boot_guard.rs"]
 mod boot_guard;
 #[path = "daemon/cgroups.rs"]

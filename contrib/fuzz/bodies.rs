@@ -448,7 +448,7 @@ pub fn frames(bytes: &[u8]) {
         4 => drop(https::decode(bytes)),
         5 => {
             if let Some(files) = definitions::receive(bytes) {
-                drop(definitions::join(files, std::iter::empty(), &[]));
+                drop(definitions::join(files.0, std::iter::empty(), &[]));
             }
         }
         _ => {

@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn alerts_are_told_apart_by_their_names() {
-        let two = "[[alert]]\nname = 'a'\nexec = 'x'\n[[alert]]\nname = 'b'\nwebhook = 'http://h/1'\n";
+        let two =
+            "[[alert]]\nname = 'a'\nexec = 'x'\n[[alert]]\nname = 'b'\nwebhook = 'http://h/1'\n";
         let live = |new: &str| differs(two, new).live;
         assert_eq!(live(two), []);
         assert_eq!(live(&two.replace("h/1", "h/2")), ["alert.b".into()]);

@@ -180,7 +180,9 @@ impl Listener {
         let mode = std::fs::Permissions::from_mode(mode & 0o777);
         std::fs::set_permissions(&self.path, mode).map_err(|error| {
             let (path, why) = (self.path.display(), cause(&error));
-            format!("cannot set the mode of {path}: {why}: those that `access` lets in cannot connect")
+            format!(
+                "cannot set the mode of {path}: {why}: those that `access` lets in cannot connect"
+            )
         })
     }
 

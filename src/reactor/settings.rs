@@ -83,7 +83,7 @@ fn understood(raw: Raw) -> (Read, Vec<Problem>) {
         Some(Ok(bytes)) => bytes,
         Some(Err(cause)) => {
             let problem = Problem::of_file(FILE, format!("cannot read it: {cause}"));
-            return (unread(&[problem.clone()]), vec![problem]);
+            return (unread(std::slice::from_ref(&problem)), vec![problem]);
         }
     };
     let (settings, problems) = settings::read(FILE, &bytes);

@@ -24,7 +24,6 @@ impl World {
         for (key, differs) in [
             ("health_restart_limit", limits),
             ("storm", incidents(old.limits) != incidents(rules.limits)),
-            ("alert", old.alerts != rules.alerts),
             ("max_concurrent_probes", old.max_checks != rules.max_checks),
             (
                 "shutdown_timeout_ms",
@@ -33,6 +32,21 @@ impl World {
         ] {
             if differs {
                 live.push(key.into());
+            }
+        }
+        if old.alerts != rules.alerts {
+            let one = |before: &[Rule], after: &[Rule]| {
+                let differs = before.iter().filter(|rule| !after.contains(rule));
+                let names = differs.map(|rule| format!("alert.{}", rule.name).into());
+                names.collect::<Vec<Box<str>>>()
+            };
+            live.extend(one(&old.alerts, &rules.alerts));
+            live.extend(one(&rules.alerts, &old.alerts));
+            live.sort();
+            live.dedup();
+            if live.is_empty() {
+                // Nothing but their order.
+                live.push("alert".into());
             }
         }
         let problem = self.settings_problem.clone();

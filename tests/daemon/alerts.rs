@@ -309,7 +309,11 @@ fn alerts_are_tried_by_hand() {
     host.define("web", "exec = ['sleep', '1000']\n");
     host.start();
     let refusal = host.refused("alert.test", &json!({}));
-    assert!(refusal.1.contains("write an [[alert]] into vitald.toml, then `vitald reload`"));
+    assert!(
+        refusal
+            .1
+            .contains("write an [[alert]] into vitald.toml, then `vitald reload`")
+    );
     host.kill();
     let hook = Hook::new(Mode::Take);
     host.settings(&format!(

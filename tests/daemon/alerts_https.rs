@@ -76,9 +76,8 @@ const NEW_KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
 
 /// `NAME.pem` and `NAME.key`: who vouches.
 fn authority(host: &Host, name: &str) -> Option<()> {
-    let line = format!(
-        "req -x509 {NEW_KEY} -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem"
-    );
+    let line =
+        format!("req -x509 {NEW_KEY} -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem");
     openssl(host, &line)
 }
 
@@ -173,8 +172,14 @@ fn a_webhook_over_https_is_taken_and_tried_again_until_it_is() {
     assert_eq!((got.len(), &**path), (1, "/hook/PATHSECRET"));
     assert_eq!(headers["x-key"], "KEYSECRET");
     assert_eq!(headers["content-type"], "application/json");
-    assert_eq!((&body["kind"], &body["service"]), (&json!("exhausted"), &json!("web")));
-    assert_eq!(alert(&host).to, format!("https://127.0.0.1:{}", server.port));
+    assert_eq!(
+        (&body["kind"], &body["service"]),
+        (&json!("exhausted"), &json!("web"))
+    );
+    assert_eq!(
+        alert(&host).to,
+        format!("https://127.0.0.1:{}", server.port)
+    );
     assert!(!host.said().contains("SECRET"), "{}", host.said());
 }
 

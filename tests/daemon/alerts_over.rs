@@ -79,9 +79,8 @@ fn an_alert_that_is_removed_ends_and_one_that_goes_elsewhere_goes_there_at_once(
     let (bad, good) = (Hook::new(Mode::Fail), Hook::new(Mode::Take));
     let pid = host.path("pid");
     let hang = format!("echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 1000");
-    let pager = format!(
-        "[[alert]]\nname = 'pager'\nexec = ['sh', '-c', '{hang}']\ntimeout_ms = 600000\n"
-    );
+    let pager =
+        format!("[[alert]]\nname = 'pager'\nexec = ['sh', '-c', '{hang}']\ntimeout_ms = 600000\n");
     let chat = |hook: &Hook| format!("[[alert]]\nname = 'chat'\nwebhook = '{}'\n", hook.url);
     host.settings(&format!("{pager}{}", chat(&bad)));
     host.define("web", DOOMED);
@@ -100,7 +99,10 @@ fn an_alert_that_is_removed_ends_and_one_that_goes_elsewhere_goes_there_at_once(
     });
     let alerts = host.daemon().alerts;
     assert_eq!(alerts.len(), 1);
-    assert!(host.said().contains("pager: exhausted web: its [[alert]] is gone: ended"));
+    assert!(
+        host.said()
+            .contains("pager: exhausted web: its [[alert]] is gone: ended")
+    );
     assert!(!host.said().contains("SECRET"), "{}", host.said());
     // Its name is back, and it has nothing to tell of what was.
     host.settings(&format!("{}{pager}", chat(&good)));
@@ -110,4 +112,34 @@ fn an_alert_that_is_removed_ends_and_one_that_goes_elsewhere_goes_there_at_once(
     host.call("alert.test", &json!({"name": "chat"}));
     assert_eq!(good.kinds(), ["exhausted web", "test "]);
     assert_eq!(host.daemon().alerts[1].waiting, 0);
+}
+
+/// A command that hangs, with a child that does: both are ended when its time is up, and meanwhile the
+/// loop is served.
+#[test]
+fn a_command_that_hangs_is_ended_with_its_children_when_its_time_is_up() {
+    let mut host = Host::new("alerts-time");
+    let pids = host.path("pids");
+    let hang = format!(
+        "trap \"\" TERM; echo told >&2; sleep 1000 & echo $! $$ > {pids}.new; \
+         mv {pids}.new {pids}; wait"
+    );
+    host.settings(&format!(
+        "[[alert]]\nname = 'pager'\nexec = ['sh', '-c', '{hang}']\ntimeout_ms = 1500\n"
+    ));
+    host.define("web", DOOMED);
+    host.start();
+    until("it runs", || fs::exists(&pids).unwrap_or(false));
+    let text = fs::read_to_string(&pids).expect("read");
+    let pids: Vec<i32> = text.split_whitespace().flat_map(str::parse).collect();
+    assert_eq!(pids.len(), 2, "{text}");
+    // Answered at once, whoever hangs.
+    host.call("system.ping", &json!({}));
+    until("its time is up", || host.daemon().alerts[0].trouble.is_some());
+    assert_eq!(
+        host.daemon().alerts[0].trouble.as_deref(),
+        Some("it did not end within 1.5 s and was killed: told")
+    );
+    until("both are gone", || pids.iter().all(|pid| !alive(*pid)));
+    assert!(host.daemon().alerts[0].next_in_ms.is_some());
 }

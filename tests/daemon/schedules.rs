@@ -174,7 +174,9 @@ fn an_upgrade_and_a_panic_move_no_timer() {
         ["hourly", "daily"].map(|name| {
             let due = host.status(name).schedule.and_then(|s| s.due);
             let due = humantime::parse_rfc3339(&due.expect("due")).expect("a time");
-            due.duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
+            due.duration_since(UNIX_EPOCH)
+                .expect("after 1970")
+                .as_secs_f64()
         })
     };
     let before = due(&host);

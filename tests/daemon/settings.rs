@@ -34,7 +34,8 @@ fn a_reload_takes_over_what_it_can_and_names_what_waits_for_a_start() {
     let mut host = Host::new("settings-live");
     host.settings("storm = { services = 9 }\n");
     let go = host.path("go");
-    let script = format!("echo one; while [ ! -e {go} ]; do sleep 0.02; done; echo two; exec sleep 1000");
+    let script =
+        format!("echo one; while [ ! -e {go} ]; do sleep 0.02; done; echo two; exec sleep 1000");
     host.define("web", &format!("exec = ['sh', '-c', '{script}']\n"));
     host.start();
     let before = host.up("web");
@@ -57,14 +58,17 @@ fn a_reload_takes_over_what_it_can_and_names_what_waits_for_a_start() {
     assert_eq!(told["plan"]["settings"]["at_start"], waits);
     let note = told["note"].as_str().expect("a note");
     assert!(
-        note.contains("live     vitald.toml  storm, max_concurrent_probes, log_time, alert.pager\n")
-            && note.contains("waits    vitald.toml  dossier_keep, record: read when the daemon")
+        note.contains(
+            "live     vitald.toml  storm, max_concurrent_probes, log_time, alert.pager\n"
+        ) && note.contains("waits    vitald.toml  dossier_keep, record: read when the daemon")
             && note.ends_with("no service is touched"),
         "{note}"
     );
     is_told(&host, "pager");
     fs::write(&go, "").expect("write");
-    until("it is written without its time", || log().ends_with("Z one\ntwo\n"));
+    until("it is written without its time", || {
+        log().ends_with("Z one\ntwo\n")
+    });
     assert_eq!(host.status("web").pid, before.pid);
     let (_, shown, _) = host.cli(&["info"]);
     assert!(

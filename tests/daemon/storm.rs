@@ -166,7 +166,12 @@ fn who_waits_for_the_canary_does_so_over_an_upgrade_a_panic_and_a_death() {
             let storm = host.daemon().storm.unwrap_or_default();
             let canary = storm.canary.unwrap_or_default();
             let status = all(host).into_iter().find(|s| s.name == canary);
-            let on_its_way = status.is_some_and(|s| s.run == 2 && s.state == "starting");
+            // One whose program does not run yet goes down with its daemon.
+            let runs = |pid| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let on_its_way = status.is_some_and(|s| {
+                let program = runs(s.pid.unwrap_or_default());
+                s.run == 2 && s.state == "starting" && program.starts_with(b"sleep\0")
+            });
             on_its_way && storm.waiting == waiting
         });
     };
