@@ -135,7 +135,9 @@ fn a_command_that_hangs_is_ended_with_its_children_when_its_time_is_up() {
     assert_eq!(pids.len(), 2, "{text}");
     // Answered at once, whoever hangs.
     host.call("system.ping", &json!({}));
-    until("its time is up", || host.daemon().alerts[0].trouble.is_some());
+    until("its time is up", || {
+        host.daemon().alerts[0].trouble.is_some()
+    });
     assert_eq!(
         host.daemon().alerts[0].trouble.as_deref(),
         Some("it did not end within 1.5 s and was killed: told")

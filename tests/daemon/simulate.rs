@@ -285,7 +285,15 @@ fn the_limit_of_restarts_is_that_of_the_daemon() {
     host.settings(&limit(1));
     let config = host.path("config");
     let say = "hang 1m after each start; for 150m";
-    let line = ["simulate", "web", "--config-dir", &config, "--say", say, "--json"];
+    let line = [
+        "simulate",
+        "web",
+        "--config-dir",
+        &config,
+        "--say",
+        say,
+        "--json",
+    ];
     let cli = |host: &Host| {
         let (code, out, error) = host.cli(&line);
         assert_eq!(code, 0, "{error}");
@@ -296,7 +304,10 @@ fn the_limit_of_restarts_is_that_of_the_daemon() {
     says(&told, "limited as vitald.toml says: 1 within 1 h 00 m");
     host.settings("health_restart_limit = 7\n");
     let (code, _, error) = host.cli(&line);
-    assert!(code == 1 && error.contains("config/vitald.toml:1:24"), "{error}");
+    assert!(
+        code == 1 && error.contains("config/vitald.toml:1:24"),
+        "{error}"
+    );
     std::fs::remove_file(host.path("config/vitald.toml")).expect("remove");
     says(&cli(&host), "limited as they are by default: 5 within 30 s");
 }
