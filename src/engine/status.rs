@@ -283,7 +283,7 @@ pub struct DaemonStatus {
     pub storm: Option<StormStatus>,
     /// A reload that waits to be confirmed, or went back; null: the files are in force.
     pub reload: Option<ReloadStatus>,
-    /// What is wrong with `vitald.toml`: the settings before it are in force; null: nothing.
+    /// What is wrong with `vitald.toml`, and what is in force meanwhile; null: nothing.
     pub settings_problem: Option<String>,
     /// Keys of it that changed and are read only when the daemon starts, as by `upgrade`.
     pub settings_waiting: Vec<String>,

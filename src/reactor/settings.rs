@@ -120,11 +120,21 @@ pub fn begin(config_dir: &Path, runtime_dir: &Path, identity: &Identity) -> Read
             Read {
                 settings,
                 text: copy.text,
-                problem: Some(problem.clone()),
+                problem: Some(meanwhile(problem, BEFORE)),
             }
         }
-        None => read,
+        None => Read {
+            problem: Some(meanwhile(problem, "what can be read of it is")),
+            ..read
+        },
     }
+}
+
+/// What is in force while a file is broken.
+const BEFORE: &str = "the settings before it stay";
+
+fn meanwhile(problem: &str, what: &str) -> Box<str> {
+    format!("{problem}; {what} in force").into()
 }
 
 /// What is decided by.
@@ -214,7 +224,8 @@ impl Kept {
     fn decided(&mut self, ticket: Ticket, done: bool) -> Option<Read> {
         let at = self.read.iter().position(|(of, ..)| *of == ticket)?;
         let (_, read, at_start) = self.read.remove(at).filter(|_| done)?;
-        self.problem = read.problem.clone();
+        let problem = read.problem.as_deref();
+        self.problem = problem.map(|problem| meanwhile(problem, BEFORE));
         if read.problem.is_some() {
             return None;
         }

@@ -157,7 +157,11 @@ fn a_broken_file_changes_nothing_and_is_named() {
     host.start();
     assert_eq!(names(&host), ["chat"]);
     let problem = host.daemon().settings_problem.unwrap_or_default();
-    assert!(problem.contains(place), "{problem}");
+    let words = "what can be read of it is in force";
+    assert!(
+        problem.contains(place) && problem.ends_with(words),
+        "{problem}"
+    );
     // Mended, it is as it says.
     host.settings(&alert(&host, "mail"));
     reload(&host);

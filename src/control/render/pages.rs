@@ -421,8 +421,8 @@ pub(super) fn reload(daemon: &DaemonStatus, style: &Style) -> Option<String> {
 
 /// What is wrong with the daemon's own settings, in a line.
 pub(super) fn settings(daemon: &DaemonStatus) -> Option<String> {
-    let problem = clean(&daemon.settings_problem.as_deref()?.replace('\n', "; "));
-    Some(format!("{problem}; the settings before it stay in force"))
+    let problem = daemon.settings_problem.as_deref()?;
+    Some(clean(&problem.replace('\n', "; ")))
 }
 
 /// The hold in force, in a line.
