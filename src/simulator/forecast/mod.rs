@@ -16,7 +16,9 @@ mod trial;
 pub use history::History;
 pub use scenario::Scenario;
 
-use crate::config::{Definition, Kind, OnUnhealthy, Probe, StormLimits, load, overlay};
+use crate::config::{
+    Definition, Escalation, Kind, OnExhausted, OnUnhealthy, Probe, Rung, StormLimits, load, overlay,
+};
 use crate::control::calls::Simulation;
 use crate::control::forecast::{Actual, Forecast};
 use crate::control::render::{self, Style};
@@ -292,6 +294,15 @@ fn assumed(cast: &Cast, scenario: &Scenario, replayed: bool) -> Vec<String> {
             .iter()
             .any(|statement| test(&statement.deed))
     };
+    if cast.definition().is_some_and(reboots) {
+        assumed.push(format!(
+            "vitald is the first process of its host, and a reboot takes {}",
+            spoken(trial::REBOOT)
+        ));
+    }
+    if cast.definition().is_some_and(repairs) {
+        assumed.push("a repair takes 5 ms, and does not cure".to_owned());
+    }
     if cast.definition().is_some_and(|d| d.kind == Kind::Oneshot) {
         assumed.push("a run does its work within a second".to_owned());
         return assumed;
@@ -331,6 +342,17 @@ fn assumed(cast: &Cast, scenario: &Scenario, replayed: bool) -> Vec<String> {
         assumed.push(cast.limits_in_words());
     }
     assumed
+}
+
+fn reboots(definition: &Definition) -> bool {
+    let policy = &definition.retry_policy;
+    let rung = |rung: &Rung| rung.action == Escalation::Reboot;
+    policy.on_exhausted == OnExhausted::Reboot || policy.rungs().iter().any(rung)
+}
+
+fn repairs(definition: &Definition) -> bool {
+    let mut rungs = definition.retry_policy.rungs().iter();
+    rungs.any(|rung| rung.action.repair().is_some())
 }
 
 /// What is asked of a daemon, by its own definitions and history; it only looks at its engine.

@@ -71,12 +71,14 @@ impl Watcher {
             Effect::Signal { run, signal, .. } => self.signalled(now, *run, *signal, engine, store),
             Effect::EndTree { run, .. } | Effect::KillTree { run, .. } => {
                 let name = engine.name(run.service);
-                let ended = self.run(*run).is_some_and(|run| {
-                    if run.is_forking() && run.forked {
-                        run.exit.get_or_insert(crate::exit::Exit::Unknown);
-                    }
-                    run.exit.is_some()
-                });
+                let over = self.sweeps_after_repair(name, run.number);
+                let ended = over
+                    || self.run(*run).is_some_and(|run| {
+                        if run.is_forking() && run.forked {
+                            run.exit.get_or_insert(crate::exit::Exit::Unknown);
+                        }
+                        run.exit.is_some()
+                    });
                 if !ended {
                     self.breach(now, format!("{name}: its tree is ended while it lives"));
                 }
@@ -115,8 +117,8 @@ impl Watcher {
                 self.told(now, &name);
             }
             Effect::Listen { .. } | Effect::Unlisten { .. } => self.listened(effect, engine),
-            Effect::Hook { .. }
-            | Effect::HookSignal { .. }
+            Effect::Hook { run, hook, .. } => self.repair_begins(now, *run, *hook),
+            Effect::HookSignal { .. }
             | Effect::FindMain { .. }
             | Effect::CollectEvidence { .. }
             | Effect::EvidenceOver { .. }
@@ -235,6 +237,7 @@ impl Watcher {
             self.goes_down(&name);
         }
         let (stolen, late, then_start) = (self.stolen, self.late, stop.then_start);
+        self.repair_intended(now, snapshot, by == By::Health);
         if by == By::Health {
             self.automatic_stop(now, &name, stop.final_stop, engine);
         }
@@ -332,6 +335,9 @@ impl Watcher {
         let overdue = run.ready.is_none() && (run.overdue || now >= due);
         if !run.is_down() && !run.missed && !overdue {
             wrong.push("no probe is down, and its start is not overdue".to_owned());
+        }
+        if run.is_recovering() && !overdue {
+            wrong.push("it passed when it was last asked".to_owned());
         }
         let failing = run.down_since();
         let requires = run.definition.requires.clone();

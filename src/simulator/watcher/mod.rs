@@ -191,7 +191,10 @@ impl Watcher {
             Event::HookSpawned { .. } | Event::HookEnded { .. } | Event::EvidenceDone { .. } => {
                 false
             }
-            Event::TreeEnded { run, .. } => of(run).is_none_or(|run| run.exit.is_none()),
+            Event::TreeEnded { run, .. } => match of(run) {
+                Some(run) => run.exit.is_none(),
+                None => !self.is_swept_after_repair(run),
+            },
             Event::ProbeFinished { check, .. } => {
                 let probe = of(&check.run)
                     .filter(|run| run.is_judged())
