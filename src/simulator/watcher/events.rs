@@ -61,22 +61,12 @@ impl Watcher {
                 });
             }
             Event::Boot(boot) => self.booted(now, boot),
-            Event::Reloaded {
-                ticket,
-                files,
-                terms,
-                settings,
-            } => {
+            Event::Reloaded { ticket, .. } => {
                 self.step.moved = true;
                 self.step.reload = true;
                 let due = Some((now + provisional::ANSWERED, self.stolen));
                 self.tickets.extend(ticket.map(|ticket| (ticket, due)));
-                self.step.read = Some(provisional::Read {
-                    ticket: *ticket,
-                    files: files.clone(),
-                    terms: terms.as_deref().cloned().unwrap_or_default(),
-                    settings: settings.clone(),
-                });
+                self.step.read = provisional::Read::of(event);
             }
             Event::Resumed(_) => {
                 self.step.resumed = true;

@@ -5,7 +5,7 @@ use super::Watcher;
 use crate::config::{Definition, names};
 use crate::engine::snapshot::{Before, ReloadRecord};
 use crate::engine::{
-    Answer, Boot, Effect, Engine, HostRules, Left, Loaded, NewSettings, Record, Terms,
+    Answer, Boot, Effect, Engine, Event, HostRules, Left, Loaded, NewSettings, Record, Terms,
 };
 use crate::id::Ticket;
 use crate::time::Time;
@@ -19,6 +19,26 @@ pub struct Read {
     pub files: Vec<Loaded>,
     pub terms: Terms,
     pub settings: Option<Box<NewSettings>>,
+}
+
+impl Read {
+    pub fn of(event: &Event) -> Option<Read> {
+        let Event::Reloaded {
+            ticket,
+            files,
+            terms,
+            settings,
+        } = event
+        else {
+            return None;
+        };
+        Some(Read {
+            ticket: *ticket,
+            files: files.clone(),
+            terms: terms.as_deref().cloned().unwrap_or_default(),
+            settings: settings.clone(),
+        })
+    }
 }
 
 /// What comes back, by name; None: nothing of that name was there.
