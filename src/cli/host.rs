@@ -50,6 +50,21 @@ pub fn missing(file: &str, definition: &Definition) -> Vec<Problem> {
     };
     let here = dir.unwrap_or("/");
     words.extend(not_executable(&definition.exec, path, here).map(|why| format!("`exec`: {why}")));
+    let hooks = &definition.hooks;
+    let commands = [
+        ("pre_start", &hooks.pre_start),
+        ("stop_exec", &hooks.stop_exec),
+        ("post_stop", &hooks.post_stop),
+        ("undo", &hooks.undo),
+        ("reload_exec", &hooks.reload_exec),
+        ("diagnose", &hooks.diagnose),
+    ];
+    for (key, commands) in commands {
+        let why = commands
+            .iter()
+            .find_map(|argv| not_executable(argv, path, here));
+        words.extend(why.map(|why| format!("`{key}`: {why}")));
+    }
     for probe in &definition.probes {
         if let Ask::Exec { argv } = &probe.ask {
             let why = not_executable(argv, path, here);
@@ -129,6 +144,13 @@ mod tests {
                  its number",
                 "web.toml: warning: `working_dir` /no/dir is no directory",
                 "web.toml: warning: `exec`: /no/such does not exist",
+            ]
+        );
+        assert_eq!(
+            said("exec = 'sh'\npre_start = [['true'], ['/no/pre']]\ndiagnose = '/no/tool'"),
+            [
+                "web.toml: warning: `pre_start`: /no/pre does not exist",
+                "web.toml: warning: `diagnose`: /no/tool does not exist",
             ]
         );
         assert_eq!(

@@ -4,6 +4,7 @@
 //! services ask, so that its trouble restarts both. What merely looks alike (a proxy in front of many)
 //! is not spoken of.
 
+use crate::config::ask::{JsonRpc, Speaks};
 use crate::config::definition::{Address, Ask, Definition, Http, OnUnhealthy, Probe};
 use crate::config::problem::{Problem, Severity};
 use crate::config::set::File;
@@ -89,6 +90,11 @@ fn address(ask: &Ask) -> Option<String> {
         Ask::Http(http) | Ask::Https(http) => (&http.address, within(http)),
         Ask::Tcp { address, .. } => (address, String::new()),
         Ask::Unix { path, .. } => return Some(path.to_string()),
+        // A client's protocol has nothing beside the address that makes many of one.
+        Ask::Server(server) => match &server.speaks {
+            Speaks::JsonRpc(JsonRpc { http: Some(_), .. }) => return None,
+            _ => (&server.address, String::new()),
+        },
         _ => return None,
     };
     Some(match address {
@@ -136,6 +142,16 @@ mod tests {
             all[0].starts_with("b.toml:2:1: warning: the probe `http` asks localhost:80/, as the probe `http` of the service `a`"),
             "{all:?}"
         );
+        // By whatever protocol: one server is asked.
+        let redis = "exec = 'a'\n[[probe]]\ntype = 'redis'\ntarget = '127.0.0.1:6379'";
+        let bare = redis.replace("'redis'", "'tcp'\nsend = 'PING'\nexpect = 'PONG'");
+        for other in [redis, &bare] {
+            let all = said(&[("a", redis), ("b", other)]);
+            assert!(
+                all.len() == 1 && all[0].contains("asks localhost:6379, as the probe `redis`"),
+                "{all:?}"
+            );
+        }
         let held = "exec = 'a'\nsocket = [{ listen = 'tcp:80' }]";
         let all = said(&[("a", OWN), ("b", held)]);
         assert_eq!(all.len(), 1, "{all:?}");

@@ -73,9 +73,12 @@ pub fn required(t: &Table<'_>, probes: &[(Probe, Span)], p: &mut Problems) -> Op
     let fits = found.filter(|n| (1..=all.max(1)).contains(&(*n as usize)));
     if fits.is_none() {
         let words = format!(
-            "`{}` is {number}, of {all} probes that restart it: write \"all\", \"any\", or 1 to {}",
+            "`{}` is {number}; probes that restart it: {all}; write \"all\", \"any\"{}",
             key.name,
-            all.max(1)
+            match all {
+                0 | 1 => ", or 1".to_owned(),
+                _ => format!(", or 1 to {all}"),
+            }
         );
         p.error(entry.value.at, words);
     }
@@ -179,7 +182,7 @@ fn window(t: &Table<'_>, p: &mut Problems) -> Option<Window> {
 
 fn probe_type(t: &Table<'_>, p: &mut Problems) -> Option<&'static str> {
     let Some(entry) = t.entry(&keys::TYPE) else {
-        let words = "`type` is missing in this probe: write \"http\", \"https\", \"tcp\", \"unix\" or \"exec\"";
+        let words = "`type` is missing in this probe: write `type = \"http\"`, or another that the reference names";
         p.error(t.at, words);
         return None;
     };

@@ -69,6 +69,8 @@ pub struct Evidence {
     pub processes: Vec<ProcessSeen>,
     /// Processes that are not told of.
     pub more_processes: u64,
+    /// The socket tables were not looked at: its time was up before.
+    pub sockets_unseen: bool,
     /// Listening ones first.
     pub sockets: Vec<SocketSeen>,
     pub more_sockets: u64,

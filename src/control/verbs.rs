@@ -382,8 +382,8 @@ pub static VERBS: &[Verb] = &[
                 Kind::OneOf(EVENT_KINDS),
                 "kind",
                 Some('k'),
-                "only of this kind: state, health, wanted, probe, definition, dossier, decision, \
-                 hold or reload; may be given again",
+                "only of this kind: state, health, wanted, probe, definition, host, dossier, storm, \
+                 decision, hold or reload; may be given again",
             ),
         ],
         access: Level::View,

@@ -24,7 +24,7 @@ use crate::reactor::clock::Clock;
 use crate::reactor::init;
 use crate::reactor::listener::Listener;
 use crate::reactor::logs::LogDir;
-use crate::reactor::messages::Messages;
+use crate::reactor::messages::{self, Messages};
 use crate::reactor::parent;
 use crate::reactor::program;
 use crate::reactor::reexec::{self, Handover};
@@ -147,14 +147,7 @@ fn start_log() {
     let filter = env_logger::Env::default().filter_or("VITALD_LOG", "info");
     let mut builder = env_logger::Builder::from_env(filter);
     builder.format(|out, record| {
-        let level = match record.level() {
-            log::Level::Error => "error: ",
-            log::Level::Warn => "warning: ",
-            log::Level::Info => "",
-            log::Level::Debug => "debug: ",
-            log::Level::Trace => "trace: ",
-        };
-        writeln!(out, "vitald: {level}{}", record.args())
+        out.write_all(messages::line(record.level(), &record.args().to_string()).as_bytes())
     });
     let to = Box::new(Messages::new(std::io::stderr()));
     builder.target(env_logger::Target::Pipe(to));

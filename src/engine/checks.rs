@@ -347,7 +347,7 @@ impl Engine {
                 );
             }
         }
-        self.retell_health(id, |engine| engine.probe_words(id, index).into());
+        self.retell_health(id, |engine| engine.health_words(id, index).into());
         let (now, late) = (self.now, self.lateness.total);
         let Some(run) = self.service(id).run.as_ref() else {
             return;
@@ -435,9 +435,10 @@ impl Engine {
             Some(Last {
                 outcome: outcome @ Outcome::Fail(_),
                 ..
-            }) => {
-                format!("{name}: {outcome}, {} in a row", watch.streak.failures)
-            }
+            }) => match watch.streak.failures {
+                0 => format!("{name}: {outcome}"), // it does not count yet
+                failures => format!("{name}: {outcome}, {failures} in a row"),
+            },
             Some(Last {
                 outcome: outcome @ Outcome::Inconclusive(_),
                 ..
@@ -459,6 +460,22 @@ impl Engine {
                 format!("{name}: pass in {}", spoken(*latency))
             }
             None => format!("{name}: not asked yet"),
+        }
+    }
+
+    /// A failure that makes nothing unhealthy yet says how far it is from that: after doubt is over
+    /// health goes by the streak again.
+    fn health_words(&self, id: ServiceId, index: u16) -> String {
+        let words = self.probe_words(id, index);
+        let run = self.service(id).run.as_ref();
+        let found = run.and_then(|run| run.watched().find(|(at, ..)| *at == index));
+        match found {
+            Some((_, probe, watch))
+                if watch.streak.failures > 0 && watch.streak.up == Some(true) =>
+            {
+                format!("{words}; down at {}", probe.failure_threshold)
+            }
+            _ => words,
         }
     }
 

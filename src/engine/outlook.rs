@@ -59,7 +59,14 @@ impl Engine {
             lines.push(format!("no automatic restarts {end}: hold by {owner}"));
         }
         match &self.service(id).standing {
-            Some(standing) => lines.extend(self.standing_words(id, &standing.ruling, now)),
+            Some(standing) => {
+                lines.extend(self.standing_words(id, &standing.ruling, now));
+                if let Ruling::Deferred { reason, .. } = &standing.ruling
+                    && matches!(reason, Reason::Storm(_))
+                {
+                    lines.extend(self.incident_words());
+                }
+            }
             None => lines.push(self.state_words(id, now)),
         }
         lines

@@ -62,10 +62,14 @@ pub fn vitald_toml() -> String {
 /// Text as roff shows it: backslashes, hyphens that are minus signs, and no line that begins
 /// like a request. Code marks become nothing; a page shows keys in its own way.
 fn text(source: &str) -> String {
-    let escaped = source
-        .replace('\\', "\\e")
-        .replace('-', "\\-")
-        .replace(['`', '*'], "");
+    let mut plain = String::with_capacity(source.len());
+    for (at, part) in source.split('`').enumerate() {
+        match at % 2 {
+            0 => plain.extend(part.chars().filter(|c| *c != '*')),
+            _ => plain.push_str(part), // what is code keeps its stars
+        }
+    }
+    let escaped = plain.replace('\\', "\\e").replace('-', "\\-");
     let lines: Vec<String> = escaped
         .split('\n')
         .map(|line| match line.starts_with(['.', '\'']) {

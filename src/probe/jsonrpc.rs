@@ -40,7 +40,12 @@ pub fn judge(rpc: &JsonRpc, seen: &[u8]) -> Said {
         let value = match values.next()? {
             Ok(value) => value,
             Err(error) if error.is_eof() => return None,
-            Err(error) => return Some(syntax(&format!("no JSON: {error}"))),
+            Err(error) => {
+                // Without the place, which goes by how much was there when it was seen.
+                let words = error.to_string();
+                let words = words.split(" at line ").next().unwrap_or_default();
+                return Some(syntax(&format!("no JSON: {words}")));
+            }
         };
         let Value::Object(answer) = value else {
             return Some(syntax("no JSON object"));

@@ -137,7 +137,10 @@ pub(super) fn said(words: &[u8]) -> Outcome {
     /// Longer ones say no more.
     const LONGEST: usize = 160;
     let text = visible::first_bytes(&words[..words.len().min(LONGEST)]);
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.is_empty() {
+        line.push_str("an error without a word");
+    }
     Outcome::Fail(Reason::Said(line.into()))
 }
 

@@ -43,7 +43,7 @@ pub fn memory(used: u64, max: u64) -> (Outcome, Box<str>) {
     let words = format!("{} of {}", mega(used), mega(max));
     match used > max {
         true => (
-            fails(format!("memory: {} over {}", mega(used), mega(max))),
+            fails(format!("{} over {}", mega(used), mega(max))),
             words.into(),
         ),
         false => (Outcome::Pass, words.into()),
@@ -57,7 +57,7 @@ pub fn cpu(used: Duration, wall: Duration, max_percent: u32) -> (Outcome, Box<st
     let words = format!("{percent}% of {max_percent}%");
     match percent > u128::from(max_percent) {
         true => (
-            fails(format!("cpu: {percent}% over {max_percent}%")),
+            fails(format!("{percent}% over {max_percent}%")),
             words.into(),
         ),
         false => (Outcome::Pass, words.into()),
@@ -156,15 +156,12 @@ mod tests {
         );
         assert_eq!(
             memory((300 << 20) + 1, 300 << 20).0,
-            found("memory: 300M over 300M")
+            found("300M over 300M")
         );
         let (ms, window) = (Duration::from_millis, Duration::from_millis(500));
         assert_eq!(cpu(ms(475), window, 95).0, Outcome::Pass);
-        assert_eq!(cpu(ms(480), window, 95).0, found("cpu: 96% over 95%"));
-        assert_eq!(
-            cpu(ms(1), Duration::ZERO, 95).0,
-            found("cpu: 100000% over 95%")
-        );
+        assert_eq!(cpu(ms(480), window, 95).0, found("96% over 95%"));
+        assert_eq!(cpu(ms(1), Duration::ZERO, 95).0, found("100000% over 95%"));
     }
 
     #[test]

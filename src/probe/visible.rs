@@ -39,6 +39,11 @@ pub fn last_lines(bytes: &[u8]) -> Box<str> {
     text[begin..].into()
 }
 
+/// A terminal would obey it, or, an explicit direction mark, reorder what a person reads around it.
+pub fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn harmless(bytes: &[u8]) -> String {
     let plain = |b: &u8| matches!(b, b' '..=b'~' | b'\n' | b'\t');
     let lossy = String::from_utf8_lossy(bytes);
@@ -50,9 +55,7 @@ fn harmless(bytes: &[u8]) -> String {
         .filter(|c| *c != '\r')
         .map(|c| match c {
             '\n' | '\t' => c,
-            // Explicit direction marks reorder what a person reads around them.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-            c if c.is_control() => '\u{fffd}',
+            c if steers(c) => '\u{fffd}',
             c => c,
         })
         .collect()

@@ -10,6 +10,7 @@ use super::jobs::Work;
 use super::*;
 use crate::control::dossier::{Dossier, Evidence};
 use crate::engine::Gathered;
+use crate::engine::status::StoryLine;
 use crate::reactor::evidence::{self, Probed, Subject, summary};
 use crate::reactor::helper;
 use crate::service::state::Cause;
@@ -174,8 +175,18 @@ impl Reactor {
             .lines_said(run.service)
             .saturating_sub(looking.said_before);
         looking.dossier.told = self.last_lines(run.service, lines);
+        looking.dossier.told.extend(self.why_not_told(run));
         let json = written(&mut looking.dossier);
         self.scribe.dossier(&looking.dossier.id, &json);
+    }
+
+    /// Why its command told nothing: that it could not be executed, or how it failed.
+    fn why_not_told(&self, run: RunId) -> Option<String> {
+        let wall = self.clock.wall(self.now);
+        let story = self.engine.history(Some(run.service), wall, 8);
+        let phase = |line: &&StoryLine| line.from == "stopping" && line.to == "stopping";
+        let mut of_run = story.iter().rev().filter(|line| line.run == run.number);
+        of_run.find(phase).map(|line| line.detail.clone())
     }
 
     fn abandon(&mut self, looking: &Looking) {

@@ -8,11 +8,24 @@
 //! Invariant: at most [`PART`] bytes are written for each question, which is what a pipe that says
 //! that it has room takes without waiting (pipe(7), PIPE_BUF).
 
+use crate::control::render::clean;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 const PART: usize = 4096;
+
+/// One message is one line, whatever is in it: names of threads and files are a service's to choose.
+pub fn line(level: log::Level, words: &str) -> String {
+    let level = match level {
+        log::Level::Error => "error: ",
+        log::Level::Warn => "warning: ",
+        log::Level::Info => "",
+        log::Level::Debug => "debug: ",
+        log::Level::Trace => "trace: ",
+    };
+    format!("vitald: {level}{}\n", clean(words))
+}
 
 /// Where messages go; made for standard error.
 pub struct Messages<T> {
@@ -92,6 +105,17 @@ mod tests {
         reader.read_to_string(&mut rest).expect("read");
         let end = format!("vitald: warning: {dropped} messages dropped: no room\nlast\n");
         assert!(rest.ends_with(&end), "{}", &rest[rest.len() - 100..]);
+    }
+
+    #[test]
+    fn nobody_else_writes_a_line_of_the_log() {
+        assert_eq!(
+            line(
+                log::Level::Warn,
+                "web: waits in read of 4 (/a\x1b[2J\nvitald: db: ok)"
+            ),
+            "vitald: warning: web: waits in read of 4 (/a\\u{1b}[2J vitald: db: ok)\n"
+        );
     }
 
     #[test]

@@ -13,7 +13,8 @@ use crate::engine::Refusal;
 use crate::engine::code;
 use crate::reactor::helper;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Heads told of, and how long one is at most.
@@ -98,9 +99,21 @@ fn list(dir: &Path, asked: &DossiersAsked) -> Vec<u8> {
     serde_json::to_vec(&dossiers).unwrap_or_default()
 }
 
+/// Not what would never answer: a FIFO that stands in its place.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no file")),
+    }
+}
+
 fn head(path: &Path) -> Option<Head> {
     let mut text = Vec::new();
-    File::open(path)
+    open(path)
         .ok()?
         .take(HEAD_BYTES)
         .read_to_end(&mut text)
@@ -133,10 +146,32 @@ fn one(dir: &Path, asked: &str) -> Result<Vec<u8>, String> {
     };
     let path = dir.join(format!("{id}.json"));
     let mut json = Vec::new();
-    let read = File::open(&path).and_then(|f| f.take(LIMIT as u64 / 2).read_to_end(&mut json));
+    let read = open(&path).and_then(|f| f.take(LIMIT as u64 / 2).read_to_end(&mut json));
     read.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     match serde_json::from_slice::<Dossier>(&json) {
         Ok(_) => Ok(json),
         Err(error) => Err(format!("{} is broken: {error}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever stands in that directory, a reader gets an answer.
+    #[test]
+    fn a_fifo_in_a_files_place_holds_nobody_up() {
+        let dir = std::env::temp_dir().join(format!("vitald-show-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a directory");
+        let name = "web-20261129T101359-r3";
+        let fifo = dir.join(format!("{name}.json"));
+        let _ = fs::remove_file(&fifo);
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        let listed = list(&dir, &DossiersAsked::default());
+        let shown = one(&dir, name);
+        fs::remove_dir_all(&dir).expect("to be removed");
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        assert!(listed.contains("its file is broken"), "{listed}");
+        assert!(shown.is_err_and(|words| words.ends_with("it is no file")));
     }
 }

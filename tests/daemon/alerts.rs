@@ -328,7 +328,11 @@ fn alerts_are_tried_by_hand() {
     assert_eq!(hook.kinds(), ["test "]);
     let refusal = host.refused("alert.test", &json!({}));
     let lines: Vec<&str> = refusal.1.lines().collect();
-    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(
+        (lines.len(), lines[0]),
+        (4, "not all were taken"),
+        "{lines:?}"
+    );
     assert!(
         lines.contains(&"bad: exit code 7: no such pager"),
         "{lines:?}"

@@ -338,3 +338,47 @@ fn why_follows_the_trouble_to_where_it_began() {
     );
     assert!(host.why("db").chain.is_empty());
 }
+
+/// Names of files and threads are a service's to choose: they move no cursor, and write no line of
+/// the daemon's log. And a command that could not be executed has told nothing, which is said.
+#[test]
+fn what_a_service_chose_its_names_to_be_is_told_in_one_line() {
+    let mut host = Host::new("dossier-names");
+    let fifo = host.path("a\x1b[31m\nvitald: all is well");
+    let mode = nix::sys::stat::Mode::S_IRWXU;
+    nix::unistd::mkfifo(fifo.as_str(), mode).expect("a FIFO");
+    let text = format!(
+        "exec = ['sh', '-c', 'exec 3<> \"$FIFO\"; while :; do read x <&3; done']\n\
+         env = {{ FIFO = {} }}\ndiagnose = '/no/such/tool'\n{POLICY}\
+         [[probe]]\ntype = 'exec'\ntarget = ['sh', '-c', '[ ! -e {} ]']\ninterval_ms = 50\n",
+        json!(fifo),
+        host.path("down")
+    );
+    host.define("web", &text);
+    host.start();
+    host.up("web");
+    fs::write(host.path("down"), "").expect("write");
+    let status = host.until("web", "looked at", |s| s.dossier.is_some());
+    fs::remove_file(host.path("down")).expect("unlink");
+    let found = dossier_of(&status);
+    if root() {
+        assert!(
+            found.summary.contains("a\\u{1b}[31m vitald: all is well"),
+            "{}",
+            found.summary
+        );
+    }
+    until("why nothing was told", || {
+        let told = get(&host, &found.id).told;
+        told.iter()
+            .any(|line| line.contains("exec /no/such/tool: No such file"))
+    });
+    let said = host.said();
+    assert!(!said.contains('\x1b'), "{said}");
+    assert!(
+        !said
+            .lines()
+            .any(|line| line.starts_with("vitald: all is well")),
+        "{said}"
+    );
+}

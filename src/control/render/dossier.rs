@@ -160,12 +160,20 @@ fn one(process: &ProcessSeen, style: &Style, out: &mut String) {
             (seen.devices, "devices"),
             (seen.others, "others"),
         ];
+        let counted: u64 = kinds.iter().map(|(count, _)| count).sum();
+        let looked_at = match counted < seen.open {
+            true => format!("; of {counted} of them that were looked at"),
+            false => String::new(),
+        };
         let kinds = kinds.iter().filter(|(count, _)| *count > 0);
         let kinds: Vec<String> = kinds
-            .map(|(count, kind)| format!("{count} {kind}"))
+            .map(|(count, kind)| match count {
+                1 => format!("1 {}", kind.trim_end_matches('s')),
+                _ => format!("{count} {kind}"),
+            })
             .collect();
         out.push_str(&format!(
-            "  {} descriptors{limit}: {}\n",
+            "  {} descriptors{limit}{looked_at}: {}\n",
             seen.open,
             kinds.join(", ")
         ));

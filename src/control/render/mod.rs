@@ -22,6 +22,7 @@ pub use table::{overview, table};
 pub use ties::{blame, dot, tree};
 
 use crate::engine::status::Status;
+use crate::probe::visible::steers;
 use crate::time::spoken;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -114,7 +115,7 @@ pub fn clean(text: &str) -> String {
     for letter in text.chars() {
         match letter {
             '\n' | '\r' | '\t' => out.push(' '),
-            _ if letter.is_control() => out.extend(letter.escape_unicode()),
+            _ if steers(letter) => out.extend(letter.escape_unicode()),
             _ => out.push(letter),
         }
     }
@@ -137,7 +138,7 @@ pub fn log_lines(lines: &[String], style: &Style, out: &mut String) {
 pub fn log_line(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
-    while let Some(at) = rest.find(|letter: char| letter.is_control() && letter != '\t') {
+    while let Some(at) = rest.find(|letter: char| steers(letter) && letter != '\t') {
         let (before, control) = rest.split_at(at);
         out.push_str(before);
         let sgr = control.strip_prefix("\x1b[").and_then(|parameters| {

@@ -502,6 +502,7 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
         put("hold", hold);
     }
     if let Some(storm) = storm(daemon, style) {
+        let storm = storm.trim_start_matches("STORM ").to_owned();
         put("storm", storm);
     }
     if let Some(reload) = reload(daemon, style) {

@@ -13,7 +13,12 @@ const DAY_MS: u64 = 20 * 3_600_000;
 pub fn why(why: &Why, style: &Style, out: &mut String) {
     let status = &why.status;
     pages::headline(status, style, out);
-    pages::facts(status, pages::Facts::Story, style).draw("  ", style, out);
+    let mut facts = pages::facts(status, pages::Facts::Story, style);
+    if let Some(words) = trouble(why) {
+        let label = ("trouble".to_owned(), Colour::Faint);
+        facts.rows.insert(0, vec![label, (words, Colour::Bad)]);
+    }
+    facts.draw("  ", style, out);
     if !why.chain.is_empty() {
         heading("because of", style, out);
     }
@@ -63,6 +68,45 @@ pub fn why(why: &Why, style: &Style, out: &mut String) {
     }
 }
 
+/// What is the matter with it, before all that follows from it: what is down, or, while it is not
+/// up again, what it was stopped for.
+fn trouble(why: &Why) -> Option<String> {
+    let status = &why.status;
+    let down = status.probes.iter().filter(|probe| {
+        let counts =
+            probe.on_unhealthy == "restart" && status.health.as_deref() == Some("unhealthy");
+        counts && probe.up == Some(false)
+    });
+    let down: Vec<String> = down
+        .map(|probe| {
+            let reason = probe.reason.as_deref().unwrap_or("down");
+            let times = probe.streak.unsigned_abs();
+            clean(&format!("{}: {reason}, {times} in a row", probe.name))
+        })
+        .collect();
+    if !down.is_empty() {
+        return Some(down.join("; "));
+    }
+    let missed = status
+        .watchdog
+        .as_ref()
+        .and_then(|watchdog| watchdog.reason.as_ref());
+    if let Some(reason) = missed {
+        return Some(clean(&format!("watchdog: {reason}")));
+    }
+    let stopped = matches!(
+        status.cause.as_str(),
+        "unhealthy" | "start_timeout" | "watchdog"
+    );
+    if status.state == "running" || !stopped {
+        return None;
+    }
+    let mut told = why.story.iter().rev();
+    let judged = |line: &&StoryLine| matches!(line.to.as_str(), "allowed" | "denied");
+    let decided = told.find(|line| line.kind == "decision" && judged(line))?;
+    Some(clean(&decided.detail)).filter(|words| !words.is_empty())
+}
+
 /// The story without what its neighbours say: one trouble is a probe's, a health's, a decision's
 /// and a state's at once, in the same words.
 fn folded(why: &Why) -> Vec<StoryLine> {
@@ -71,6 +115,11 @@ fn folded(why: &Why) -> Vec<StoryLine> {
         let next = why.story.get(at + 1);
         let twin = |next: &StoryLine| next.kind == "health" && next.detail == line.detail;
         if line.kind == "probe" && next.is_some_and(twin) {
+            continue;
+        }
+        // A probe that only observes, and what would be done.
+        let would = |next: &StoryLine| next.to == Verdict::WouldRestart.word();
+        if line.kind == "probe" && line.to == "down" && next.is_some_and(would) {
             continue;
         }
         let mut line = line.clone();

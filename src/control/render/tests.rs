@@ -4,8 +4,9 @@ use super::super::reply::{Done, ProbeAnswer};
 use super::*;
 use crate::engine::status::{
     ChainLink, DaemonStatus, DossierStatus, GateStatus, HoldStatus, LastEnd, ProbeStatus, Status,
-    StoryLine, Why,
+    StoryLine, WatchdogStatus, Why,
 };
+use crate::engine::story::Verdict;
 
 const NOW: Style = Style {
     terminal: false,
@@ -294,6 +295,7 @@ fn why_tells_the_story_on_one_screen() {
         out,
         "\
 ◐ web: running (unhealthy), pid 4711, run 3, up 13 s
+  trouble   http: timeout, 3 in a row
   wanted    started
   because   started again after it was unhealthy
   attempts  2 of 10 used
@@ -311,6 +313,37 @@ evidence
 what comes next
   in 17 s the gate is asked again
 "
+    );
+    // While it is not up again: what it was stopped for.
+    let mut stopped = story_of_web();
+    stopped.status.state = "backoff".into();
+    (stopped.status.health, stopped.status.probes) = (None, Vec::new());
+    let out = drawn(|out| super::why(&stopped, &NOW, out));
+    assert_eq!(
+        out.lines().nth(1),
+        Some("  trouble   http: timeout, 3 in a row"),
+        "{out}"
+    );
+    let mut missed = story_of_web();
+    missed.status.probes.clear();
+    missed.status.watchdog = Some(WatchdogStatus {
+        reason: text("no WATCHDOG=1 for 2 s"),
+        ..WatchdogStatus::default()
+    });
+    let out = drawn(|out| super::why(&missed, &NOW, out));
+    assert!(
+        out.contains("\n  trouble   watchdog: no WATCHDOG=1 for 2 s\n"),
+        "{out}"
+    );
+    // What a probe that only observes would have had done is told once.
+    let mut observed = story_of_web();
+    let (down, would) = (observed.story[0].clone(), observed.story[2].clone());
+    observed.story = vec![down, would];
+    observed.story[1].to = Verdict::WouldRestart.word().into();
+    let out = drawn(|out| super::why(&observed, &NOW, out));
+    assert!(
+        out.contains("would restart") && !out.contains(" probe "),
+        "{out}"
     );
     let mut long = story_of_web();
     let two = [long.story[3].clone(), long.story[4].clone()];
@@ -432,6 +465,7 @@ fn nothing_from_outside_moves_the_cursor() {
     );
     assert_eq!(clean("a\nb\tc\r"), "a b c ");
     assert_eq!(clean("\x1b]0;x\x07\u{9b}"), "\\u{1b}]0;x\\u{7}\\u{9b}");
+    assert_eq!(clean("a\u{202e}b\u{2066}"), "a\\u{202e}b\\u{2066}");
 }
 
 #[test]

@@ -104,6 +104,10 @@ impl Engine {
         self.answer(
             test.ticket,
             match test.failed {
+                true if words.contains('\n') => {
+                    let words = format!("not all were taken\n{words}");
+                    Err(refuse(code::HOOK_FAILED, &words))
+                }
                 true => Err(refuse(code::HOOK_FAILED, &words)),
                 false => Ok(Accepted {
                     note: words.into(),

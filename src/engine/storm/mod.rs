@@ -181,6 +181,19 @@ impl Engine {
         }
     }
 
+    /// What those who wait wait for, beside their places in line: for `why`.
+    pub(super) fn incident_words(&self) -> Option<String> {
+        let incident = self.storm.record.incident.as_ref()?;
+        let (services, canary) = (incident.services, &incident.canary);
+        Some(match incident.held {
+            Some(_) => "`release` lets restarts for health go on".to_owned(),
+            None => format!(
+                "{services} services wanted a restart at once: {canary} went first, and the others \
+                 go on when it is well"
+            ),
+        })
+    }
+
     /// Its restart is deferred for its turn: it is given a place, unless it has one.
     pub(super) fn join_storm(&mut self, id: ServiceId) {
         if self.service(id).place.is_none() {

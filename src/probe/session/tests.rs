@@ -167,6 +167,12 @@ fn postgres_answers_by_asking_who_it_is_or_says_what_is_wrong() {
             &starting,
             &said("57P03 the database system is starting up"),
         );
+        is(
+            s,
+            false,
+            &pg(b'E', b"SFATAL"),
+            &said("an error without a word"),
+        );
         let many = pg_error("53300", "sorry, too many clients already");
         is(
             s,

@@ -251,20 +251,26 @@ fn limits_of(pid: Pid) -> Vec<String> {
     all
 }
 
-/// Which sockets are theirs, and whose each is.
-pub fn sockets_of(pids: &[Pid]) -> BTreeMap<u64, i32> {
-    let mut inodes = BTreeMap::new();
+/// Which sockets are theirs, and whose each is; false: those of some were too many, or not to be
+/// seen.
+pub fn sockets_of(pids: &[Pid]) -> (BTreeMap<u64, i32>, bool) {
+    let (mut inodes, mut whole) = (BTreeMap::new(), true);
     for pid in pids {
-        let entries = fs::read_dir(format!("/proc/{pid}/fd"))
-            .into_iter()
-            .flatten();
-        for entry in entries.flatten().take(limits::DOSSIER_FDS) {
+        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            whole = false;
+            continue;
+        };
+        for (at, entry) in entries.flatten().enumerate() {
+            if at >= limits::DOSSIER_FDS {
+                whole = false;
+                break;
+            }
             let to = fs::read_link(entry.path()).unwrap_or_default();
             let inode = to.to_str().and_then(inode_of);
             inodes.extend(inode.map(|inode| (inode, pid.0)));
         }
     }
-    inodes
+    (inodes, whole)
 }
 
 /// `socket:[4711]`

@@ -84,7 +84,10 @@ impl Probed {
 /// Looks, and tells.
 pub fn tell(subject: &Subject, out: &mut dyn Write) -> io::Result<()> {
     let begun = Instant::now();
-    let mut evidence = Evidence::default();
+    let mut evidence = Evidence {
+        sockets_unseen: true,
+        ..Evidence::default()
+    };
     let mut say = |evidence: &mut Evidence| -> io::Result<()> {
         evidence.summary = summary::of(evidence, &subject.probed);
         let mut line = serde_json::to_vec(evidence)?;
@@ -98,8 +101,14 @@ pub fn tell(subject: &Subject, out: &mut dyn Write) -> io::Result<()> {
     look::processes(&looked, &mut evidence);
     say(&mut evidence)?;
     look::descriptors(&pids[..looked.len()], &mut evidence);
-    let found = sockets::all(subject, look::sockets_of(&pids));
+    say(&mut evidence)?;
+    let (own, whole) = look::sockets_of(&pids);
+    let found = sockets::all(subject, own);
     found.put(&mut evidence);
+    evidence.sockets_unseen = false;
+    if !whole {
+        not_anothers(&mut evidence);
+    }
     look::name_descriptors(&mut evidence, &found);
     say(&mut evidence)?;
     look::processes(&pids[looked.len()..], &mut evidence);
@@ -113,6 +122,14 @@ pub fn tell(subject: &Subject, out: &mut dyn Write) -> io::Result<()> {
     sockets::again(subject, &mut evidence);
     evidence.whole = true;
     say(&mut evidence)
+}
+
+/// Of more descriptors than are looked at: whose a socket is that is not known is not said to be
+/// another's.
+fn not_anothers(evidence: &mut Evidence) {
+    for socket in &mut evidence.sockets {
+        socket.own = true;
+    }
 }
 
 /// What its processor time has grown by.
@@ -161,3 +178,32 @@ pub fn told(output: &[u8]) -> Option<Evidence> {
 
 /// The most that it tells.
 pub const LIMIT: usize = 4 * limits::EVIDENCE_BYTES;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::dossier::{ProcessSeen, SocketSeen, ThreadSeen};
+
+    #[test]
+    fn of_too_many_descriptors_it_is_not_said_whose_they_are() {
+        let listener = SocketSeen {
+            state: "listen".to_owned(),
+            local: "127.0.0.1:8080".to_owned(),
+            receive_queue: Some(0),
+            probed: true,
+            ..SocketSeen::default()
+        };
+        let mut evidence = Evidence {
+            processes: vec![ProcessSeen {
+                threads: vec![ThreadSeen::default()],
+                ..ProcessSeen::default()
+            }],
+            sockets: vec![listener],
+            ..Evidence::default()
+        };
+        let probed = [Probed::port("127.0.0.1", 8080)];
+        assert!(summary::of(&evidence, &probed).contains("another process's"));
+        not_anothers(&mut evidence);
+        assert!(!summary::of(&evidence, &probed).contains("another process's"));
+    }
+}

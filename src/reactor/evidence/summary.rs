@@ -17,9 +17,13 @@ pub fn of(evidence: &Evidence, probed: &[Probed]) -> String {
     } else {
         parts.push("its main process was gone".to_owned());
     }
-    parts.extend(probed.iter().filter_map(|at| queue(at, &evidence.sockets)));
+    // Of tables that were not looked at yet it cannot be said that nobody is in them.
+    if !evidence.sockets_unseen {
+        parts.extend(probed.iter().filter_map(|at| queue(at, &evidence.sockets)));
+    }
     parts.extend(evidence.pressure.iter().filter_map(pressure));
-    let mut line = parts.join("; ");
+    // Names of threads and files are the service's to choose, and this line goes to logs and alerts.
+    let mut line = crate::control::render::clean(&parts.join("; "));
     if let Some((end, _)) = line.char_indices().nth(limits::DOSSIER_SUMMARY) {
         line.truncate(end);
         line.push('…');
@@ -230,6 +234,35 @@ mod tests {
             ..Evidence::default()
         };
         of(&evidence, &at())
+    }
+
+    /// A process with ten thousand descriptors can use up the time.
+    #[test]
+    fn that_nothing_listens_is_said_of_tables_that_were_looked_at() {
+        let evidence = Evidence {
+            processes: vec![process(vec![thread("S", "futex")])],
+            sockets_unseen: true,
+            ..Evidence::default()
+        };
+        assert_eq!(of(&evidence, &at()), "main thread waits in futex");
+    }
+
+    #[test]
+    fn a_name_that_a_service_chose_does_not_make_a_second_line() {
+        let evil = thread(
+            "S",
+            "read of 4 (/tmp/a\x1b[31m\nvitald: web: healthy\u{202e})",
+        );
+        assert_eq!(
+            of(
+                &Evidence {
+                    processes: vec![process(vec![evil])],
+                    ..Evidence::default()
+                },
+                &[]
+            ),
+            "main thread waits in read of 4 (/tmp/a\\u{1b}[31m vitald: web: healthy\\u{202e})"
+        );
     }
 
     #[test]
