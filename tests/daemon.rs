@@ -14,6 +14,11 @@ mod acceptor;
 mod actor;
 #[path = "daemon/alerts.rs"]
 mod alerts;
+#[cfg(feature = "tls")]
+#[path = "daemon/alerts_https.rs"]
+mod alerts_https;
+#[path = "daemon/alerts_over.rs"]
+mod alerts_over;
 #[path = "daemon/boot_guard.rs"]
 mod boot_guard;
 #[path = "daemon/cgroups.rs"]
@@ -90,6 +95,8 @@ mod schedules;
 mod selfdoubt;
 #[path = "daemon/servers.rs"]
 mod servers;
+#[path = "daemon/settings.rs"]
+mod settings;
 #[path = "daemon/shutdown.rs"]
 mod shutdown;
 #[path = "daemon/simulate.rs"]

@@ -447,7 +447,7 @@ pub fn frames(bytes: &[u8]) {
         3 => drop(resolve::decode(bytes)),
         4 => drop(https::decode(bytes)),
         5 => {
-            if let Some(files) = definitions::receive(bytes) {
+            if let Some((files, _)) = definitions::receive(bytes) {
                 drop(definitions::join(files, std::iter::empty(), &[]));
             }
         }

@@ -169,10 +169,12 @@ pub const LOCALS: &[Local] = &[
                answer`, `exit 1 every 5h`, `hang 20m after each start from 1h until 3h`, `for 24h` \
                (the default). A service can hang, refuse, empty (answer nothing), status 503, each \
                also `for good` (all later runs too), answer, exit N, die SIGSEGV, slow-start 5s, \
-               slow-stop 5s, ignore-term; cannot-ask is the supervisor's own trouble. Operators \
+               slow-stop 5s, slow-dossier 500ms, ignore-term; cannot-ask is the supervisor's own trouble. Operators \
                stop, start, restart, reset, hold [10m], release; `daemon dies`, `daemon starts`, \
                suspend 8h and starve 20s befall the supervisor. `db:` before what happens names \
-               another service. What the service names comes along and is well. --against replays \
+               another service. What the service names comes along and is well. Restarts for health \
+               are limited as vitald.toml beside the folder of definitions says, else as by default; \
+               what is looked at before a stop for its health takes no time unless slow-dossier says so. --against replays \
                what really happened under the definition as it is now and with --set: what changes, \
                and what would not have.",
         options: &[

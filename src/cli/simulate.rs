@@ -6,7 +6,7 @@ use super::dirs::{self, Env};
 use super::exits::Exit;
 use super::{plot, said, terminal};
 use crate::config::names::{self, FileKind};
-use crate::config::{Definition, hints, load};
+use crate::config::{Definition, StormLimits, hints, load};
 use crate::control::forecast::Forecast;
 use crate::control::render;
 use crate::control::values::quoted;
@@ -14,6 +14,7 @@ use crate::engine::Loaded;
 use crate::engine::status::StoryLine;
 use crate::limits;
 use crate::reactor::definitions;
+use crate::reactor::settings;
 use crate::simulator::forecast::{self, Bounds, Cast, History, Options, Scenario, history};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -68,6 +69,9 @@ fn forecast(globals: &Globals, what: &SimulateWhat, env: Env<'_>) -> Result<Fore
     let present = cast.definition().cloned();
     cast.set(&what.set)
         .map_err(|words| failed(format!("--set {words}")))?;
+    if let Some(limits) = shelf.limits()? {
+        cast.limit(limits, "as vitald.toml says");
+    }
     let mut options = Options {
         seed: what.seed.unwrap_or(1),
         bounds: Bounds::COMMAND,
@@ -161,6 +165,19 @@ impl Shelf {
                 "no `{}` in {dir}; name a file, or a directory with --config-dir",
                 self.name
             ),
+        }
+    }
+
+    /// What `vitald.toml` beside the folder of definitions says; None: there is none.
+    fn limits(&self) -> Result<Option<StormLimits>, Refusal> {
+        let config_dir = self.dir.parent().filter(|_| self.dir.ends_with("services"));
+        let Some(dir) = config_dir.filter(|dir| dir.join(settings::FILE).exists()) else {
+            return Ok(None);
+        };
+        let read = settings::read(dir);
+        match read.problem {
+            None => Ok(Some(read.settings.storm)),
+            Some(problem) => Err(failed(format!("{}/{problem}", dir.display()))),
         }
     }
 

@@ -101,6 +101,13 @@ pub fn diff(old: &Definition, new: &Definition) -> Change {
     }
 }
 
+/// The keys of two services' output, or of its defaults, that differ.
+pub fn log_keys(old: &Log, new: &Log) -> Vec<&'static str> {
+    let mut changed = Changed::default();
+    changed.log(old, new);
+    changed.keys
+}
+
 #[derive(Default)]
 struct Changed {
     keys: Vec<&'static str>,

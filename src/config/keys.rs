@@ -130,10 +130,23 @@ pub enum Reload {
     Restart,
     /// Taken over without touching the process.
     Live,
+    /// Of the daemon: read when it starts, as by `upgrade`.
+    AtStart,
+}
+
+impl Reload {
+    /// As documents mark it.
+    pub const fn mark(self) -> &'static str {
+        match self {
+            Reload::Restart => "restart",
+            Reload::Live => "",
+            Reload::AtStart => "start",
+        }
+    }
 }
 
 use Preset::{Bool, Fraction, Integer, Required, Text, Words};
-use Reload::{Live, Restart};
+use Reload::{AtStart, Live, Restart};
 
 macro_rules! keys {
     ($table:ident { $(
@@ -494,60 +507,59 @@ pub mod daemon {
         /// "view" (states, reasons, events), "read" or "logs" (also what services wrote), "act" or
         /// "restart" (also start, stop, restart, signal, reset, probe, hold), "admin" (all: as good
         /// as root). With a name it is for that service alone: "restart:web". root and the daemon's
-        /// own user may do all.
+        /// own user may do all. A reload counts for those who are connected, too.
         ACCESS "access": Takes::Access, Words("nobody else"), Live;
         /// Where syslog listens: a datagram socket. Read when the daemon starts.
-        SYSLOG_SOCKET "syslog_socket": Takes::Text, Text("/dev/log"), Live;
+        SYSLOG_SOCKET "syslog_socket": Takes::Text, Text("/dev/log"), AtStart;
         /// How many dossiers are kept, those of all services together; the oldest go first. 0: none is
         /// written. Read when the daemon starts.
         DOSSIER_KEEP "dossier_keep": Takes::Integer { min: 0, max: 10_000 },
-            Integer(limits::DOSSIER_KEEP as i64), Live;
+            Integer(limits::DOSSIER_KEEP as i64), AtStart;
         /// And how large they may be together.
         DOSSIER_MAX_BYTES "dossier_max_bytes": Takes::Integer { min: 65_536, max: 1 << 30 },
-            Integer(limits::DOSSIER_MAX_BYTES as i64), Live;
+            Integer(limits::DOSSIER_MAX_BYTES as i64), AtStart;
         /// Record all that is decided and why, in `recording` in the state directory: `vitald
         /// replay` shows and checks it. Values of `env`, of probes' headers and of `send` are not in
         /// it; command lines, URLs and the first 512 bytes of what probes were answered are. Read
         /// when the daemon starts.
-        RECORD "record": Takes::Bool, Bool(false), Live;
+        RECORD "record": Takes::Bool, Bool(false), AtStart;
         /// The size of a recording: four files that take turns, `current` is the newest.
         RECORD_BYTES "record_bytes": Takes::Integer { min: 65_536, max: 1 << 30 },
-            Integer(limits::RECORD_BYTES as i64), Live;
+            Integer(limits::RECORD_BYTES as i64), AtStart;
         /// The service that the daemon is there for, as in a container: when it has ended and nothing
         /// restarts it, all others are stopped and the daemon exits with its exit code, or 128 and
         /// the signal's number. `run --main NAME` says the same.
-        MAIN "main": Takes::Text, Words("none"), Live;
+        MAIN "main": Takes::Text, Words("none"), AtStart;
         /// Where services get a cgroup (version 2) each, by which all processes of a service are known,
         /// ended and limited. `auto`: below the daemon's own, where that is its to use (as root, as
         /// PID 1, in a container, by systemd's `Delegate=yes`); `off`: nowhere; or the absolute path
         /// of a cgroup that is made if it is missing, and is used by nobody else. Without cgroups a
         /// service's processes are found by session, group and environment. Read when the daemon
         /// starts.
-        CGROUP "cgroup": Takes::Text, Text("auto"), Live;
+        CGROUP "cgroup": Takes::Text, Text("auto"), AtStart;
         /// How long all services together may take to stop at the daemon's end; what is left then is
         /// killed, dependents first.
         SHUTDOWN_TIMEOUT "shutdown_timeout_ms": Takes::Millis { min: 1 },
             Words("300000 as PID 1 of a host, else none"), Live;
         /// How many probes may be asking at once; others wait for their turn, which is not counted
-        /// against their timeouts. Probes that are run by hand do not wait. Read when the daemon
-        /// starts.
+        /// against their timeouts. Probes that are run by hand do not wait.
         MAX_CONCURRENT_PROBES "max_concurrent_probes": Takes::Integer { min: 1, max: 1_000_000 },
             Words("any number"), Live;
         /// Whether PID 1 mounts what is missing of /proc, /sys, /dev, /run and their like, and sets
         /// the host's name: `auto`, on a host; not in a container.
-        EARLY_SETUP "early_setup": Takes::Choice(&["auto", "always", "never"]), Text("auto"), Live;
+        EARLY_SETUP "early_setup": Takes::Choice(&["auto", "always", "never"]), Text("auto"), AtStart;
         /// What PID 1 of a host runs on the console when it cannot start, or when nothing runs and
         /// nothing will.
-        RESCUE_SHELL "rescue_shell": Takes::Command, Words("/sbin/sulogin, else /bin/sh"), Live;
+        RESCUE_SHELL "rescue_shell": Takes::Command, Words("/sbin/sulogin, else /bin/sh"), AtStart;
         /// Whether PID 1 counts boots that fail: those that were never well for `boot_ok_after_ms` and
         /// did not end in order, by `reboot` or `poweroff`. `auto`, on a host; not in a container.
         /// The count is in the state directory, which must be writable when PID 1 starts.
-        BOOT_GUARD "boot_guard": Takes::Choice(&["auto", "always", "never"]), Text("auto"), Live;
+        BOOT_GUARD "boot_guard": Takes::Choice(&["auto", "always", "never"]), Text("auto"), AtStart;
         /// After so many failed boots in a row only services with `safe = true` start, until a
         /// `reboot`.
-        BOOT_ATTEMPTS "boot_attempts": Takes::Integer { min: 1, max: 1000 }, Integer(3), Live;
+        BOOT_ATTEMPTS "boot_attempts": Takes::Integer { min: 1, max: 1000 }, Integer(3), AtStart;
         /// A boot is well when all that is wanted was, for so long.
-        BOOT_OK_AFTER "boot_ok_after_ms": Takes::Millis { min: 1 }, Integer(60_000), Live;
+        BOOT_OK_AFTER "boot_ok_after_ms": Takes::Millis { min: 1 }, Integer(60_000), AtStart;
         /// How many restarts for their health (not after crashes, not by operators) all services
         /// together may have. Who comes too many waits in line, and goes when the one before is
         /// well again, or is waited for no longer.
@@ -563,11 +575,13 @@ pub mod daemon {
         /// `critical` is lost. It is fed at a third of its timeout, also by the execution after an
         /// `upgrade`; an orderly end of the daemon disarms it, its death does not. Read when the
         /// daemon starts.
-        WATCHDOG "watchdog": Takes::Table(super::watchdog::ALL), Words("none"), Live;
+        WATCHDOG "watchdog": Takes::Table(super::watchdog::ALL), Words("none"), AtStart;
         /// Who is told of trouble and of its end, each a table: a command is run, or a webhook is
         /// called. What is not taken is tried again for about twenty minutes, in order; after the
         /// daemon's death, or an `upgrade`, what was under way is sent once more. What waits does
-        /// not outlive the boot. Read when the daemon starts, and by an `upgrade`.
+        /// not outlive the boot. A reload knows an alert by its name: what waits goes where it says
+        /// now, at once if that has changed; of one that is gone nobody is told any more; one that is
+        /// new tells what happens from then on.
         ALERT "alert" | "alerts": Takes::Tables(super::alert::ALL), Words("nobody"), Live;
         and log::LOG_TO, log::LOG_TIME, log::LOG_PREFIX, log::LOG_FILE_BYTES, log::LOG_FILES,
             log::LOG_STDERR, log::LOG_PRIORITY, log::LOG_FACILITY, log::LOG_TAG,

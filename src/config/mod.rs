@@ -32,6 +32,7 @@ mod schedule;
 mod service;
 pub mod set;
 pub mod settings;
+pub mod settings_diff;
 pub mod show;
 pub mod socket;
 mod storm;

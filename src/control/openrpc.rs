@@ -18,7 +18,7 @@ use super::ties::{Blame, Branch, Drawing, Took, Tree};
 use super::values::quoted;
 use super::verbs::{Arg, Kind, Shape, VERBS, Verb};
 use crate::config::show::KeyChange;
-use crate::engine::plan::{Plan, Step};
+use crate::engine::plan::{Plan, SettingsPlan, Step};
 use crate::engine::status::{
     ChainLink, DaemonStatus, DossierStatus, DoubtCount, DoubtStatus, GateStatus, HoldStatus,
     LastEnd, LogStatus, ProbeStatus, ReloadStatus, ScheduleStatus, SocketStatus, Started, Status,
@@ -272,6 +272,8 @@ fn samples() -> Vec<Sample> {
         storm: Some(storm.clone()),
         cgroups: text(),
         reload: Some(reload.clone()),
+        settings_problem: text(),
+        settings_waiting: vec![String::new()],
         ..DaemonStatus::default()
     };
     let answer = ProbeAnswer {
@@ -288,8 +290,14 @@ fn samples() -> Vec<Sample> {
         problem: text(),
         ..Step::default()
     };
+    let settings = SettingsPlan {
+        live: vec![String::new()],
+        at_start: vec![String::new()],
+        problem: text(),
+    };
     let plan = Plan {
         steps: vec![step.clone()],
+        settings: Some(settings.clone()),
         ..Plan::default()
     };
     let done = Done {
@@ -341,6 +349,7 @@ fn samples() -> Vec<Sample> {
         sample("DoubtStatus", &doubt),
         sample("KeyChange", &change),
         sample("Step", &step),
+        sample("SettingsPlan", &settings),
         sample("Plan", &plan),
         sample("DaemonStatus", &daemon),
         sample("Overview", &overview),

@@ -460,7 +460,8 @@ pub static VERBS: &[Verb] = &[
         access: Level::View,
         summary: "what the definition in force, or a changed one, would do in a scenario",
         help: "Nothing is touched: the same rules decide in virtual time, and tell what they \
-               decide when, restarts, downtime and when they give up. `vitald simulate` does the \
+               decide when, restarts, downtime and when they give up. Restarts for health are \
+               limited as this daemon's are (`health_restart_limit`, `storm`). `vitald simulate` does the \
                same with files, and its help tells how a scenario is written.",
         shape: Shape::Forecast,
         run: calls::simulate,

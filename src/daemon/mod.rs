@@ -6,9 +6,8 @@
 
 mod find;
 
-use crate::config::settings::{self, Access as SettingsAccess, EarlySetup, Settings};
+use crate::config::settings::{EarlySetup, Settings};
 use crate::config::templates::{Instance, Templates};
-use crate::control::access::{Grant, Level, Rights, Who};
 use crate::control::power::{Ending, Role};
 use crate::engine::instances::known_before;
 use crate::engine::snapshot::{
@@ -22,7 +21,6 @@ use crate::journal::state;
 use crate::reactor::boots;
 use crate::reactor::cgroup::Cgroups;
 use crate::reactor::clock::Clock;
-use crate::reactor::identity::Accounts;
 use crate::reactor::init;
 use crate::reactor::listener::Listener;
 use crate::reactor::logs::LogDir;
@@ -31,6 +29,7 @@ use crate::reactor::parent;
 use crate::reactor::program;
 use crate::reactor::reexec::{self, Handover};
 use crate::reactor::rehearsal::Rehearsal;
+use crate::reactor::settings;
 use crate::reactor::signals::Signals;
 use crate::reactor::spawn::Spawner;
 use crate::reactor::sys::Origin;
@@ -60,9 +59,6 @@ const SEARCH_PATIENCE: Duration = Duration::from_secs(2);
 /// How long what no service owns may take to end in a container.
 const LEFTOVERS: Duration = Duration::from_secs(2);
 
-/// How long all services together may take to stop when the machine is to end.
-const HOST_SHUTDOWN: Duration = Duration::from_secs(300);
-
 /// Where the daemon lives.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
@@ -82,7 +78,8 @@ pub struct Options {
 pub fn run(options: &Options) -> ExitCode {
     start_log();
     let role = init::role();
-    let (settings, problems) = read_settings(&options.config_dir);
+    // What is wrong with them is told when it is known what is used in their place.
+    let settings = settings::read(&options.config_dir).settings;
     init::arm(&settings.rescue_shell);
     let early = match settings.early_setup {
         EarlySetup::Auto => role == Role::Host,
@@ -92,8 +89,7 @@ pub fn run(options: &Options) -> ExitCode {
     if early {
         init::set_up();
     }
-    tell(&problems);
-    match try_run(options, &settings) {
+    match try_run(options) {
         Ok((_, ending)) if role == Role::Host => {
             init::end_machine(ending, &|| end_in_order(options, &settings));
         }
@@ -169,7 +165,7 @@ struct Places {
     record_dir: Option<PathBuf>,
 }
 
-fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), String> {
+fn try_run(options: &Options) -> Result<(u8, Ending), String> {
     let mut clock = Clock::new();
     let (now, _) = clock.read();
     let handover = take_handover(now);
@@ -195,6 +191,10 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         runtime_dir,
     };
     let locks = lock_both(&places.runtime_dir, &places.state_dir, &handover)?;
+    let identity = identity(&handover);
+    let read = settings::begin(&places.config_dir, &places.runtime_dir, &identity);
+    let settings = read.settings.clone();
+    let kept = settings::Kept::new(read, &places.runtime_dir, &identity);
     let signals =
         Signals::listen().map_err(|error| format!("cannot listen to signals: {error}"))?;
     if let Err(error) = child::become_subreaper() {
@@ -202,7 +202,18 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
             "cannot become the reaper of orphans: {error}; what leaves its session may survive a stop"
         );
     }
-    let (mut reactor, journal) = build(&places, settings, locks, handover, signals, now)?;
+    let (mut reactor, journal) = build(
+        &places,
+        &settings,
+        Prepared {
+            kept,
+            identity,
+            locks,
+            signals,
+        },
+        handover,
+        now,
+    )?;
     tell(&journal.notes);
     if !reactor.scribe_before_gone(SCRIBE_PATIENCE) {
         log::warn!(
@@ -210,7 +221,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         );
     }
     let new = journal.first_of_boot && !in_place;
-    let guard = boots::begin(&places.state_dir, settings, new);
+    let guard = boots::begin(&places.state_dir, &settings, new);
     let wanted = state::load(&places.state_dir);
     tell(&wanted.notes);
     if wanted.rewrite {
@@ -253,7 +264,7 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
              another"
         ));
     }
-    let host = (init::role() == Role::Host).then_some(HOST_SHUTDOWN);
+    let rules = settings::rules(&settings);
     let boot = Boot {
         definitions,
         wanted: wanted.wanted,
@@ -264,13 +275,13 @@ fn try_run(options: &Options, settings: &Settings) -> Result<(u8, Ending), Strin
         wall_ms: clock.wall_ms(),
         deaf: Some(deaf),
         main,
-        shutdown_timeout: settings.shutdown_timeout.or(host),
-        max_checks: settings.max_concurrent_probes,
+        shutdown_timeout: rules.shutdown_timeout,
+        max_checks: rules.max_checks,
         left,
         guard,
-        alerts: settings.alerts.iter().map(|a| a.rule.clone()).collect(),
+        alerts: rules.alerts,
         alerted: journal.alerts,
-        limits: settings.storm,
+        limits: rules.limits,
         storm: journal.storm,
         reboots: crate::reactor::reboots::may(),
         watchdogs: reactor.open_watchdogs(settings.watchdog.as_ref(), watchdog_before),
@@ -312,18 +323,30 @@ fn take_handover(now: Time) -> Handover {
     handover
 }
 
+/// What comes before the loop.
+struct Prepared {
+    kept: settings::Kept,
+    identity: Identity,
+    locks: Locks,
+    signals: Signals,
+}
+
 /// The loop, with all that it needs, and what its journal held.
 fn build(
     places: &Places,
     settings: &Settings,
-    locks: Locks,
+    prepared: Prepared,
     handover: Handover,
-    signals: Signals,
     now: Time,
 ) -> Result<(Reactor, runtime::Loaded), String> {
-    let rights = rights(settings);
-    let open_to_groups = rights.grants.is_empty();
-    let mode = if open_to_groups { 0o600 } else { 0o666 };
+    let Prepared {
+        kept,
+        identity,
+        locks,
+        signals,
+    } = prepared;
+    let rights = settings::rights(settings);
+    let mode = settings::socket_mode(&rights);
     let inherited = handover
         .socket
         .and_then(|socket| Listener::inherit(&places.socket, mode, &socket, rights.clone()));
@@ -331,7 +354,6 @@ fn build(
         Some(listener) => listener,
         None => Listener::bind(&places.socket, mode, None, rights.clone())?,
     };
-    let identity = identity(&handover);
     reexec::keep(reexec::Kept {
         runtime_lock: locks.runtime.as_raw_fd(),
         state_lock: locks.state.as_ref().map(AsRawFd::as_raw_fd),
@@ -369,6 +391,7 @@ fn build(
         poll,
         engine: Engine::new(now, seed()),
         spawner,
+        settings: kept,
         alerts: settings.alerts.clone(),
         cgroups,
         signals,
@@ -454,7 +477,7 @@ fn read_definitions(
         log::error!("cannot read {shown}/services: {error}");
         Vec::new()
     });
-    let digest = definitions::digest(&files);
+    let digest = definitions::digest(&files, &settings::read_raw(config_dir));
     let given = wanted
         .iter()
         .filter_map(|record| Some((&*record.name, record.definition.as_deref()?)));
@@ -524,48 +547,4 @@ fn lock_both(runtime_dir: &Path, state_dir: &Path, handover: &Handover) -> Resul
         }
     };
     Ok(Locks { runtime, state })
-}
-
-fn read_settings(config_dir: &Path) -> (Settings, Vec<String>) {
-    let path = config_dir.join("vitald.toml");
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let (settings, problems) = settings::read("vitald.toml", &bytes);
-            (settings, problems.iter().map(ToString::to_string).collect())
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            (Settings::default(), Vec::new())
-        }
-        Err(error) => {
-            let words = format!("cannot read {}: {error}; defaults are used", path.display());
-            (Settings::default(), vec![words])
-        }
-    }
-}
-
-fn rights(settings: &Settings) -> Rights {
-    let mut rights = Rights {
-        owner: nix::unistd::geteuid().as_raw(),
-        grants: Vec::new(),
-    };
-    let accounts = Accounts::default();
-    for (group, right) in &settings.access {
-        match accounts.resolve(None, Some(group), None) {
-            Ok(found) => rights.grants.push(Grant {
-                who: Who::Group(found.gid),
-                level: match right.access {
-                    SettingsAccess::View => Level::View,
-                    SettingsAccess::Read => Level::Read,
-                    SettingsAccess::Act => Level::Act,
-                    SettingsAccess::Admin => Level::Admin,
-                },
-                service: right.service.clone(),
-            }),
-            Err(error) => log::warn!(
-                "vitald.toml: access: {}: nobody is let in by it",
-                error.step
-            ),
-        }
-    }
-    rights
 }

@@ -37,13 +37,22 @@ impl Engine {
         } = boot;
         self.host.reboots = reboots;
         self.set_wall(wall_ms);
+        let mut rules = HostRules {
+            limits,
+            alerts,
+            max_checks,
+            shutdown_timeout,
+        };
         if let Some(left) = left {
+            if let Some(before) = left.settings() {
+                rules = before.rules.clone();
+            }
             self.take_up_reload(*left, &mut definitions);
         }
-        self.shutdown_timeout = shutdown_timeout;
-        self.slots.most = max_checks;
+        self.shutdown_timeout = rules.shutdown_timeout;
+        self.slots.most = rules.max_checks;
         self.watch_host(watchdogs, guard);
-        self.take_up_storm(limits, storm.map(|record| *record));
+        self.take_up_storm(rules.limits, storm.map(|record| *record));
         for loaded in definitions {
             let id = self.add(&loaded.name);
             self.define(id, loaded);
@@ -80,7 +89,7 @@ impl Engine {
             found.push((id, snapshot, process));
         }
         self.relink();
-        self.take_up_alerts(alerts, alerted);
+        self.take_up_alerts(rules.alerts, alerted);
         let leaving: Vec<(ServiceId, Vec<Box<str>>)> = found
             .iter_mut()
             .map(|(id, s, _)| (*id, std::mem::take(&mut s.leaves_after)))

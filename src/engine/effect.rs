@@ -146,10 +146,12 @@ pub enum Effect {
         /// It is not tried again.
         last: bool,
     },
-    /// Its time is up: `AlertSent` answers at once.
+    /// Its time is up, or its rule is gone: `AlertSent` answers at once.
     AlertExpired {
         number: u64,
     },
+    /// Settings are again as they were before a reload, also those that are not the engine's.
+    RevertSettings,
     /// Of a run that is over: remove the directories that were made for it; `runtime`: its runtime
     /// directories, too.
     RemoveDirectories {

@@ -8,7 +8,7 @@ use crate::engine::hooks::HookEnd;
 use crate::engine::snapshot::{HoldRecord, ReloadRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
-use crate::engine::{BootGuard, Counted, Due, Watchdogs};
+use crate::engine::{BootGuard, Counted, Due, NewSettings, SettingsBefore, Watchdogs};
 use crate::exit::{Exit, Signal, errno_words};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
 use crate::probe::Report;
@@ -117,6 +117,8 @@ pub enum Event {
         files: Vec<Loaded>,
         /// None: as they are, for good.
         terms: Option<Box<Terms>>,
+        /// None: those of the daemon are as they were.
+        settings: Option<Box<NewSettings>>,
     },
 }
 
@@ -197,6 +199,16 @@ pub struct Left {
 }
 
 impl Left {
+    /// The settings that are in force in place of `vitald.toml`, because the reload went back.
+    pub fn settings(&self) -> Option<&SettingsBefore> {
+        let record = self.record.as_ref()?;
+        let back = match self.same_boot {
+            true => !record.is_open(),
+            false => self.same_files,
+        };
+        record.settings.as_deref().filter(|_| back)
+    }
+
     /// A service of this name comes back with it.
     pub fn has_before(&self, name: &str) -> bool {
         let before = self.record.iter().flat_map(|record| &record.before);

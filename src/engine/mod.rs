@@ -18,7 +18,7 @@
 //! them; `operator` requests, `answers` and `manual` what they wait for, `passing` what is wanted for
 //! now; `boot` the first event, `schedule` who is started when it is due, `restore` what the daemon
 //! before left; `reload` new definitions, `plan` what comes of them, `provisional` until they are
-//! confirmed, `leaving` whose are gone, `instances` of templates; `shutdown`; `alerts` who is told of
+//! confirmed, `settings` of the daemon, `leaving` whose are gone, `instances` of templates; `shutdown`; `alerts` who is told of
 //! what; `host` its watchdog and its boots, `reboots` for a service's sake; `doubt` of what comes
 //! late; `query` what is shown, `outlook` what comes next, `chain` whose trouble it is; `plain` all of
 //! it, written down and read back.
@@ -65,6 +65,7 @@ mod relations;
 mod reload;
 mod restore;
 mod schedule;
+pub mod settings;
 mod settle;
 mod shutdown;
 mod slots;
@@ -87,6 +88,7 @@ pub use hooks::HookEnd;
 pub use host::{BootGuard, Watchdogs};
 pub use reboots::Counted;
 pub use schedule::Due;
+pub use settings::{HostRules, NewSettings, SettingsBefore};
 
 use crate::graph::Graph;
 use crate::id::{RunId, ServiceId, Ticket};
@@ -262,10 +264,12 @@ impl Engine {
                 ticket,
                 files,
                 terms,
+                settings,
             } => self.reloaded(
                 ticket,
                 files,
                 terms.map_or_else(Terms::default, |terms| *terms),
+                settings.as_deref(),
             ),
         }
         if self.stale != stale && !boots {

@@ -23,6 +23,21 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// How many are not touched.
     pub untouched: u32,
+    /// What comes of `vitald.toml`; absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<SettingsPlan>,
+}
+
+/// The daemon's own settings. Keys; an alert is `alert.NAME`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SettingsPlan {
+    /// Taken over at once.
+    pub live: Vec<String>,
+    /// Read when the daemon starts, as by `upgrade`, and not before.
+    pub at_start: Vec<String>,
+    /// What is wrong with the file: the settings before it stay in force.
+    pub problem: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -79,12 +94,36 @@ impl Plan {
 
     pub fn changes_nothing(&self) -> bool {
         let untouched = |step: &Step| matches!(step.action, Action::None | Action::Broken);
-        self.steps.iter().all(untouched)
+        self.steps.iter().all(untouched) && self.settings_lines().is_empty()
+    }
+
+    /// What is wrong with `vitald.toml`.
+    pub fn settings_problem(&self) -> Option<&str> {
+        self.settings.as_ref()?.problem.as_deref()
+    }
+
+    fn settings_lines(&self) -> Vec<String> {
+        let Some(settings) = &self.settings else {
+            return Vec::new();
+        };
+        let mut lines = Vec::new();
+        if !settings.live.is_empty() {
+            let keys = settings.live.join(", ");
+            lines.push(format!("live     vitald.toml  {keys}"));
+        }
+        if !settings.at_start.is_empty() {
+            let keys = settings.at_start.join(", ");
+            lines.push(format!(
+                "waits    vitald.toml  {keys}: read when the daemon starts, as by `upgrade`"
+            ));
+        }
+        lines
     }
 
     /// As people read it, a line a service; without those that are broken.
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines = self.settings_lines();
+        let settings = lines.len();
         for step in &self.steps {
             match step.action {
                 Action::None | Action::Broken => {}
@@ -97,6 +136,7 @@ impl Plan {
         }
         match (lines.is_empty(), self.untouched) {
             (true, _) => lines.push("nothing changed".to_owned()),
+            _ if lines.len() == settings => lines.push("no service is touched".to_owned()),
             (false, 0) => {}
             (false, 1) => lines.push("1 other service is not touched".to_owned()),
             (false, many) => lines.push(format!("{many} other services are not touched")),
@@ -155,6 +195,7 @@ impl Engine {
             dry_run: false,
             steps,
             untouched: untouched as u32,
+            settings: None,
         }
     }
 

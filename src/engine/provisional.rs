@@ -40,7 +40,12 @@ impl Engine {
     }
 
     /// Written down before anything is touched; or, with nothing to come back, forgotten.
-    pub(super) fn pledge_reload(&mut self, terms: &Terms, before: Vec<Before>) {
+    pub(super) fn pledge_reload(
+        &mut self,
+        terms: &Terms,
+        before: Vec<Before>,
+        settings: Option<Box<SettingsBefore>>,
+    ) {
         let known = self.reload.is_some();
         let open = self.reload.take().filter(|old| old.is_open());
         let mut record = ReloadRecord::default();
@@ -48,11 +53,14 @@ impl Engine {
             // What comes back is what was confirmed, however often it was reloaded since.
             record.before = open.before.clone();
             record.watched = open.watched.clone();
+            record.settings = open.settings.clone();
         }
+        record.settings = record.settings.or(settings);
         let names: BTreeSet<Box<str>> = record.before.iter().map(|b| b.name.clone()).collect();
         let new = before.into_iter().filter(|b| !names.contains(&b.name));
         record.before.extend(new);
-        let Some(length) = terms.confirm.filter(|_| !record.before.is_empty()) else {
+        let touched = !record.before.is_empty() || record.settings.is_some();
+        let Some(length) = terms.confirm.filter(|_| touched) else {
             if known {
                 self.forget_reload();
             }
@@ -156,10 +164,15 @@ impl Engine {
         if self.shutdown.is_some() {
             return Err(refuse(code::SHUTTING_DOWN, "the daemon is shutting down"));
         }
+        let open = self.open_reload();
+        let settings = open.is_some_and(|open| open.settings.is_some());
         let count = self.go_back(&format!("reverted by {}", actor.name));
-        let whose = match count {
-            1 => "1 service".to_owned(),
-            many => format!("{many} services"),
+        let whose = match (count, settings) {
+            (0, _) => "vitald.toml".to_owned(),
+            (1, false) => "1 service".to_owned(),
+            (1, true) => "1 service and vitald.toml".to_owned(),
+            (many, false) => format!("{many} services"),
+            (many, true) => format!("{many} services and vitald.toml"),
         };
         Ok(format!(
             "what was in force before is back, for {whose}; the files are as they were written, \
@@ -295,6 +308,9 @@ impl Engine {
             return 0;
         };
         let because = format!("the reload went back: {why}");
+        if let Some(before) = &open.settings {
+            self.put_settings_back(before);
+        }
         let mut changed = BTreeMap::new();
         let mut gone = Vec::new();
         for before in &open.before {

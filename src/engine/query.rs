@@ -415,6 +415,8 @@ impl Engine {
                 .reload
                 .as_deref()
                 .map(|reload| self.reload_status(reload, wall)),
+            settings_problem: None,
+            settings_waiting: Vec::new(),
             watchdog: self.host_watchdog(),
             safe_mode: self.safe_mode_words(),
             alerts: self.alert_statuses(wall),

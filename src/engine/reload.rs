@@ -17,22 +17,33 @@ use crate::time::spoken;
 use std::collections::BTreeMap;
 
 impl Engine {
-    pub(super) fn reloaded(&mut self, ticket: Option<Ticket>, files: Vec<Loaded>, terms: Terms) {
+    pub(super) fn reloaded(
+        &mut self,
+        ticket: Option<Ticket>,
+        files: Vec<Loaded>,
+        terms: Terms,
+        settings: Option<&NewSettings>,
+    ) {
         let mut plan = self.plan(&files);
         plan.dry_run = terms.dry_run;
+        plan.settings = settings.map(NewSettings::plan);
         let refused = self.refuses(&plan, &files, &terms);
         if refused.is_some() || terms.dry_run {
             return self.answer_reloaded(ticket, plan, refused, &terms);
         }
         self.reloads += 1;
         // A reload that went back is over with the next one.
-        let before = match terms.confirm {
-            Some(_) => self.before(&plan),
-            None => Vec::new(),
+        let (before, settings_before) = match terms.confirm {
+            Some(_) => (self.before(&plan), self.settings_to_keep(settings)),
+            None => (Vec::new(), None),
         };
         let promised = self.remember_seq;
-        self.pledge_reload(&terms, before);
+        self.pledge_reload(&terms, before, settings_before);
         let well = self.well_before(&plan);
+        // What follows is decided by them.
+        if let Some(settings) = settings {
+            self.take_settings(settings);
+        }
         let mut changed = BTreeMap::new();
         for loaded in files {
             self.apply(loaded, &mut changed);
@@ -94,15 +105,9 @@ impl Engine {
             );
             return Some(refuse(code::CONFIG, &words));
         }
-        let broken = plan.problems().count();
         let all_or_nothing = terms.strict || terms.confirm.is_some();
-        if broken > 0 && all_or_nothing {
-            let words = match broken {
-                1 => "refused as a whole, nothing was touched: a definition cannot be used".into(),
-                many => format!(
-                    "refused as a whole, nothing was touched: {many} definitions cannot be used"
-                ),
-            };
+        if let Some((broken, _)) = unusable(plan).filter(|_| all_or_nothing) {
+            let words = format!("refused as a whole, nothing was touched: {broken}");
             return Some(refuse(code::CONFIG, &words));
         }
         let open = self.reload.as_ref().filter(|reload| reload.is_open());
@@ -125,32 +130,26 @@ impl Engine {
         terms: &Terms,
     ) {
         let Some(ticket) = ticket else { return };
-        let broken = plan.problems().count();
         let nothing = refused.is_some() || terms.dry_run;
-        let mut refusal = match (refused, broken, terms.dry_run) {
+        let mut refusal = match (refused, unusable(&plan), terms.dry_run) {
             (Some(refusal), ..) => refusal,
-            (None, 0, _) => {
+            (None, None, _) => {
                 let accepted = self.accepted(plan, terms);
                 return self.answer(ticket, Ok(accepted));
             }
-            (None, 1, false) => refuse(
-                code::CONFIG,
-                "a definition cannot be used; all others are in force",
-            ),
-            (None, many, false) => refuse(
-                code::CONFIG,
-                &format!("{many} definitions cannot be used; all others are in force"),
-            ),
-            (None, 1, true) => refuse(
-                code::CONFIG,
-                "a definition cannot be used; nothing was touched",
-            ),
-            (None, many, true) => refuse(
-                code::CONFIG,
-                &format!("{many} definitions cannot be used; nothing was touched"),
-            ),
+            (None, Some((broken, others)), false) => {
+                refuse(code::CONFIG, &format!("{broken}; {others}"))
+            }
+            (None, Some((broken, _)), true) => {
+                refuse(code::CONFIG, &format!("{broken}; nothing was touched"))
+            }
         };
         let mut words = vec![refusal.message.to_string()];
+        if let Some(problem) = plan.settings_problem() {
+            words.push(format!(
+                "{problem}\n  vitald.toml: the settings before stay in force"
+            ));
+        }
         for step in plan.steps.iter() {
             let Some(problem) = &step.problem else {
                 continue;
@@ -412,5 +411,26 @@ impl Engine {
             true => self.reconsider(id),
             false => self.recovered(id),
         }
+    }
+}
+
+/// What of it cannot be used, and what of the rest is to be said; None: all can.
+fn unusable(plan: &Plan) -> Option<(String, &'static str)> {
+    let definitions = match plan.problems().count() {
+        0 => None,
+        1 => Some("a definition cannot be used".to_owned()),
+        many => Some(format!("{many} definitions cannot be used")),
+    };
+    match (definitions, plan.settings_problem()) {
+        (None, None) => None,
+        (Some(words), None) => Some((words, "all others are in force")),
+        (Some(words), Some(_)) => {
+            let words = format!("{words}, nor can vitald.toml");
+            Some((words, "all others are in force"))
+        }
+        (None, Some(_)) => Some((
+            "vitald.toml cannot be used".to_owned(),
+            "all definitions are in force",
+        )),
     }
 }

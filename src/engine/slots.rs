@@ -42,6 +42,34 @@ impl Engine {
         false
     }
 
+    /// Another limit, while checks are under way and wait.
+    pub(super) fn change_slots(&mut self, most: Option<u32>) {
+        if self.slots.most == most {
+            return;
+        }
+        match (self.slots.most, most) {
+            (None, Some(_)) => {
+                // Nobody counted them.
+                let runs = self.services.iter().filter_map(|s| s.run.as_ref());
+                let watches = runs.flat_map(|run| &run.probes);
+                self.slots.open = watches.filter(|watch| watch.check.is_some()).count() as u32;
+            }
+            (Some(_), None) => {
+                let waiting = std::mem::take(&mut self.slots.waiting);
+                for (id, probe) in &waiting {
+                    self.slot_waits(*id, *probe, false);
+                }
+                self.slots = Slots::default();
+                for (id, probe) in waiting {
+                    self.check_due(id, probe);
+                }
+            }
+            // Who may begin now does at the end of this event; who is one too many ends first.
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+        self.slots.most = most;
+    }
+
     /// A check has ended, however.
     pub(super) fn slot_free(&mut self) {
         if self.slots.most.is_some() {

@@ -4,6 +4,7 @@
 //! "the last line wins". Times are monotonic and hold within one boot.
 
 use crate::config::Definition;
+use crate::engine::SettingsBefore;
 use crate::engine::table::{Cure, Evidence, Exhausted, Shadow, Timed};
 use crate::exit::Exit;
 use crate::id::Pid;
@@ -258,6 +259,9 @@ pub struct ReloadRecord {
     pub before: Vec<Before>,
     /// Who has to be well.
     pub watched: Vec<Watched>,
+    /// The daemon's settings, where it changed them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings: Option<Box<SettingsBefore>>,
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

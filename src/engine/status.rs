@@ -287,6 +287,10 @@ pub struct DaemonStatus {
     pub storm: Option<StormStatus>,
     /// A reload that waits to be confirmed, or went back; null: the files are in force.
     pub reload: Option<ReloadStatus>,
+    /// What is wrong with `vitald.toml`, and what is in force meanwhile; null: nothing.
+    pub settings_problem: Option<String>,
+    /// Keys of it that changed and are read only when the daemon starts, as by `upgrade`.
+    pub settings_waiting: Vec<String>,
     /// The host's watchdog; null: there is none, or it is not ours to feed.
     pub watchdog: Option<HostWatchdog>,
     /// Only the safe set was started, because boots failed; in words; null: all that is wanted was.

@@ -149,11 +149,17 @@ impl Recorder {
                 ticket,
                 files,
                 terms,
+                settings,
             } => {
+                let mut settings = settings.clone();
+                if let Some(new) = &mut settings {
+                    new.before = self.secrets.text(&new.before);
+                }
                 let event = Event::Reloaded {
                     ticket: *ticket,
                     files: self.secrets.files(files),
                     terms: terms.clone(),
+                    settings,
                 };
                 (now, event).put(&mut self.out);
             }

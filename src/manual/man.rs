@@ -1,7 +1,6 @@
 //! The man page vitald.toml(5), in roff (man(7)).
 
 use super::{CHAPTERS, EXAMPLE, INTRO, default, notes, takes};
-use crate::config::keys::Reload;
 use crate::control::words::folded;
 use std::fmt::Write;
 
@@ -48,9 +47,9 @@ pub fn vitald_toml() -> String {
             for note in notes(key) {
                 let _ = writeln!(out, "{}", filled(&note));
             }
-            let mark = match key.reload {
-                Reload::Restart => " (restart)",
-                Reload::Live => "",
+            let mark = match key.reload.mark() {
+                "" => String::new(),
+                word => format!(" ({word})"),
             };
             let _ = writeln!(out, "Default: {}.{mark}", text(&default(key)));
         }

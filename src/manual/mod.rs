@@ -59,7 +59,11 @@ const CHAPTERS: &[Chapter] = &[
     Chapter {
         title: "Settings",
         header: "",
-        intro: "Keys of `vitald.toml`, the daemon's own settings. The file may be missing.",
+        intro: "Keys of `vitald.toml`, the daemon's own settings. The file may be missing. A reload \
+                takes changes over at once, except those of the keys marked *start*, which are read \
+                when the daemon starts, as by `upgrade`: it names them. While the file has an error \
+                the settings before it stay in force, also over the daemon's death, but not over \
+                a boot: then what can be read of it counts.",
         keys: keys::daemon::ALL,
     },
     Chapter {

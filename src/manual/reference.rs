@@ -1,7 +1,6 @@
 //! The reference of all keys, in Markdown.
 
 use super::{CHAPTERS, EXAMPLE, INTRO, default, notes, takes};
-use crate::config::keys::Reload;
 use std::fmt::Write;
 
 /// `contrib/reference.md`.
@@ -24,10 +23,7 @@ pub fn definitions() -> String {
         for key in chapter.keys {
             let meaning = std::iter::once(key.doc().to_owned()).chain(notes(key));
             let meaning = meaning.collect::<Vec<_>>().join(" ");
-            let mark = match key.reload {
-                Reload::Restart => "restart",
-                Reload::Live => "",
-            };
+            let mark = key.reload.mark();
             let name = format!("`{}`", key.name);
             let row = [name, takes(key), default(key), mark.to_owned(), meaning];
             let _ = writeln!(

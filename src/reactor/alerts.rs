@@ -32,7 +32,8 @@ const TOLD: usize = 4096;
 /// An alert under way.
 pub(super) struct Sending {
     pub number: u64,
-    rule: usize,
+    /// Its rule's name.
+    to: Box<str>,
     last: bool,
     timeout: Duration,
     /// `uncured web`
@@ -44,8 +45,10 @@ pub(super) struct Sending {
 
 impl Reactor {
     pub(super) fn send_alert(&mut self, rule: u16, alert: &Alert, last: bool) {
-        let rule = usize::from(rule);
-        let Some(defined) = self.alerts.get(rule) else {
+        // By its name: that of a reload that went back may be another file's.
+        let name = self.engine.alert_name(rule);
+        let defined = self.alerts.iter().find(|a| name == Some(&*a.rule.name));
+        let Some(defined) = defined else {
             return self.alert_answered(alert.number, Some("it is no longer defined".into()));
         };
         if alert.dropped > 0 {
@@ -54,7 +57,7 @@ impl Reactor {
         }
         let sending = Sending {
             number: alert.number,
-            rule,
+            to: defined.rule.name.clone(),
             last,
             timeout: defined.rule.timeout,
             what: format!("{} {}", alert.kind, alert.service)
@@ -86,7 +89,7 @@ impl Reactor {
             Ok(made) => made,
             Err(error) => return Err((sending, sys::failed("pipe", &error))),
         };
-        let name = &self.alerts[sending.rule].rule.name;
+        let name = &sending.to;
         let spawned = self.spawner.spawn(&SpawnPlan {
             service: &alert.service,
             run: None,
@@ -157,6 +160,7 @@ impl Reactor {
         sending: Sending,
     ) -> Result<(), (Sending, SpawnError)> {
         let again = Sending {
+            to: sending.to.clone(),
             what: sending.what.clone(),
             tail: None,
             setup: None,
@@ -197,6 +201,11 @@ impl Reactor {
         let Some((sending, output)) = self.take_sending(job) else {
             return;
         };
+        if !self.alerts.iter().any(|a| a.rule.name == sending.to) {
+            let words = "its [[alert]] is gone: ended";
+            log::warn!("alert {}: {}: {words}", sending.to, sending.what);
+            return self.alert_answered(number, Some(words.to_owned()));
+        }
         let limit = spoken(sending.timeout);
         let error = match (&sending.tail, told(&output).0) {
             (Some(tail), _) => match &*tail.output() {
@@ -213,8 +222,7 @@ impl Reactor {
     }
 
     fn alert_ended(&mut self, sending: &Sending, error: Option<String>) {
-        let name = &self.alerts[sending.rule].rule.name;
-        let what = &sending.what;
+        let (name, what) = (&sending.to, &sending.what);
         match &error {
             None => log::info!("alert {name}: {what}: taken"),
             Some(error) if sending.last => log::error!("alert {name}: {what}: {error}: given up"),
@@ -251,12 +259,15 @@ impl Reactor {
 
 /// Where they go is filled in.
 pub(super) fn shown(known: Vec<AlertStatus>, defined: &[Defined]) -> Vec<AlertStatus> {
-    let all = known.into_iter().zip(defined);
-    all.map(|(status, defined)| AlertStatus {
-        to: defined.target.shown(),
+    let to = |name: &str| {
+        let found = defined.iter().find(|of| *of.rule.name == *name);
+        found.map_or_else(String::new, |of| of.target.shown())
+    };
+    let all = known.into_iter().map(|status| AlertStatus {
+        to: to(&status.name),
         ..status
-    })
-    .collect()
+    });
+    all.collect()
 }
 
 struct Message {

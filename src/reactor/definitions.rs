@@ -11,6 +11,7 @@ use crate::config::templates::{self, Instance, Templates};
 use crate::engine::Loaded;
 use crate::limits::MAX_DEFINITION_BYTES;
 use crate::prng::fnv1a;
+use crate::reactor::settings;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::rc::Rc;
@@ -59,7 +60,7 @@ pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// `Permission denied (13)`
-fn words(error: &io::Error) -> String {
+pub fn words(error: &io::Error) -> String {
     match error.raw_os_error() {
         Some(errno) => format!("{} ({errno})", nix::errno::Errno::from_raw(errno).desc()),
         None => error.to_string(),
@@ -164,9 +165,13 @@ pub fn join_entries<'a>(
 }
 
 /// Tells these files from others, by name and content.
-pub fn digest(files: &[Raw]) -> u64 {
+pub fn digest(files: &[Raw], settings: &settings::Raw) -> u64 {
     let mut all = Vec::new();
-    for raw in files {
+    let settings = settings.iter().map(|bytes| Raw {
+        file: settings::FILE.to_owned(),
+        bytes: bytes.clone(),
+    });
+    for raw in files.iter().cloned().chain(settings) {
         let (read, bytes) = match &raw.bytes {
             Ok(bytes) => (true, bytes.as_slice()),
             Err(cause) => (false, cause.as_bytes()),
@@ -200,12 +205,22 @@ pub fn log(problems: &[Problem]) {
 
 // --- through a pipe
 
+/// Kinds of what is sent, in bits: `vitald.toml`; why it cannot be read, in place of its bytes.
+const SETTINGS: u8 = 2;
+const UNREAD: u8 = 1;
+
 /// A helper's work: reads the files and sends them, each as name, kind and bytes with lengths.
 pub fn send(config_dir: &Path, out: &mut impl Write) -> io::Result<()> {
-    for raw in read_files(config_dir)? {
+    let files = read_files(config_dir)?.into_iter().map(|raw| (0, raw));
+    let settings = settings::read_raw(config_dir).map(|bytes| Raw {
+        file: String::new(),
+        bytes,
+    });
+    let settings = settings.map(|raw| (SETTINGS, raw));
+    for (of, raw) in files.chain(settings) {
         let (kind, bytes) = match &raw.bytes {
-            Ok(bytes) => (0, bytes.as_slice()),
-            Err(cause) => (1, cause.as_bytes()),
+            Ok(bytes) => (of, bytes.as_slice()),
+            Err(cause) => (of | UNREAD, cause.as_bytes()),
         };
         let name = raw.file.as_bytes();
         let mut frame = Vec::with_capacity(9 + name.len() + bytes.len());
@@ -220,24 +235,28 @@ pub fn send(config_dir: &Path, out: &mut impl Write) -> io::Result<()> {
 }
 
 /// What [`send`] sent; None when it is not whole.
-pub fn receive(mut bytes: &[u8]) -> Option<Vec<Raw>> {
-    let mut files = Vec::new();
+pub fn receive(mut bytes: &[u8]) -> Option<(Vec<Raw>, settings::Raw)> {
+    let (mut files, mut settings) = (Vec::new(), None);
     loop {
         let (kind, rest) = bytes.split_first()?;
         if *kind == 0xff {
-            return rest.is_empty().then_some(files);
+            return rest.is_empty().then_some((files, settings));
         }
         let (name_length, rest) = rest.split_first_chunk::<4>()?;
         let (length, rest) = rest.split_first_chunk::<4>()?;
         let (name, rest) = rest.split_at_checked(u32::from_ne_bytes(*name_length) as usize)?;
         let (content, rest) = rest.split_at_checked(u32::from_ne_bytes(*length) as usize)?;
-        files.push(Raw {
-            file: String::from_utf8_lossy(name).into_owned(),
-            bytes: match kind {
-                0 => Ok(content.to_vec()),
-                _ => Err(String::from_utf8_lossy(content).into_owned()),
-            },
-        });
+        let content = match kind & UNREAD {
+            0 => Ok(content.to_vec()),
+            _ => Err(String::from_utf8_lossy(content).into_owned()),
+        };
+        match kind & SETTINGS {
+            0 => files.push(Raw {
+                file: String::from_utf8_lossy(name).into_owned(),
+                bytes: content,
+            }),
+            _ => settings = Some(content),
+        }
         bytes = rest;
     }
 }
@@ -256,8 +275,16 @@ mod tests {
         std::fs::create_dir_all(services.join("folder.toml")).expect("mkdir");
         let mut sent = Vec::new();
         send(&dir, &mut sent).expect("send");
-        let files = receive(&sent).expect("whole");
+        let (files, none) = receive(&sent).expect("whole");
+        assert_eq!(none, None);
+        let without = digest(&files, &none);
+        std::fs::write(dir.join("vitald.toml"), "record = true\n").expect("write");
+        let mut sent = Vec::new();
+        send(&dir, &mut sent).expect("send");
+        let (files, settings) = receive(&sent).expect("whole");
         assert_eq!(files, read_files(&dir).expect("read"));
+        assert_eq!(settings, Some(Ok(b"record = true\n".to_vec())));
+        assert_ne!(digest(&files, &settings), without);
         for cut in 0..sent.len() {
             assert_eq!(receive(&sent[..cut]), None, "cut at {cut}");
         }

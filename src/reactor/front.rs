@@ -47,6 +47,7 @@ struct View<'a> {
     troubles: Vec<String>,
     watchdog: &'a watchdog::Watchdog,
     alerts: &'a [crate::config::alerts::Alert],
+    settings: &'a settings::Kept,
     logs: pipes::LogsSeen<'a>,
     leaves: &'a Leaves,
     templates: &'a Templates,
@@ -118,7 +119,10 @@ impl House for View<'_> {
     }
     fn daemon(&self, wall: &Wall) -> DaemonStatus {
         let known = self.engine.daemon(*wall);
+        let (settings_problem, settings_waiting) = self.settings.shown();
         DaemonStatus {
+            settings_problem,
+            settings_waiting,
             watchdog: self.watchdog.status(known.watchdog.clone()),
             alerts: alerts::shown(known.alerts.clone(), self.alerts),
             pid: std::process::id() as i32,
@@ -151,6 +155,17 @@ impl Front {
             more: false,
             listeners: 0,
         })
+    }
+
+    /// Other rights from now on, also for those who are here already.
+    pub fn set_rights(&mut self, rights: &Rights) -> Result<(), String> {
+        let done = self.listener.set_mode(settings::socket_mode(rights));
+        self.listener.set_rights(rights.clone());
+        for (client, _) in self.clients.values_mut() {
+            let access = self.listener.access_of(&client.stream);
+            client.session.set_access(access);
+        }
+        done
     }
 
     pub fn has_work(&self) -> bool {
@@ -248,6 +263,7 @@ impl Reactor {
                 troubles,
                 watchdog: &self.watchdog,
                 alerts: &self.alerts,
+                settings: &self.settings,
                 logs: pipes::LogsSeen(&self.logs, &self.loggers),
                 leaves: &self.leaves,
                 templates: self.templates.in_force(),
@@ -491,7 +507,9 @@ fn reload_line(reload: Option<&ReloadRecord>, wall: Wall) -> StoryLine {
             ("provisional", wall.now, format!("is to go back: {why}"))
         }
         Some((open, None)) => {
-            let names: Vec<&str> = open.before.iter().map(|before| &*before.name).collect();
+            let names = open.before.iter().map(|before| &*before.name);
+            let settings = open.settings.as_ref().map(|_| settings::FILE);
+            let names: Vec<&str> = names.chain(settings).collect();
             let detail = format!("by {}, to be confirmed: {}", open.by, names.join(", "));
             ("provisional", wall.now, detail)
         }

@@ -4,9 +4,9 @@
 //! which writes [`encode`]d line to its pipe and exits; the loop reads it with [`decode`].
 //!
 //! The rules are those of `probe::http`: judged by status, then body; redirects to the same host if
-//! asked; no proxy, whatever the environment says. Certificates are checked against the system's
-//! bundle, where there is one, so that a company's own authority counts; else against Mozilla's,
-//! which is built in. Without the feature `tls` the answer is that this build has none.
+//! asked; no proxy, whatever the environment says. Certificates are checked against the bundle that
+//! SSL_CERT_FILE names, as OpenSSL does, else the system's, so that a company's own authority counts;
+//! where there is none against Mozilla's, which is built in. Without the feature `tls` the answer is that this build has none.
 
 use crate::config::Http;
 use crate::probe::{Outcome, Trouble};
@@ -83,6 +83,7 @@ mod tls {
     use crate::reactor::{dial, resolve};
     use std::io::{self, Read};
     use std::net::SocketAddr;
+    use std::path::PathBuf;
     use std::time::Instant;
     use ureq::config::Config;
     use ureq::http::{Method, Request, Response, Uri, header};
@@ -229,7 +230,9 @@ mod tls {
     }
 
     fn system_roots() -> Option<RootCerts> {
-        BUNDLES.iter().find_map(|path| {
+        let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+        let known = BUNDLES.iter().map(PathBuf::from);
+        named.into_iter().chain(known).find_map(|path| {
             let pem = std::fs::read(path).ok()?;
             let certificates: Vec<_> = parse_pem(&pem)
                 .filter_map(|item| match item {

@@ -435,8 +435,8 @@ impl Reactor {
             Work::Alert(sending) => self.sending_ended(&sending, exit, &job.output),
             Work::Tail { ticket, asked } => self.give_found_logs(ticket, &asked, &job.output),
             Work::Definitions { ticket, mut terms } => match definitions::receive(&job.output) {
-                Some(files) if exit == Exit::Code(0) => {
-                    terms.digest = definitions::digest(&files);
+                Some((files, settings)) if exit == Exit::Code(0) => {
+                    terms.digest = definitions::digest(&files, &settings);
                     let known = self.engine.instances();
                     let joined = definitions::join(files, self.engine.given(), &known);
                     let mut files = joined.services;
@@ -445,10 +445,12 @@ impl Reactor {
                     }
                     definitions::log(&joined.problems);
                     self.templates.read(ticket, joined.templates);
+                    let settings = self.settings_read(ticket, settings);
                     self.caused.push_back(Event::Reloaded {
                         ticket: Some(ticket),
                         files,
                         terms: Some(Box::new(terms)),
+                        settings,
                     });
                 }
                 Some(_) | None => {

@@ -165,6 +165,27 @@ impl Listener {
         self.rights = rights;
     }
 
+    /// What may be done from there, by the rights in force.
+    pub fn access_of(&self, stream: &UnixStream) -> Access {
+        let (uid, gids) = credentials(stream);
+        self.rights.of(uid, &gids)
+    }
+
+    /// Who may connect at all.
+    pub fn set_mode(&self, mode: u32) -> Result<(), String> {
+        if !self.is_ours() {
+            // Whoever has taken the name sees to that.
+            return Ok(());
+        }
+        let mode = std::fs::Permissions::from_mode(mode & 0o777);
+        std::fs::set_permissions(&self.path, mode).map_err(|error| {
+            let (path, why) = (self.path.display(), cause(&error));
+            format!(
+                "cannot set the mode of {path}: {why}: those that `access` lets in cannot connect"
+            )
+        })
+    }
+
     /// Takes in those who wait at the door.
     pub fn accept(&mut self) -> Accepted {
         let mut accepted = Accepted::default();
@@ -240,12 +261,15 @@ impl Listener {
 
     /// Removes the socket from the file system, if it is still ours.
     pub fn unlink(&self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|file| (file.dev(), file.ino()) == self.file);
-        if ours {
+        if self.is_ours() {
             // Gone already is as good.
             let _ = std::fs::remove_file(&self.path);
         }
+    }
+
+    fn is_ours(&self) -> bool {
+        let file = std::fs::symlink_metadata(&self.path);
+        file.is_ok_and(|file| (file.dev(), file.ino()) == self.file)
     }
 }
 

@@ -62,6 +62,7 @@ pub mod ring;
 mod runs;
 pub mod scribe;
 pub mod service_log;
+pub mod settings;
 mod show_dossiers;
 mod show_logs;
 pub mod signals;
@@ -79,7 +80,7 @@ pub mod wall;
 pub mod watchdog;
 
 use crate::control::power::Ending;
-use crate::engine::{Boot, Command, Effect, Engine, Event, Request, Terms};
+use crate::engine::{Boot, Command, Effect, Engine, Event, Record, Request, Terms};
 use crate::exit::{Exit, Signal};
 use crate::id::{Pid, RunId, ServiceId, Ticket};
 use crate::journal::runtime::{Identity, Runtime};
@@ -138,7 +139,8 @@ pub struct Reactor {
     /// The loop's own timers, by source: tries again, never decides.
     wheel: Wheel,
     spawner: Spawner,
-    /// In the order in which the engine knows them.
+    settings: settings::Kept,
+    /// Known by their names.
     alerts: Box<[crate::config::alerts::Alert]>,
     signals: Signals,
     runtime: Runtime,
@@ -246,6 +248,7 @@ impl Reactor {
             sources,
             wheel: Wheel::new(now),
             spawner: parts.spawner,
+            settings: parts.settings,
             alerts: parts.alerts,
             signals: parts.signals,
             runtime: parts.runtime,
@@ -315,10 +318,15 @@ impl Reactor {
         commands: Vec<LeftHook>,
     ) -> io::Result<u8> {
         let mut effects = Vec::new();
+        let back = boot.left.as_ref().is_some_and(|l| l.settings().is_some());
         let event = Event::Boot(Box::new(boot));
         self.record_event(&event);
         self.engine.handle(self.now, event, &mut effects);
         self.record_effects(&effects);
+        match back {
+            true => self.settings_went_back(),
+            false => self.copy_settings(),
+        }
         if self.life.shutting_down {
             reexec::ends_in(self.ending);
             let event = Event::Request(self.own(Command::Shutdown { keep: false }));
@@ -475,9 +483,15 @@ impl Reactor {
         self.record_event(&event);
         self.engine.handle(self.now, event, &mut effects);
         self.record_effects(&effects);
+        let went_back = |effect: &Effect| match effect {
+            Effect::Record(Record::Reload(Some(reload))) => reload.went_back.is_some(),
+            _ => false,
+        };
+        let redefines = redefines || effects.iter().any(went_back);
         if let Some(ticket) = read_for {
             let done = self.engine.reloads() != reloads;
             self.templates.decided(ticket, done);
+            self.settings_decided(ticket, done);
         }
         for effect in effects.drain(..) {
             self.perform(effect);

@@ -14,7 +14,7 @@ use crate::reactor::dial::Dial;
 use crate::reactor::logs::LogDir;
 use crate::reactor::signals::Signals;
 use crate::reactor::spawn::Spawner;
-use crate::reactor::{known, listener, policy, scribe, voice};
+use crate::reactor::{known, listener, policy, scribe, settings, voice};
 use mio::Poll;
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
@@ -61,6 +61,7 @@ pub struct Parts {
     pub poll: Poll,
     pub engine: Engine,
     pub spawner: Spawner,
+    pub settings: settings::Kept,
     /// Who is told of trouble.
     pub alerts: Box<[crate::config::alerts::Alert]>,
     pub cgroups: Cgroups,

@@ -145,6 +145,7 @@ impl Reactor {
             Effect::CountReboot { service } => self.count_reboot(service),
             Effect::Reboot => self.ends_in(Ending::Reboot),
             Effect::TellAlive => parent::alive(),
+            Effect::RevertSettings => self.settings_went_back(),
             Effect::Exit { code } => self.exit = Some(code),
         }
     }

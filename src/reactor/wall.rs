@@ -16,7 +16,8 @@ pub fn offset(at: i64) -> i32 {
     // SAFETY: all zero is a time; both pointers are to values of ours; one thread.
     let east = unsafe {
         let mut broken: libc::tm = std::mem::zeroed();
-        let seconds = at as libc::time_t;
+        // Its type is not named: libc deprecates that name on musl.
+        let seconds = at as _;
         libc::localtime_r(&raw const seconds, &raw mut broken);
         broken.tm_gmtoff
     };
@@ -95,7 +96,8 @@ fn set_timer(timer: &OwnedFd) -> io::Result<()> {
     // SAFETY: all zero is a timer; it is read only.
     let result = unsafe {
         let mut never: libc::itimerspec = std::mem::zeroed();
-        never.it_value.tv_sec = libc::time_t::MAX / 1_000_000_000;
+        // The largest that the kernel takes; where that does not fit, the largest that does.
+        never.it_value.tv_sec = 9_223_372_036_u64.try_into().unwrap_or(0x7fff_ffff);
         let flags = libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET;
         libc::timerfd_settime(
             timer.as_raw_fd(),

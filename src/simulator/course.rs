@@ -47,9 +47,7 @@ pub fn run(plan: &Plan, told: bool, twins: bool) -> Report {
     world.mischief = Some(Mischief::new(plan.seed, plan.pace, &plan.weights));
     let names = plan.roles.iter().map(|role| role.name.clone());
     world.max_checks = [None, None, None, Some(1), Some(2)][plan.seed as usize % 5];
-    let mut watcher = Watcher::new(names, plan.pace);
-    watcher.set_limits(plan.limits);
-    watcher.most_checks = world.max_checks;
+    let watcher = Watcher::new(names, plan.pace);
     world.watcher = Some(Box::new(watcher));
     world.limits = plan.limits;
     let present = plan.names();
@@ -61,6 +59,10 @@ pub fn run(plan: &Plan, told: bool, twins: bool) -> Report {
         *world.kernel.script(&role.name) = role.script.clone();
     }
     world.configure(&plan.alerts);
+    let rules = world.rules();
+    if let Some(watcher) = &mut world.watcher {
+        watcher.set_rules(rules);
+    }
     let mut unwell = match world.suffer(plan) {
         Some(()) => world.heal(plan),
         None => None,

@@ -93,6 +93,7 @@ impl Moment {
             | Effect::AskDue { .. }
             | Effect::CountReboot { .. }
             | Effect::Reboot
+            | Effect::RevertSettings
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
             | Effect::Unstore { .. }

@@ -470,6 +470,7 @@ impl Kernel {
             }
             Effect::CountReboot { .. }
             | Effect::Reboot
+            | Effect::RevertSettings
             | Effect::Record(_)
             | Effect::Remember { .. }
             | Effect::Keep { .. }

@@ -74,7 +74,15 @@ impl World {
 
     /// Tells the files that there are now from others.
     pub(super) fn digest(&self) -> u64 {
-        crate::prng::fnv1a(format!("{:?}{:?}", self.definitions, self.templates).as_bytes())
+        crate::prng::fnv1a(
+            format!(
+                "{:?}{:?}{:?}",
+                self.definitions,
+                self.templates,
+                self.rules()
+            )
+            .as_bytes(),
+        )
     }
 
     /// What a daemon that returned finds of the commands that were under way.

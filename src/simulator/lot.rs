@@ -8,6 +8,7 @@
 
 mod alerts;
 mod deeds;
+mod settings;
 
 use super::doom::Moment;
 use super::hooks::HookScript;
@@ -198,6 +199,8 @@ impl Plan {
         }
         lot.dice = Prng::new(seed ^ 0xa1e7_a1e7_a1e7_a1e7);
         lot.alerts(&mut plan, &names);
+        lot.dice = Prng::new(seed ^ 0x5e77_1265_5e77_1265);
+        lot.settings(&mut plan);
         plan.deeds.sort_by_key(|deed| deed.at);
         plan
     }

@@ -32,6 +32,7 @@ pub mod plan;
 mod pressure;
 mod receiver;
 mod script;
+mod settings;
 pub mod shrink;
 mod sockets;
 mod store;
@@ -93,6 +94,10 @@ pub struct World {
     pub alerts: Vec<Rule>,
     /// Of restarts for health.
     pub limits: StormLimits,
+    /// Why `vitald.toml` cannot be used.
+    settings_problem: Option<Box<str>>,
+    /// Those that there were first, of which some are chosen.
+    all_alerts: Option<Vec<Rule>>,
     /// We are a host's first process, and it may be rebooted so often for a service's sake.
     pub reboots: Option<u32>,
     mischief: Option<Mischief>,
@@ -135,6 +140,8 @@ impl World {
             guard: None,
             alerts: Vec::new(),
             limits: StormLimits::STANDARD,
+            settings_problem: None,
+            all_alerts: None,
             reboots: None,
             mischief: None,
             watcher: None,
@@ -213,6 +220,7 @@ impl World {
 
     pub fn reload(&mut self, terms: Terms) {
         let files = self.files();
+        let settings = self.new_settings();
         let terms = Terms {
             by: "root".into(),
             wall_ms: self.wall().wall_ms,
@@ -234,6 +242,7 @@ impl World {
                 ticket: Some(ticket),
                 files,
                 terms: Some(Box::new(terms)),
+                settings,
             },
         );
     }
@@ -501,6 +510,7 @@ impl World {
             | Effect::FeedWatchdog
             | Effect::TellAlive
             | Effect::Reboot
+            | Effect::RevertSettings
             | Effect::BootWell => {}
             Effect::CountReboot { service } => {
                 let left = self.reboots.unwrap_or_default();

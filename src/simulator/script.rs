@@ -109,6 +109,10 @@ impl World {
     /// What `vitald.toml` says of alerts.
     pub(super) fn configure(&mut self, text: &str) {
         let (settings, problems) = config::settings::read("vitald.toml", text.as_bytes());
+        self.settings_problem = problems
+            .iter()
+            .find(|problem| problem.is_error())
+            .map(|problem| problem.to_string().into());
         for problem in problems {
             self.say(&problem.to_string());
         }
@@ -190,6 +194,7 @@ impl World {
                 (self.limits.services, self.limits.percent) = (part(0)?, part(1)?);
                 self.limits.within = duration(rest.get(2).copied().unwrap_or("60s"))?;
             }
+            "alert-rules" => self.choose_alerts(number(rest)?),
             "boot" => self.boot(),
             "daemon-dies" => self.daemon_dies(),
             // As by `upgrade`: notify sockets, and what is in them, go on.

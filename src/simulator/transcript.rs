@@ -70,7 +70,9 @@ impl World {
                     verdict: Some(why), ..
                 }) => format!("reload is to go back: {why}"),
                 Some(open) => {
-                    let names: Vec<&str> = open.before.iter().map(|b| &*b.name).collect();
+                    let names = open.before.iter().map(|b| &*b.name);
+                    let settings = open.settings.as_ref().map(|_| "vitald.toml");
+                    let names: Vec<&str> = names.chain(settings).collect();
                     let until = stamp(open.until);
                     format!("reload provisional until {until}: {}", names.join(", "))
                 }
@@ -142,8 +144,7 @@ impl World {
             Effect::SendAlert {
                 rule, alert, tries, ..
             } => {
-                let to = self.alerts.get(usize::from(*rule)).map(|rule| &*rule.name);
-                let to = to.unwrap_or_default();
+                let to = engine.alert_name(*rule).unwrap_or_default();
                 let again = match tries {
                     1 => String::new(),
                     tries => format!(", try {tries}"),
@@ -172,6 +173,7 @@ impl World {
                 format!("{} what is kept for it is closed", engine.name(*service))
             }
             Effect::FeedWatchdog => "the host's watchdog is fed".to_owned(),
+            Effect::RevertSettings => "the settings before are back".to_owned(),
             Effect::TellAlive => "who started the daemon is told that it lives".to_owned(),
             Effect::BootWell => "the boot is well".to_owned(),
             Effect::CountReboot { service } => {

@@ -6,11 +6,12 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// How a server answers.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub enum Mode {
     Take,
     Fail,
     /// It reads, and says nothing.
@@ -18,14 +19,16 @@ enum Mode {
 }
 
 /// A webhook's server: what it was sent, each with its headers.
-struct Hook {
-    url: String,
+pub struct Hook {
+    pub url: String,
     mode: Arc<Mutex<Mode>>,
     got: Arc<Mutex<Vec<(String, Value)>>>,
+    /// Requests in all, however they were answered.
+    asked: Arc<AtomicUsize>,
 }
 
 impl Hook {
-    fn new(mode: Mode) -> Hook {
+    pub fn new(mode: Mode) -> Hook {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         Hook::at(listener, mode)
     }
@@ -34,16 +37,20 @@ impl Hook {
         let port = listener.local_addr().expect("an address").port();
         let mode = Arc::new(Mutex::new(mode));
         let got = Arc::<Mutex<Vec<(String, Value)>>>::default();
+        let asked = Arc::<AtomicUsize>::default();
         let hook = Hook {
             url: format!("http://127.0.0.1:{port}/hook/PATHSECRET?key=PATHSECRET"),
             mode: mode.clone(),
             got: got.clone(),
+            asked: asked.clone(),
         };
         std::thread::spawn(move || {
             let mut held = Vec::new();
             for stream in listener.incoming().flatten() {
+                let request = serve(&stream);
                 let now = *mode.lock().expect("a lock");
-                match serve(&stream) {
+                asked.fetch_add(usize::from(request.is_some()), Ordering::SeqCst);
+                match request {
                     Some(request) if now == Mode::Take => {
                         got.lock().expect("a lock").push(request);
                         answer(&stream, "204 No Content", "");
@@ -58,7 +65,11 @@ impl Hook {
         hook
     }
 
-    fn be(&self, mode: Mode) {
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+
+    pub fn be(&self, mode: Mode) {
         *self.mode.lock().expect("a lock") = mode;
     }
 
@@ -67,7 +78,7 @@ impl Hook {
     }
 
     /// The kinds that came, with their services.
-    fn kinds(&self) -> Vec<String> {
+    pub fn kinds(&self) -> Vec<String> {
         let got = self.got();
         let of = |v: &Value| format!("{} {}", text(&v["kind"]), text(&v["service"]));
         got.iter().map(|(_, value)| of(value)).collect()
@@ -105,7 +116,7 @@ fn answer(mut stream: &TcpStream, status: &str, body: &str) {
 }
 
 /// A service that cannot go on: its budget is spent at once.
-const DOOMED: &str = "exec = ['sh', '-c', 'exit 3']\n[retry_policy]\nmax_attempts = 0\n";
+pub const DOOMED: &str = "exec = ['sh', '-c', 'exit 3']\n[retry_policy]\nmax_attempts = 0\n";
 
 fn alert(host: &Host) -> vitald::engine::status::AlertStatus {
     host.daemon().alerts.swap_remove(0)
@@ -298,7 +309,11 @@ fn alerts_are_tried_by_hand() {
     host.define("web", "exec = ['sleep', '1000']\n");
     host.start();
     let refusal = host.refused("alert.test", &json!({}));
-    assert!(refusal.1.contains("write an [[alert]] into vitald.toml"));
+    assert!(
+        refusal
+            .1
+            .contains("write an [[alert]] into vitald.toml, then `vitald reload`")
+    );
     host.kill();
     let hook = Hook::new(Mode::Take);
     host.settings(&format!(

@@ -563,7 +563,7 @@ fn who_may_do_what_is_known_by_the_peer_s_credentials() {
 
 /// This thread alone becomes another user: the raw system calls do not touch the others
 /// (setresuid(2), C library/kernel differences).
-fn become_user(uid: u32, gid: u32) {
+pub fn become_user(uid: u32, gid: u32) {
     // SAFETY: plain system calls; no group is read.
     let done = unsafe {
         libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) == 0

@@ -1,6 +1,7 @@
 //! Oneshots that are run by a schedule: intervals in real time, calendars as far as a test can wait.
 
 use super::host::{Host, until};
+use super::upgrade::{can_panic, panic, upgrade};
 use serde_json::json;
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -156,4 +157,42 @@ fn what_was_missed_while_the_host_was_off_is_made_up_for_once() {
     host.kill();
     host.start();
     assert_eq!((runs(&host, "made-up"), runs(&host, "left-out")), (1, 0));
+}
+
+/// When something is due is so for the next execution, too: no interval begins anew, none is skipped.
+#[test]
+fn an_upgrade_and_a_panic_move_no_timer() {
+    let mut host = Host::new("schedule-upgrade");
+    host.set_env("TZ", "UTC0");
+    host.set_env("VITALD_TEST_PANIC", "1");
+    job(&host, "tick", "every = '1s'");
+    job(&host, "hourly", "every = '1h'");
+    let hour = (wall_ms() / 3_600_000 + 12) % 24;
+    job(&host, "daily", &format!("schedule = '0 {hour} * * *'"));
+    host.start();
+    let due = |host: &Host| {
+        ["hourly", "daily"].map(|name| {
+            let due = host.status(name).schedule.and_then(|s| s.due);
+            let due = humantime::parse_rfc3339(&due.expect("due")).expect("a time");
+            due.duration_since(UNIX_EPOCH)
+                .expect("after 1970")
+                .as_secs_f64()
+        })
+    };
+    let before = due(&host);
+    let stands = |host: &Host| {
+        for (now, before) in due(host).iter().zip(before) {
+            assert!((now - before).abs() < 1.0, "{now} {before}");
+        }
+        let ran = runs(host, "tick");
+        until("the short one goes on", || runs(host, "tick") > ran);
+    };
+    until("one run", || runs(&host, "tick") >= 1);
+    upgrade(&host);
+    stands(&host);
+    if can_panic() {
+        panic(&host, 1);
+        stands(&host);
+    }
+    assert_eq!((runs(&host, "hourly"), runs(&host, "daily")), (0, 0));
 }

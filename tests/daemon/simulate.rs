@@ -252,3 +252,62 @@ fn a_hang_that_happened_is_judged_by_another_policy() {
     assert_eq!(never["summary"]["restarts"]["all"], 0);
     assert_eq!(never["summary"]["given_up"], true);
 }
+
+/// Restarts for health are limited as the daemon's are, also when a reload has changed that; the command
+/// line reads what stands beside the definitions.
+#[test]
+fn the_limit_of_restarts_is_that_of_the_daemon() {
+    let mut host = Host::new("simulate-limit");
+    let web = host.server("web");
+    host.define("web", &format!("{}{}", web.exec(), web.probe("")));
+    let limit = |count: u32| {
+        format!(
+            "health_restart_limit = {{ count = {count}, per_ms = 3600000 }}\n\
+             storm = {{ services = 0, percent = 0 }}\n"
+        )
+    };
+    host.settings(&limit(1));
+    host.start();
+    let ask = json!({"name": "web", "scenario": "hang 1m after each start; for 150m",
+        "set": ["max_attempts=unlimited"]});
+    let told = host.call("policy.simulate", &ask);
+    assert_eq!(told["summary"]["restarts"]["unhealthy"], 3);
+    let says = |told: &Value, words: &str| {
+        let assumed = told["assumed"].as_array().expect("a list");
+        let said = assumed.iter().filter_map(Value::as_str);
+        assert!(said.clone().any(|line| line.contains(words)), "{assumed:?}");
+    };
+    says(&told, "limited as this daemon's are: 1 within 1 h 00 m");
+    host.settings(&limit(2));
+    host.call("system.reload", &json!({}));
+    let told = host.call("policy.simulate", &ask);
+    assert_eq!(told["summary"]["restarts"]["unhealthy"], 6);
+    host.settings(&limit(1));
+    let config = host.path("config");
+    let say = "hang 1m after each start; for 150m";
+    let line = [
+        "simulate",
+        "web",
+        "--config-dir",
+        &config,
+        "--say",
+        say,
+        "--json",
+    ];
+    let cli = |host: &Host| {
+        let (code, out, error) = host.cli(&line);
+        assert_eq!(code, 0, "{error}");
+        serde_json::from_str::<Value>(&out).expect("JSON")
+    };
+    let told = cli(&host);
+    assert_eq!(told["summary"]["restarts"]["unhealthy"], 3);
+    says(&told, "limited as vitald.toml says: 1 within 1 h 00 m");
+    host.settings("health_restart_limit = 7\n");
+    let (code, _, error) = host.cli(&line);
+    assert!(
+        code == 1 && error.contains("config/vitald.toml:1:24"),
+        "{error}"
+    );
+    std::fs::remove_file(host.path("config/vitald.toml")).expect("remove");
+    says(&cli(&host), "limited as they are by default: 5 within 30 s");
+}

@@ -2,7 +2,7 @@
 //! restart heals. Real processes; what is wrong is a file that is there or not.
 
 use super::host::{Host, until};
-use super::upgrade::upgrade;
+use super::upgrade::{can_panic, panic, upgrade};
 use serde_json::json;
 use std::fs;
 use vitald::engine::status::Status;
@@ -64,6 +64,7 @@ fn a_database_down_under_thirty_services_is_one_restart() {
 #[test]
 fn a_canary_that_is_not_cured_holds_the_others_until_release_also_over_death_and_upgrade() {
     let mut host = Host::new("storm-held");
+    host.set_env("VITALD_TEST_PANIC", "1");
     let file = host.path("network");
     fs::write(&file, "").expect("the network is up");
     host.settings("storm = { services = 2, percent = 0 }\n");
@@ -98,6 +99,10 @@ fn a_canary_that_is_not_cured_holds_the_others_until_release_also_over_death_and
     assert_eq!(once(&host), canary);
     upgrade(&host);
     assert_eq!(once(&host), canary);
+    if can_panic() {
+        panic(&host, 1);
+        assert_eq!(once(&host), canary);
+    }
 
     let (_, shown, _) = host.cli(&["status"]);
     let line = shown.lines().find(|line| line.contains("HOLD by storm"));
@@ -123,4 +128,84 @@ fn a_canary_that_is_not_cured_holds_the_others_until_release_also_over_death_and
     });
     let daemon = host.daemon();
     assert_eq!((daemon.hold, daemon.storm), (None, None));
+}
+
+/// The daemon goes while the canary is on its way, and while the next is: who waits still waits for
+/// what comes of it, and they go one by one.
+#[test]
+fn who_waits_for_the_canary_does_so_over_an_upgrade_a_panic_and_a_death() {
+    let mut host = Host::new("storm-canary");
+    host.set_env("VITALD_TEST_PANIC", "1");
+    host.settings("storm = { services = 2, percent = 0, within_ms = 2000 }\n");
+    let names = ["a", "b", "c"];
+    let file = |host: &Host, name: &str| host.path(&format!("well-{name}"));
+    for name in names {
+        let file = file(&host, name);
+        fs::write(&file, "").expect("write");
+        // One that is restarted is starting until its file is there.
+        host.define(name, &service(&file, false, "start_timeout_ms = 600000"));
+    }
+    host.start();
+    for name in names {
+        host.up(name);
+    }
+    for name in names {
+        fs::remove_file(file(&host, name)).expect("remove");
+    }
+    let runs = |host: &Host| names.map(|name| host.status(name).run);
+    let waits = |host: &Host, number: u32, sum: u32| {
+        let storm = host.daemon().storm.expect("a storm");
+        assert!(storm.incident && storm.held.is_none(), "{storm:?}");
+        assert_eq!(storm.waiting, number, "{storm:?}");
+        let runs = runs(host);
+        assert_eq!(runs.iter().sum::<u32>(), sum, "{runs:?}");
+        storm.canary.expect("a canary")
+    };
+    let starting = |host: &Host, waiting: u32| {
+        until("one is on its way", || {
+            let storm = host.daemon().storm.unwrap_or_default();
+            let canary = storm.canary.unwrap_or_default();
+            let status = all(host).into_iter().find(|s| s.name == canary);
+            // One whose program does not run yet goes down with its daemon.
+            let runs = |pid| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let on_its_way = status.is_some_and(|s| {
+                let program = runs(s.pid.unwrap_or_default());
+                s.run == 2 && s.state == "starting" && program.starts_with(b"sleep\0")
+            });
+            on_its_way && storm.waiting == waiting
+        });
+    };
+    starting(&host, 2);
+    let canary = waits(&host, 2, 4);
+    upgrade(&host);
+    assert_eq!(waits(&host, 2, 4), canary);
+    if can_panic() {
+        panic(&host, 1);
+        assert_eq!(waits(&host, 2, 4), canary);
+    }
+    host.kill();
+    host.start();
+    assert_eq!(waits(&host, 2, 4), canary);
+    // It is cured: the next goes, and the last waits.
+    fs::write(file(&host, &canary), "").expect("write");
+    host.up(&canary);
+    starting(&host, 1);
+    let next = waits(&host, 1, 5);
+    assert_ne!(next, canary);
+    host.kill();
+    host.start();
+    assert_eq!(waits(&host, 1, 5), next);
+    upgrade(&host);
+    assert_eq!(waits(&host, 1, 5), next);
+    for name in names {
+        fs::write(file(&host, name), "").expect("write");
+    }
+    for name in names {
+        host.up(name);
+    }
+    until("it is over", || host.daemon().storm.is_none());
+    for name in names {
+        let story = || host.why(name).story;
+        assert!(host.status(name).run <= 2, "{name}: {:#?}", story());
+    }
 }

@@ -419,6 +419,12 @@ pub(super) fn reload(daemon: &DaemonStatus, style: &Style) -> Option<String> {
     })
 }
 
+/// What is wrong with the daemon's own settings, in a line.
+pub(super) fn settings(daemon: &DaemonStatus) -> Option<String> {
+    let problem = daemon.settings_problem.as_deref()?;
+    Some(clean(&problem.replace('\n', "; ")))
+}
+
 /// The hold in force, in a line.
 pub(super) fn hold(daemon: &DaemonStatus, style: &Style) -> Option<String> {
     let hold = daemon.hold.as_ref()?;
@@ -501,6 +507,14 @@ pub fn daemon(daemon: &DaemonStatus, style: &Style, out: &mut String) {
     }
     if let Some(reload) = reload(daemon, style) {
         put("reload", reload);
+    }
+    if let Some(problem) = settings(daemon) {
+        put("settings", style.paint(Colour::Bad, &problem));
+    }
+    if !daemon.settings_waiting.is_empty() {
+        let keys = clean(&daemon.settings_waiting.join(", "));
+        let words = format!("changed, and read when the daemon starts, as by `upgrade`: {keys}");
+        put("settings", style.paint(Colour::Warn, &words));
     }
     if daemon.shutting_down {
         put("state", "shutting down".to_owned());

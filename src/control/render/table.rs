@@ -61,6 +61,10 @@ pub fn overview(daemon: &DaemonStatus, services: &[Status], style: &Style, out: 
         out.push_str(&style.paint(Colour::Warn, &reload));
         out.push('\n');
     }
+    if let Some(problem) = super::pages::settings(daemon) {
+        out.push_str(&style.paint(Colour::Bad, &problem));
+        out.push('\n');
+    }
     if let Some(words) = &daemon.safe_mode {
         out.push_str(&style.paint(Colour::Bad, &format!("SAFE MODE: {}", clean(words))));
         out.push('\n');

@@ -136,6 +136,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// It may do something else from now on.
+    pub fn set_access(&mut self, access: Access) {
+        self.access = access;
+    }
+
     /// `client` comes back as the upper half of its tickets ([`client_of`]); `actor` is who is
     /// recorded: `root`, `uid 1000`.
     pub fn new(client: u32, access: Access, actor: Box<str>) -> Session {

@@ -38,8 +38,9 @@ pub(super) const RELOAD: Verb = Verb {
     summary: "read the definitions again and apply what changed, or make a service do so",
     help: "A service is restarted only when what its process is has changed; what is gone is \
                stopped, dependents first. A file with an error changes nothing: the definition \
-               before it stays in force. A new dependency cycle changes nothing at all. This needs \
-               the right `admin`. With --confirm what was in force before comes back by itself when \
+               before it stays in force. A new dependency cycle changes nothing at all. The daemon's \
+               own settings, vitald.toml, are read again by the same rules; keys that only a start of \
+               the daemon reads, as by `upgrade`, are named. This needs the right `admin`. With --confirm what was in force before comes back by itself when \
                the time is over, or as soon as a service that was well before, or is new, ends by \
                itself, is not ready within its start timeout, or is to be restarted for its health; \
                also after the daemon's death. If the machine is started anew within that time, the \

@@ -13,8 +13,8 @@ impl Engine {
     ) -> Result<(), Refusal> {
         let rules = &self.alerts.rules;
         if rules.is_empty() {
-            let words = "no alerts are defined: write an [[alert]] into vitald.toml; it is read \
-                         when the daemon starts, and by `vitald upgrade`";
+            let words = "no alerts are defined: write an [[alert]] into vitald.toml, then \
+                         `vitald reload`";
             return Err(refuse(code::CONFIG, words));
         }
         if self.alerts.tests.len() >= limits::MAX_ALERT_TESTS {
@@ -95,6 +95,11 @@ impl Engine {
             return true;
         }
         let test = self.alerts.tests.remove(at);
+        self.test_over(test);
+        true
+    }
+
+    pub(super) fn test_over(&mut self, test: Test) {
         let words = test.words.join("\n");
         self.answer(
             test.ticket,
@@ -110,6 +115,5 @@ impl Engine {
                 }),
             },
         );
-        true
     }
 }

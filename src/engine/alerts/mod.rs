@@ -12,6 +12,7 @@
 //! stands before each effect, so that whatever becomes of the daemon an alert is sent at least once.
 
 mod by_hand;
+mod change;
 mod shown;
 
 use super::story::Verdict;
@@ -157,7 +158,11 @@ impl Engine {
             self.alerts.number = self.alerts.number.max(record.number);
             let known = self.alerts.rules.iter().position(|r| r.name == record.to);
             // Of a rule that is no more nobody is told.
-            let Some(rule) = known else { continue };
+            let Some(rule) = known else {
+                // Should its name return it begins with nothing.
+                self.close_record(&record);
+                continue;
+            };
             if let Some(alert) = record.alert {
                 // Of the last one it is not known how it went.
                 let tries = record.tries.min(limits::ALERT_TRIES - 1);

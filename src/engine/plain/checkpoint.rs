@@ -70,6 +70,9 @@ pub fn veiled(reload: &ReloadRecord, veil: &dyn Veil) -> ReloadRecord {
         let definition = before.definition.as_deref();
         before.definition = definition.map(|d| Rc::new(veil.definition(d)));
     }
+    if let Some(settings) = &mut reload.settings {
+        settings.text = veil.text(&settings.text);
+    }
     reload
 }
 

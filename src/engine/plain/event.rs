@@ -12,8 +12,8 @@ use crate::engine::storm::StormRecord;
 use crate::engine::story::{Decision, Transition};
 use crate::engine::{
     Accepted, Boot, BootGuard, Command, Counted, Defined, Due, Effect, Event, Found, Gathered,
-    Given, HookEnd, Left, Loaded, NewInstance, Record, Refusal, Request, Sought, SpawnError, Terms,
-    Watchdogs,
+    Given, HookEnd, HostRules, Left, Loaded, NewInstance, NewSettings, Record, Refusal, Request,
+    SettingsBefore, Sought, SpawnError, Terms, Watchdogs,
 };
 use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
@@ -59,7 +59,7 @@ variants! { Event {
     RebootCounted { service counted }
     ProbeFinished { check report }
     Durable { seq error }
-    Reloaded { ticket files terms }
+    Reloaded { ticket files terms settings }
 } }
 
 variants! { Sought {
@@ -84,6 +84,10 @@ fields! { Boot {
 
 fields! { Rule { name on services timeout repeat_after } }
 
+fields! { HostRules { limits alerts max_checks shutdown_timeout } }
+fields! { NewSettings { problem live at_start rules before } }
+fields! { SettingsBefore { text rules } }
+
 fields! { BootGuard { failed attempts ok_after } }
 
 fields! { Watchdogs { device parent } }
@@ -93,7 +97,7 @@ fields! { Left { record same_boot same_files } }
 fields! { Terms { dry_run strict confirm by wall_ms digest } }
 
 fields! { ReloadRecord { by at_wall_ms until length_ms digest went_back before watched } may {
-    verdict
+    verdict settings
 } }
 
 fields! { Before { name source definition problem } }
@@ -147,7 +151,7 @@ fields! { Report { outcome latency output } }
 
 // Definitions in effects are those of events: a fingerprint is enough, and whoever writes adds it.
 variants! { put Effect {
-    FeedWatchdog TellAlive BootWell Reboot;
+    FeedWatchdog TellAlive BootWell Reboot RevertSettings;
     Record;
     Remember { seq wanted }
     Keep { seq reload }

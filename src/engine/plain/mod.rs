@@ -209,6 +209,17 @@ pub fn read_definition(text: &str) -> Taken<crate::config::Definition> {
     Take::take(text.as_bytes())
 }
 
+/// The same of the daemon's rules.
+pub fn rules_text(rules: &crate::engine::HostRules) -> String {
+    let mut json = Vec::new();
+    rules.put(&mut json);
+    String::from_utf8_lossy(&json).into_owned()
+}
+
+pub fn read_rules(text: &str) -> Taken<crate::engine::HostRules> {
+    Take::take(text.as_bytes())
+}
+
 serde! { f64 Box<str> Rc<str> }
 
 /// Numbers, by way of the widest of their kind.

@@ -15,6 +15,7 @@
 //! while its restart is deferred for whatever reason; whatever is waited for has a time or is shown
 //! as a hold.
 
+mod change;
 mod record;
 
 pub use record::{Held, OWNER, StormRecord};
@@ -222,10 +223,10 @@ impl Engine {
     /// Its restart is allowed, by this decision: a token is taken.
     pub(super) fn storm_allows(&mut self, id: ServiceId, decision: u64) {
         let limits = self.storm.limits;
+        self.leave_storm(id);
         if limits.is_off() {
             return;
         }
-        self.leave_storm(id);
         let now = self.now;
         let until = now + self.patience(id);
         let name: Box<str> = (&*self.service(id).name).into();
@@ -524,8 +525,13 @@ impl Engine {
         let mut moved = false;
         if std::mem::take(&mut self.storm.renew) {
             let waiting: Vec<ServiceId> = self.storm.queue.values().copied().collect();
+            let off = self.storm.limits.is_off();
             for id in waiting {
-                if self.has_news(id) {
+                if off {
+                    // There are no turns any more.
+                    self.leave_storm(id);
+                }
+                if off || self.has_news(id) {
                     self.reconsider(id);
                     moved = true;
                 }

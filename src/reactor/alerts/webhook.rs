@@ -61,7 +61,10 @@ pub fn call(
     };
     stage(&format!("connecting to {host}, port {port}"));
     let (status, said) = match url.tls {
-        true => tls(url, &addresses, &headers, body, ends)?,
+        true => {
+            stage(&format!("talking TLS to {host}, port {port}"));
+            tls(url, &addresses, &headers, body, ends)?
+        }
         false => plain(url, &addresses, &headers, body, ends, stage)?,
     };
     match status {

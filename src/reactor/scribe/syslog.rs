@@ -209,7 +209,8 @@ fn local_time(wall_ms: u64) -> String {
     // SAFETY: all zero is a time; both pointers are to values of ours; one thread.
     let now = unsafe {
         let mut broken: libc::tm = std::mem::zeroed();
-        let seconds = libc::time_t::try_from(wall_ms / 1000).unwrap_or(0);
+        // Its type is not named: libc deprecates that name on musl.
+        let seconds = (wall_ms / 1000).try_into().unwrap_or(0);
         libc::localtime_r(&seconds, &mut broken);
         broken
     };

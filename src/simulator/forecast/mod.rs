@@ -16,7 +16,9 @@ mod trial;
 pub use history::History;
 pub use scenario::Scenario;
 
-use crate::config::{Definition, Escalation, Kind, OnExhausted, Rung, load, overlay};
+use crate::config::{
+    Definition, Escalation, Kind, OnExhausted, OnUnhealthy, Probe, Rung, StormLimits, load, overlay,
+};
 use crate::control::calls::Simulation;
 use crate::control::forecast::{Actual, Forecast};
 use crate::control::render::{self, Style};
@@ -34,6 +36,9 @@ pub struct Cast {
     set: Vec<String>,
     definitions: Vec<Loaded>,
     assumed: Vec<String>,
+    /// Of restarts for health; and by whose word.
+    limits: StormLimits,
+    limited: String,
 }
 
 impl Cast {
@@ -50,6 +55,8 @@ impl Cast {
             set: Vec::new(),
             definitions: Vec::new(),
             assumed: Vec::new(),
+            limits: StormLimits::STANDARD,
+            limited: "as they are by default".to_owned(),
         };
         // Each with whether it is needed, not only waited for.
         let mut open = vec![(name.to_owned(), true)];
@@ -102,6 +109,45 @@ impl Cast {
             Rc::make_mut(definition).autostart = true;
         }
         Some(loaded)
+    }
+
+    /// Other limits of restarts for health than the defaults: `as vitald.toml says`.
+    pub fn limit(&mut self, limits: StormLimits, as_who_says: &str) {
+        (self.limits, self.limited) = (limits, as_who_says.to_owned());
+    }
+
+    /// Whether it may be restarted for its health at all.
+    fn is_judged(&self) -> bool {
+        let judged = |d: &Definition| {
+            let restarts = |probe: &Probe| probe.on_unhealthy == OnUnhealthy::Restart;
+            d.watchdog().is_some() || d.probes.iter().any(restarts)
+        };
+        self.definition().is_some_and(judged)
+    }
+
+    fn limits_in_words(&self) -> String {
+        let StormLimits {
+            count,
+            per,
+            services,
+            percent,
+            within,
+        } = self.limits;
+        let restarts = match count {
+            0 => "any number".to_owned(),
+            _ => format!("{count} within {}", spoken(per)),
+        };
+        let incident = match (services, percent) {
+            (0, 0) => "however many are unwell".to_owned(),
+            (0, percent) => format!("{percent} % unwell within {} an incident", spoken(within)),
+            (n, 0) => format!("{n} unwell within {} an incident", spoken(within)),
+            (n, percent) => format!(
+                "{n} or {percent} % unwell within {} an incident",
+                spoken(within)
+            ),
+        };
+        let by = &self.limited;
+        format!("restarts for health are limited {by}: {restarts}, {incident}")
     }
 
     /// Lays settings over the definition of the service that is asked about.
@@ -248,7 +294,6 @@ fn assumed(cast: &Cast, scenario: &Scenario, replayed: bool) -> Vec<String> {
             .iter()
             .any(|statement| test(&statement.deed))
     };
-    let oneshot = cast.definition().is_some_and(|d| d.kind == Kind::Oneshot);
     if cast.definition().is_some_and(reboots) {
         assumed.push(format!(
             "vitald is the first process of its host, and a reboot takes {}",
@@ -258,22 +303,44 @@ fn assumed(cast: &Cast, scenario: &Scenario, replayed: bool) -> Vec<String> {
     if cast.definition().is_some_and(repairs) {
         assumed.push("a repair takes 5 ms, and does not cure".to_owned());
     }
-    let slow = (
-        says(|deed| matches!(deed, scenario::Deed::SlowStart(_))),
-        says(|deed| matches!(deed, scenario::Deed::SlowStop(_))),
-    );
-    let (start, stop) = ("a start takes 50 ms", "a stop 10 ms");
-    let mut words = match (oneshot, slow) {
-        (true, _) => "a run does its work within a second".to_owned(),
-        (false, (false, false)) => format!("{start} and {stop}"),
-        (false, (false, true)) => start.to_owned(),
-        (false, (true, false)) => stop.replace("stop", "stop takes"),
-        (false, (true, true)) => return assumed,
-    };
-    if !oneshot && !replayed {
-        words.push_str(": `slow-start 5s`, `slow-stop 5s` say otherwise");
+    if cast.definition().is_some_and(|d| d.kind == Kind::Oneshot) {
+        assumed.push("a run does its work within a second".to_owned());
+        return assumed;
     }
-    assumed.push(words);
+    let looked_at = cast.is_judged()
+        && (cast.definition()).is_some_and(|d| !d.hooks.dossier_timeout().is_zero());
+    let takes = [
+        (
+            !says(|deed| matches!(deed, scenario::Deed::SlowStart(_))),
+            ("a start", "50 ms", "`slow-start 5s`"),
+        ),
+        (
+            !says(|deed| matches!(deed, scenario::Deed::SlowStop(_))),
+            ("a stop", "10 ms", "`slow-stop 5s`"),
+        ),
+        (
+            looked_at && !says(|deed| matches!(deed, scenario::Deed::SlowDossier(_))),
+            ("the dossier before it", "no time", "`slow-dossier 500ms`"),
+        ),
+    ];
+    let takes = takes.into_iter().filter(|(unsaid, _)| *unsaid);
+    let takes: Vec<(&str, &str, &str)> = takes.map(|(_, words)| words).collect();
+    if let Some(((what, time, _), others)) = takes.split_first() {
+        let mut words = format!("{what} takes {time}");
+        for (n, (what, time, _)) in others.iter().enumerate() {
+            let and = if n + 1 == others.len() { " and" } else { "," };
+            words.push_str(&format!("{and} {what} {time}"));
+        }
+        if !replayed {
+            let deeds: Vec<&str> = takes.iter().map(|(_, _, deed)| *deed).collect();
+            let say = if deeds.len() == 1 { "says" } else { "say" };
+            words.push_str(&format!(": {} {say} otherwise", deeds.join(", ")));
+        }
+        assumed.push(words);
+    }
+    if cast.is_judged() {
+        assumed.push(cast.limits_in_words());
+    }
     assumed
 }
 
@@ -306,6 +373,7 @@ pub fn inside(engine: &Engine, asked: &Simulation, wall: Wall) -> Result<Forecas
     let mut cast = Cast::new(name, &find)?;
     let present = cast.definition().cloned();
     cast.set(&asked.set)?;
+    cast.limit(engine.host_rules().limits, "as this daemon's are");
     let options = Options {
         seed: asked.seed,
         bounds: Bounds::HELPER,

@@ -68,6 +68,8 @@ pub enum Deed {
     SlowStart(Duration),
     /// None: it ignores the signal.
     SlowStop(Option<Duration>),
+    /// What is looked at before a stop for its health takes so long, if it may.
+    SlowDossier(Duration),
     Operator(Verb),
     Hold(Option<Duration>),
     Release,
@@ -88,7 +90,7 @@ pub enum Verb {
 }
 
 /// Every first word of a deed, for advice.
-const DEEDS: [&str; 20] = [
+const DEEDS: [&str; 21] = [
     "hang",
     "answer",
     "refuse",
@@ -98,6 +100,7 @@ const DEEDS: [&str; 20] = [
     "die",
     "slow-start",
     "slow-stop",
+    "slow-dossier",
     "ignore-term",
     "cannot-ask",
     "start",
@@ -361,7 +364,7 @@ impl<'a> Words<'a> {
             };
         }
         match deed {
-            Deed::SlowStart(_) | Deed::SlowStop(_) => Ok(When::Always),
+            Deed::SlowStart(_) | Deed::SlowStop(_) | Deed::SlowDossier(_) => Ok(When::Always),
             Deed::Mood { mood, for_good } if *for_good || matches!(mood, Mood::Trouble(_)) => {
                 Ok(When::Always)
             }
@@ -416,6 +419,7 @@ impl<'a> Words<'a> {
             }
             "slow-start" => Deed::SlowStart(self.duration(word, "slow-start 20s")?),
             "slow-stop" => Deed::SlowStop(Some(self.duration(word, "slow-stop 5s")?)),
+            "slow-dossier" => Deed::SlowDossier(self.duration(word, "slow-dossier 500ms")?),
             "ignore-term" => Deed::SlowStop(None),
             "start" => Deed::Operator(Verb::Start),
             "stop" => Deed::Operator(Verb::Stop),

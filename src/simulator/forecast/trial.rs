@@ -10,7 +10,7 @@ use super::account::{Account, Sight};
 use super::scenario::{Deed, Scenario, Statement, Verb, When};
 use super::story::{Entry, Note, Story};
 use super::{Bounds, Cast};
-use crate::config::{Kind, StormLimits};
+use crate::config::Kind;
 use crate::control::forecast::{Lanes, Summary};
 use crate::engine::snapshot::{HoldRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::storm::StormRecord;
@@ -421,7 +421,7 @@ impl<'a> Trial<'a> {
             transitions,
             decisions,
             hold: self.hold.clone(),
-            limits: StormLimits::STANDARD,
+            limits: self.cast.limits,
             storm: self.storm.clone(),
             wall_ms: self.now.as_millis(),
             deaf: Some(true),
@@ -569,6 +569,7 @@ impl<'a> Trial<'a> {
             Deed::Dies(exit) => self.dies(dies(name, youngest, *exit)),
             Deed::SlowStart(length) => self.kernel.script(name).ready_after = *length,
             Deed::SlowStop(length) => self.kernel.script(name).stops_in = *length,
+            Deed::SlowDossier(length) => self.kernel.script(name).looked_at = Some(*length),
             Deed::Operator(verb) => self.operator(*verb, name),
             Deed::Hold(length) => self.request(Command::Hold { length: *length }),
             Deed::Release => self.request(Command::Release),

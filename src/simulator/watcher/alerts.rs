@@ -8,6 +8,7 @@ use crate::engine::alerts::{Alert, AlertRecord};
 use crate::limits::ALERT_TRIES;
 use crate::time::{Time, Wall};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 #[derive(Default)]
 pub(super) struct AlertBook {
@@ -23,6 +24,8 @@ pub(super) struct AlertBook {
     told: BTreeMap<(u16, String, String), Time>,
     /// By rule and service: when the last all-clear came.
     clears: BTreeMap<(u16, String), Time>,
+    /// By number: the rule's time when it was raised.
+    repeats: BTreeMap<u64, Duration>,
     /// Tries in all, of all rules and daemons.
     tried: u64,
 }
@@ -30,6 +33,7 @@ pub(super) struct AlertBook {
 impl AlertBook {
     /// A daemon begins with these rules; what was under way is unknown to it.
     pub fn begin(&mut self, rules: &[Rule], same_boot: bool) {
+        self.redefine(rules);
         let rules = rules.to_vec();
         *self = match same_boot {
             true => AlertBook {
@@ -45,6 +49,28 @@ impl AlertBook {
             },
         };
     }
+
+    /// A rule is known by its name. Of one that is gone all is forgotten.
+    pub fn redefine(&mut self, rules: &[Rule]) {
+        let old = std::mem::replace(&mut self.rules, rules.to_vec());
+        let place = |rule: u16| {
+            let name = &old.get(usize::from(rule))?.name;
+            rules.iter().position(|new| new.name == *name)
+        };
+        let to = |rule: u16| place(rule).map(|at| at as u16);
+        let moved = |map: &mut BTreeMap<u16, u64>| {
+            let all = std::mem::take(map).into_iter();
+            *map = all.filter_map(|(rule, n)| Some((to(rule)?, n))).collect();
+        };
+        moved(&mut self.under_way);
+        moved(&mut self.last);
+        let told = std::mem::take(&mut self.told).into_iter();
+        let told = told.filter_map(|((rule, s, kind), at)| Some(((to(rule)?, s, kind), at)));
+        self.told = told.collect();
+        let clears = std::mem::take(&mut self.clears).into_iter();
+        let clears = clears.filter_map(|((rule, s), at)| Some(((to(rule)?, s), at)));
+        self.clears = clears.collect();
+    }
 }
 
 impl Watcher {
@@ -53,6 +79,11 @@ impl Watcher {
         let Some(alert) = record.alert.as_ref().filter(|_| record.tries == 0) else {
             return;
         };
+        let mut rules = self.alerts.rules.iter();
+        if let Some(rule) = rules.find(|rule| rule.name == record.to) {
+            let repeat = rule.repeat_after;
+            self.alerts.repeats.insert(alert.number, repeat);
+        }
         if *alert.kind != *"recovered" || !alert.reason.contains(" for ") {
             return;
         }
@@ -107,7 +138,8 @@ impl Watcher {
             say("it comes after a later one");
         }
         book.last.insert(rule, number);
-        let (repeat, at) = (of.repeat_after, alert.at);
+        let repeat = book.repeats.get(&number).copied();
+        let (repeat, at) = (repeat.unwrap_or(of.repeat_after), alert.at);
         let key = (rule, service.clone());
         if before.is_none() && kind == "recovered" {
             let of_it = |(r, s, _): &(u16, String, String)| *r == rule && *s == service;

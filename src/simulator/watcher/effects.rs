@@ -129,6 +129,7 @@ impl Watcher {
             | Effect::AskDue { .. }
             | Effect::CountReboot { .. }
             | Effect::Reboot
+            | Effect::RevertSettings
             | Effect::Unstore { .. }
             | Effect::Forget { .. }
             | Effect::FeedWatchdog
@@ -632,6 +633,7 @@ fn touches(effect: &Effect, engine: &Engine) -> Option<String> {
         | Effect::AskDue { .. }
         | Effect::CountReboot { .. }
         | Effect::Reboot
+        | Effect::RevertSettings
         | Effect::Check { .. }
         | Effect::CheckExpired { .. }
         | Effect::CheckCancelled { .. }

@@ -61,20 +61,12 @@ impl Watcher {
                 });
             }
             Event::Boot(boot) => self.booted(now, boot),
-            Event::Reloaded {
-                ticket,
-                files,
-                terms,
-            } => {
+            Event::Reloaded { ticket, .. } => {
                 self.step.moved = true;
                 self.step.reload = true;
                 let due = Some((now + provisional::ANSWERED, self.stolen));
                 self.tickets.extend(ticket.map(|ticket| (ticket, due)));
-                self.step.read = Some(provisional::Read {
-                    ticket: *ticket,
-                    files: files.clone(),
-                    terms: terms.as_deref().cloned().unwrap_or_default(),
-                });
+                self.step.read = provisional::Read::of(event);
             }
             Event::Resumed(_) => {
                 self.step.resumed = true;
@@ -217,6 +209,7 @@ impl Watcher {
         if let Some(read) = self.step.read.take() {
             self.read_and_done(now, &read, effects);
         }
+        self.settings_back(now, effects);
         for reload in effects.iter().filter_map(provisional::of_reload) {
             self.told_of_reload(now, reload);
         }
@@ -252,7 +245,7 @@ impl Watcher {
         self.step.moved = true;
         self.stolen += now.since(self.died_at);
         let definitions = self.in_force_at_boot(now, boot);
-        self.alerts.begin(&boot.alerts, self.same_boot);
+        self.settings_at_boot(boot);
         self.same_boot = true;
         for (snapshot, found) in &boot.services {
             if let Found::Alive { pid, .. } = found {

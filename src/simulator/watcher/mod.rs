@@ -16,13 +16,14 @@ mod ladder;
 mod looks;
 mod provisional;
 mod rules;
+mod settings;
 mod sockets;
 mod storm;
 mod ties;
 mod words;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
-use crate::engine::{Command, Event};
+use crate::engine::{Command, Event, HostRules};
 use crate::id::{CheckId, Pid, ServiceId, Ticket};
 use crate::service::state::Cause;
 use crate::simulator::store::Store;
@@ -36,7 +37,8 @@ pub struct Watcher {
     /// Answers to probes by hand take as much longer.
     pace: u32,
     /// That may be under way at once.
-    pub most_checks: Option<u32>,
+    pub(super) most_checks: Option<u32>,
+    rules: HostRules,
     /// Nothing is wrong with any service: none may be touched.
     calm: bool,
     breach: Option<String>,

@@ -4,7 +4,9 @@
 use super::Watcher;
 use crate::config::{Definition, names};
 use crate::engine::snapshot::{Before, ReloadRecord};
-use crate::engine::{Answer, Boot, Effect, Engine, Left, Loaded, Record, Terms};
+use crate::engine::{
+    Answer, Boot, Effect, Engine, Event, HostRules, Left, Loaded, NewSettings, Record, Terms,
+};
 use crate::id::Ticket;
 use crate::time::Time;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +18,27 @@ pub struct Read {
     pub ticket: Option<Ticket>,
     pub files: Vec<Loaded>,
     pub terms: Terms,
+    pub settings: Option<Box<NewSettings>>,
+}
+
+impl Read {
+    pub fn of(event: &Event) -> Option<Read> {
+        let Event::Reloaded {
+            ticket,
+            files,
+            terms,
+            settings,
+        } = event
+        else {
+            return None;
+        };
+        Some(Read {
+            ticket: *ticket,
+            files: files.clone(),
+            terms: terms.as_deref().cloned().unwrap_or_default(),
+            settings: settings.clone(),
+        })
+    }
 }
 
 /// What comes back, by name; None: nothing of that name was there.
@@ -26,6 +49,8 @@ pub struct Kept {
     /// Who was well before, or is new.
     watched: BTreeSet<Box<str>>,
     went_back: bool,
+    /// Of the daemon, where they changed.
+    pub(super) rules: Option<HostRules>,
 }
 
 #[derive(Clone)]
@@ -55,6 +80,7 @@ impl Watcher {
             return;
         }
         let open = self.kept.take().filter(|kept| !kept.went_back);
+        let rules = self.settings_taken(read.settings.as_deref());
         if let Some(length) = read.terms.confirm {
             let mut kept = open.unwrap_or_default();
             kept.until = now + length;
@@ -69,7 +95,9 @@ impl Watcher {
                     });
                 }
             }
-            self.kept = (!kept.before.is_empty()).then_some(kept);
+            kept.rules = kept.rules.or(rules);
+            let touched = !kept.before.is_empty() || kept.rules.is_some();
+            self.kept = touched.then_some(kept);
         } else if open.is_some() {
             self.breach(
                 now,
@@ -211,6 +239,7 @@ impl Watcher {
                     .collect(),
                 watched: watched(record),
                 went_back: !waits,
+                rules: record.settings.as_ref().map(|s| s.rules.clone()),
             });
         }
         if waits || self.kept.is_none() {

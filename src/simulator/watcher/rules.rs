@@ -129,6 +129,7 @@ impl Watcher {
             wrong.extend(self.check_followers(now, engine));
         }
         wrong.extend(self.reload_stands(now, engine));
+        wrong.extend(self.settings_stand(engine));
         // To go back is all that such an event does; the timers' turn is the next one.
         if turn {
             if engine.holds() && self.hold.is_none() && over {

@@ -145,10 +145,6 @@ fn is_wanted(book: &Book) -> bool {
 }
 
 impl Watcher {
-    pub fn set_limits(&mut self, limits: StormLimits) {
-        self.line.limits = limits;
-    }
-
     /// Whom nobody wanted, or knew, after the event before this one is waited for no longer, even
     /// if somebody wants it again.
     pub(super) fn let_go(&mut self) {
