@@ -37,9 +37,9 @@ impl Engine {
         } = boot;
         self.host.reboots = reboots;
         self.set_wall(wall_ms);
-        if let Some(left) = left {
-            self.take_up_reload(*left, &mut definitions);
-        }
+        let yielded = left.map_or_else(Vec::new, |left| {
+            self.take_up_reload(*left, &mut definitions)
+        });
         self.shutdown_timeout = shutdown_timeout;
         self.slots.most = max_checks;
         self.watch_host(watchdogs, guard);
@@ -57,6 +57,7 @@ impl Engine {
             self.recall(id, &record);
             self.service_mut(id).given = record.definition;
         }
+        self.give_back(&yielded, "the reload went back");
         self.main = main.map(|name| self.add(&name));
         self.relink();
         self.restore_story(transitions, decisions);

@@ -297,6 +297,7 @@ impl Engine {
             let key = self.service_key(id, Key::refund);
             self.timers.set(key, sustained);
         }
+        self.forget_unjudged_cure(id);
         self.rephase(id);
         self.arm_watchdog(id);
     }

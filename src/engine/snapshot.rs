@@ -258,6 +258,9 @@ pub struct ReloadRecord {
     pub before: Vec<Before>,
     /// Who has to be well.
     pub watched: Vec<Watched>,
+    /// Who was wanted, and is not since it conflicts with what was reloaded: as it was wanted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub yielded: Vec<WantedRecord>,
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

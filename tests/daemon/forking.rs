@@ -150,6 +150,43 @@ fn it_is_found_when_it_forked_while_nobody_was_there() {
     assert!(!alive(main));
 }
 
+/// The daemon dies before it wrote down whom it had made, and returns when that has forked itself
+/// away: what is left of it is found by its mark, and no second one is started.
+#[test]
+fn it_is_found_though_nobody_wrote_down_its_first_process() {
+    let mut host = Host::new("forking-lost");
+    host.define("old", &daemon(&host, ""));
+    unwritten(host);
+    // Who led the session of its main process has ended, too.
+    let mut host = Host::new("forking-lost-deep");
+    let outer = host.path("outer.sh");
+    fs::write(&outer, "\"$@\" &\n").expect("write");
+    host.define("old", &daemon(&host, &format!("sh {outer}")));
+    unwritten(host);
+}
+
+fn unwritten(mut host: Host) {
+    host.start();
+    let main = known(&host, 1);
+    host.kill();
+    let journal = host.dir.join("run/journal");
+    let text = fs::read_to_string(&journal).expect("read");
+    let named = |line: &&str| {
+        let mut after = line.split("\"pid\":").skip(1);
+        let made = after.any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        !(made && line.contains("\"name\":\"old\""))
+    };
+    let intent: Vec<&str> = text.lines().filter(named).collect();
+    let asked = intent.iter().any(|line| line.contains("\"pid\":null"));
+    assert!(asked && intent.len() < text.lines().count(), "{text}");
+    fs::write(&journal, intent.join("\n") + "\n").expect("write");
+    host.start();
+    assert_eq!(known(&host, 1), main, "{}", host.said());
+    assert_eq!(host.status("old").run, 1, "{}", host.said());
+    host.wait("stop", "old");
+    until("nothing of it is left", || host.processes().is_empty());
+}
+
 #[test]
 fn without_a_pid_file_the_only_one_that_is_left_is_it() {
     let one = "exec = ['sh', '-c', '(setsid sleep 1000 &)']\nkind = 'forking'\n";

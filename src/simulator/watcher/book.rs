@@ -58,6 +58,8 @@ pub struct Book {
     pub run: Option<RunBook>,
     /// The last run was to be ended with all it had made.
     pub tree: bool,
+    /// When its schedule started it last.
+    pub due_last: Option<Time>,
     /// It was `failed` by its definition, blocked or inactive when last seen.
     pub idle: bool,
     /// Fully known to work when last seen.
@@ -444,6 +446,7 @@ impl Book {
     /// The operator wants it stopped: whatever was to come does not.
     pub fn stopped(&mut self) {
         self.wanted = Some(false);
+        self.due_last = None;
         (self.once, self.passing) = (false, false);
         self.said = true;
         self.charged = false;

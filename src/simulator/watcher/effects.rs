@@ -66,6 +66,7 @@ impl Watcher {
             }
             Effect::Record(Record::Transition(transition)) => {
                 self.step.moved |= transition.kind != TransitionKind::Probe;
+                self.started_by_schedule(now, transition);
             }
             Effect::Spawn { run, .. } => self.spawned(now, *run, engine, kernel, store),
             Effect::Signal { run, signal, .. } => self.signalled(now, *run, *signal, engine, store),

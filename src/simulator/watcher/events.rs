@@ -92,8 +92,8 @@ impl Watcher {
             Event::Connected { service, .. } => self.connected(now, *service),
             Event::EvidenceDone { .. } | Event::HookEnded { .. } => self.looked(event),
             Event::AlertSent { number, .. } => self.alert_answered(*number),
+            Event::Due { .. } => self.step.due = true,
             Event::Stored { .. }
-            | Event::Due { .. }
             | Event::ClockSet(_)
             | Event::RebootCounted { .. }
             | Event::Durable { .. }
@@ -357,6 +357,9 @@ impl Watcher {
                         _ => old.exit,
                     };
                     let end = end.unwrap_or(crate::exit::Exit::Unknown);
+                    if old.seeking && run.is_forking() {
+                        (run.forked, run.pid) = (true, old.pid);
+                    }
                     let sought = run.forked && run.is_forking() && run.is_judged();
                     let unseen = end == crate::exit::Exit::Unknown && run.is_judged();
                     run.forked |= unseen && run.is_forking();
@@ -403,6 +406,7 @@ impl Watcher {
             let Ok(new) = &file.definition else { continue };
             let old = book.definition.replace(new.clone());
             let Some(old) = old else {
+                book.due_last = None;
                 // It may have lived on while its file was broken.
                 match &mut book.run {
                     Some(run) if run.is_judged() => {
@@ -419,6 +423,7 @@ impl Watcher {
                 continue;
             }
             book.refund();
+            book.due_last = None;
             let Some(run) = book
                 .run
                 .as_mut()
@@ -549,6 +554,7 @@ impl Watcher {
             }
             (Command::Once { .. }, Some(book), Some(name)) => {
                 book.wanted = Some(true);
+                book.due_last = None;
                 (book.once, book.passing) = (true, true);
                 book.said = true;
                 book.refund();

@@ -19,6 +19,7 @@ mod rules;
 mod sockets;
 mod storm;
 mod ties;
+mod timers;
 mod words;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
@@ -92,8 +93,12 @@ struct Step {
     /// What was found alive.
     adopted: BTreeMap<String, Pid>,
     timers: bool,
+    /// It is known what a calendar says.
+    due: bool,
     reload: bool,
     read: Option<provisional::Read>,
+    /// Who was wanted before definitions came that may go again.
+    wanted_then: BTreeSet<String>,
     /// It was found that a reload must go back, by an event of its own.
     verdict: bool,
     resumed: bool,

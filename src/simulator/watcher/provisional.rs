@@ -2,6 +2,7 @@
 //! stand, and that it comes back as it was, or stays when somebody said so.
 
 use super::Watcher;
+use super::rules::status_of;
 use crate::config::{Definition, names};
 use crate::engine::snapshot::{Before, ReloadRecord};
 use crate::engine::{Answer, Boot, Effect, Engine, Left, Loaded, Record, Terms};
@@ -25,6 +26,8 @@ pub struct Kept {
     before: BTreeMap<String, Was>,
     /// Who was well before, or is new.
     watched: BTreeSet<Box<str>>,
+    /// Who was wanted, and made way for what was reloaded.
+    yielded: BTreeSet<String>,
     went_back: bool,
 }
 
@@ -58,6 +61,11 @@ impl Watcher {
         if let Some(length) = read.terms.confirm {
             let mut kept = open.unwrap_or_default();
             kept.until = now + length;
+            let wanted = self.books.iter().filter(|(_, book)| {
+                let seen = book.seen.as_ref();
+                seen.is_some_and(|status| status.wanted == "start")
+            });
+            self.step.wanted_then = wanted.map(|(name, _)| name.clone()).collect();
             for (name, book) in &self.books {
                 let file = read.files.iter().find(|file| *file.name == **name);
                 let new = file.and_then(|file| file.definition.as_ref().ok());
@@ -210,6 +218,7 @@ impl Watcher {
                     })
                     .collect(),
                 watched: watched(record),
+                yielded: record.yielded.iter().map(|y| y.name.to_string()).collect(),
                 went_back: !waits,
             });
         }
@@ -227,6 +236,34 @@ impl Watcher {
             }
         }
         files
+    }
+
+    /// Who made way for a reload that may go back is wanted again when it does, unless some word
+    /// came in between, or somebody else is in its way.
+    pub(super) fn gives_back(&mut self, now: Time, engine: &Engine) -> Option<String> {
+        let back = self.goes_back();
+        let then = std::mem::take(&mut self.step.wanted_then);
+        let asked = self.step.asked.is_some() || self.shutting;
+        let stopped = |name: &String| {
+            status_of(engine, name, now).is_some_and(|status| status.wanted == "stop")
+        };
+        let kept = self.kept.as_mut()?;
+        if asked {
+            kept.yielded.clear();
+        }
+        kept.yielded.extend(then.into_iter().filter(stopped));
+        if !back {
+            return None;
+        }
+        let yielded = std::mem::take(&mut kept.yielded);
+        let left = yielded.into_iter().find(|name| {
+            let defined = engine.find(name).and_then(|id| engine.definition(id));
+            let free = self.rivals(name).iter().all(stopped);
+            defined.is_some() && free && stopped(name)
+        })?;
+        Some(format!(
+            "{left}: it made way for a reload that went back, and stays stopped"
+        ))
     }
 
     /// What must hold of it when an event is over.
