@@ -188,6 +188,10 @@ impl Engine {
             let Some(id) = self.find(&old.name) else {
                 continue;
             };
+            if !self.is_present(id) {
+                // It came with the reload, and went with it.
+                continue;
+            }
             let service = self.service_mut(id);
             let by = &service.wanted_by;
             let untouched = by.is_empty() == old.by.is_empty()

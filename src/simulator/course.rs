@@ -264,6 +264,7 @@ impl World {
                         let code = status.last_end.as_ref().and_then(|end| end.code);
                         status.kind == "oneshot" && alive == 0 && code == Some(0)
                     }
+                    "starting" | "stopping" if status.schedule.is_some() => alive <= 1,
                     // Until it is due.
                     "inactive" if status.schedule.as_ref().is_some_and(|s| !s.suspended) => {
                         alive == 0

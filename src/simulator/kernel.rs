@@ -360,6 +360,7 @@ impl Kernel {
             script.ready_after = script.ready_after.min(Duration::from_millis(100));
             script.spawn_error = None;
             script.pid_file = PidFile::Good;
+            script.forks_after = script.forks_after.min(Duration::from_millis(100));
             script.listen_error = None;
             script.deaf = false;
             script.hooks.clear();

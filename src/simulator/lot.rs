@@ -364,6 +364,8 @@ impl Lot {
         };
         match special {
             _ if oneshot => {}
+            // Ready when it has forked.
+            Special::Forking => {}
             _ if own.chance(350) => own.notify(&mut keys),
             _ => {}
         }
@@ -384,7 +386,7 @@ impl Lot {
         let sockets = self.themes.sockets && own.chance(600);
         if sockets && !keys.contains("\"fd\"") {
             keys.push_str("socket = [{ listen = \"tcp:80\" }]\n");
-            if own.chance(700) {
+            if own.chance(700) && !keys.contains("every") {
                 keys.push_str("start_on = \"connection\"\n");
             }
         }

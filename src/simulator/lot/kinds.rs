@@ -33,18 +33,18 @@ impl Lot {
     }
 
     pub(super) fn work(&mut self, keys: &mut String) {
-        if self.chance(500) {
+        let fits = !self.themes.ties && !keys.contains("\"always\"");
+        if self.chance(500) && fits {
             let every = self.ms(&[2_000, 20_000, 120_000]).as_millis();
             let _ = writeln!(keys, "every = \"{every}ms\"");
             if self.chance(300) {
-                let delay = self.ms(&[500, 10_000]).as_millis();
+                let delay = every / self.of(&[2u128, 10]);
                 let _ = writeln!(keys, "random_delay = \"{delay}ms\"");
             }
             if self.chance(300) {
                 keys.push_str("catch_up = true\n");
             }
-        }
-        if self.chance(400) {
+        } else if self.chance(600) {
             keys.push_str("undo = \"undo\"\n");
             let timeout = self.of(&[100, 3_000, 30_000]);
             let _ = writeln!(keys, "undo_timeout_ms = {timeout}");

@@ -471,6 +471,7 @@ impl Watcher {
             looked: None,
             unfed_doubts: 0,
             forked: false,
+            wrong: false,
             main: false,
         });
         // It may have been stopped again in the same event.

@@ -190,7 +190,8 @@ impl Watcher {
                     }
                     // All there is of it is ended.
                     Sought::Gone(_) => run.exit = Some(crate::exit::Exit::Unknown),
-                    Sought::NotYet(_) | Sought::Wrong(_) => {}
+                    Sought::NotYet(_) => {}
+                    Sought::Wrong(_) => run.wrong = true,
                 }
             }
             Event::TreeEnded { run, left } => {
@@ -266,6 +267,7 @@ impl Watcher {
             let record = boot.wanted.iter().find(|record| *record.name == **name);
             book.given = record.and_then(|record| record.definition.clone());
             let orphan = book.definition.is_none();
+            book.due_anew |= orphan;
             book.definition = file.and_then(|d| d.definition.clone().ok());
             let known = boot.services.iter().find(|(s, _)| *s.name == **name);
             let journalled = known.and_then(|(s, _)| s.wanted.as_ref());
@@ -406,7 +408,7 @@ impl Watcher {
             let Ok(new) = &file.definition else { continue };
             let old = book.definition.replace(new.clone());
             let Some(old) = old else {
-                book.due_last = None;
+                (book.due_last, book.due_anew) = (None, true);
                 // It may have lived on while its file was broken.
                 match &mut book.run {
                     Some(run) if run.is_judged() => {
@@ -552,7 +554,7 @@ impl Watcher {
                 book.stopped();
                 book.passing = true;
             }
-            (Command::Once { .. }, Some(book), Some(name)) => {
+            (Command::Once { .. }, Some(book), Some(name)) if !book.is_planned() => {
                 book.wanted = Some(true);
                 book.due_last = None;
                 (book.once, book.passing) = (true, true);
@@ -565,10 +567,15 @@ impl Watcher {
                 self.bid_needed(&name, false);
             }
             (
-                Command::Start { with_requires, .. } | Command::StartPinned { with_requires, .. },
+                Command::Start { .. } | Command::StartPinned { .. } | Command::Once { .. },
                 Some(book),
                 Some(name),
             ) => {
+                let with_requires = matches!(
+                    command,
+                    Command::Start { with_requires: true, .. }
+                        | Command::StartPinned { with_requires: true, .. }
+                );
                 book.pinned |= matches!(command, Command::StartPinned { .. });
                 (book.once, book.passing) = (false, false);
                 book.wanted = Some(true);
@@ -581,7 +588,7 @@ impl Watcher {
                 let promise = Promise::Will(name.clone(), true);
                 self.promises.insert(ticket, promise);
                 self.displaces(&name, false);
-                self.bid_needed(&name, *with_requires);
+                self.bid_needed(&name, with_requires);
             }
             (Command::Pin { .. }, Some(book), Some(_)) if !book.pinned => {
                 book.pinned = true;

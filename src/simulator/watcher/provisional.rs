@@ -28,6 +28,8 @@ pub struct Kept {
     watched: BTreeSet<Box<str>>,
     /// Who was wanted, and made way for what was reloaded.
     yielded: BTreeSet<String>,
+    /// And who was said to.
+    displaced: BTreeSet<String>,
     went_back: bool,
 }
 
@@ -98,6 +100,7 @@ impl Watcher {
             if let Some(kept) = &mut self.kept {
                 kept.until = reload.until.min(kept.until);
                 kept.watched = watched(reload);
+                kept.displaced = reload.yielded.iter().map(|y| y.name.to_string()).collect();
             }
         }
         let known = self.kept.as_ref().is_some_and(|kept| kept.went_back);
@@ -126,8 +129,8 @@ impl Watcher {
 
     /// The model as it was.
     fn back(&mut self, now: Time, reload: &ReloadRecord) {
-        let kept = self.kept.as_ref();
-        let well = kept.map_or_else(BTreeSet::new, |kept| kept.watched.clone());
+        let kept = self.kept.clone();
+        let well = kept.as_ref().map_or_else(BTreeSet::new, |kept| kept.watched.clone());
         let mut files = Vec::new();
         for before in &reload.before {
             let definition = match (&before.definition, &before.problem) {
@@ -147,6 +150,12 @@ impl Watcher {
         };
         let changed: Vec<Before> = reload.before.iter().filter(differs).cloned().collect();
         self.reloaded(now, &files, false);
+        for name in kept.into_iter().flat_map(|kept| kept.displaced) {
+            // Unless somebody has said something of it since: that is to be seen.
+            if let Some(book) = self.books.get_mut(&name) {
+                (book.wanted, book.durable) = (None, None);
+            }
+        }
         for before in &changed {
             let Some(book) = self.books.get_mut(&*before.name) else {
                 continue;
@@ -219,6 +228,7 @@ impl Watcher {
                     .collect(),
                 watched: watched(record),
                 yielded: record.yielded.iter().map(|y| y.name.to_string()).collect(),
+                displaced: record.yielded.iter().map(|y| y.name.to_string()).collect(),
                 went_back: !waits,
             });
         }

@@ -271,6 +271,11 @@ fn see(book: &mut Book, status: &Status) {
         book.excused |= status.wanted == "start" && aside && state == "stopping";
         book.once = status.wanted == "once";
     }
+    if std::mem::take(&mut book.perhaps) && state == "failed" {
+        // By what it wrote it will not be better a moment later, and somebody is there to see it.
+        book.spent = book.spent.saturating_sub(1);
+        book.charged = false;
+    }
     book.satisfied = satisfied(status);
     book.seen = Some(status.clone());
     book.rests(state);

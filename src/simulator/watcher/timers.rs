@@ -1,5 +1,5 @@
 //! What a schedule starts, by the model: who has one and is wanted, when something is due, and at
-//! an interval no sooner than that is over.
+//! an interval no more often than that is over.
 
 use super::Watcher;
 use crate::config::When;
@@ -14,6 +14,7 @@ impl Watcher {
             return;
         }
         let due = self.step.timers || self.step.due;
+        let stolen = self.stolen;
         let Some(book) = self.books.get_mut(&*told.service) else {
             return;
         };
@@ -28,14 +29,17 @@ impl Watcher {
             None => wrong.push("it has no schedule"),
             Some(schedule) => {
                 let late = schedule.random_delay;
-                if let (When::Every(length), Some(last)) = (&schedule.when, book.due_last)
-                    && now + late < last + *length
+                // What came late once comes again at its time.
+                if let (When::Every(length), Some((last, then))) = (&schedule.when, book.due_last)
+                    && now + late + stolen.saturating_sub(then) < last + *length
                 {
                     wrong.push("its interval is not over");
                 }
             }
         }
-        book.due_last = Some(now);
+        let before = std::mem::replace(&mut book.due_stolen, stolen);
+        let anew = std::mem::take(&mut book.due_anew);
+        book.due_last = (!anew).then_some((now, before));
         // Each has a whole budget.
         book.refund();
         book.bidden();
