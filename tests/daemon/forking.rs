@@ -154,11 +154,11 @@ fn it_is_found_when_it_forked_while_nobody_was_there() {
 /// away: what is left of it is found by its mark, and no second one is started.
 #[test]
 fn it_is_found_though_nobody_wrote_down_its_first_process() {
-    let mut host = Host::new("forking-lost");
+    let host = Host::new("forking-lost");
     host.define("old", &daemon(&host, ""));
     unwritten(host);
     // Who led the session of its main process has ended, too.
-    let mut host = Host::new("forking-lost-deep");
+    let host = Host::new("forking-lost-deep");
     let outer = host.path("outer.sh");
     fs::write(&outer, "\"$@\" &\n").expect("write");
     host.define("old", &daemon(&host, &format!("sh {outer}")));

@@ -573,8 +573,13 @@ impl Watcher {
             ) => {
                 let with_requires = matches!(
                     command,
-                    Command::Start { with_requires: true, .. }
-                        | Command::StartPinned { with_requires: true, .. }
+                    Command::Start {
+                        with_requires: true,
+                        ..
+                    } | Command::StartPinned {
+                        with_requires: true,
+                        ..
+                    }
                 );
                 book.pinned |= matches!(command, Command::StartPinned { .. });
                 (book.once, book.passing) = (false, false);

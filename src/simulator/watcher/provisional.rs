@@ -130,7 +130,9 @@ impl Watcher {
     /// The model as it was.
     fn back(&mut self, now: Time, reload: &ReloadRecord) {
         let kept = self.kept.clone();
-        let well = kept.as_ref().map_or_else(BTreeSet::new, |kept| kept.watched.clone());
+        let well = kept
+            .as_ref()
+            .map_or_else(BTreeSet::new, |kept| kept.watched.clone());
         let mut files = Vec::new();
         for before in &reload.before {
             let definition = match (&before.definition, &before.problem) {
