@@ -25,12 +25,7 @@ impl World {
     /// Some: what moved without a reason; None also where a promise was broken.
     pub(super) fn be_calm(&mut self, plan: &Plan) -> Option<String> {
         // Who cannot be well for another's sake is not calm either, nor who is started by a schedule.
-        let files = self.files();
-        let mut definitions = files
-            .iter()
-            .filter_map(|file| file.definition.as_ref().ok());
-        let scheduled = definitions.any(|definition| definition.schedule.is_some());
-        if plan.calm.is_zero() || scheduled || !self.excused(plan).is_empty() {
+        if plan.calm.is_zero() || self.has_schedules() || !self.excused(plan).is_empty() {
             return None;
         }
         let mut tries = 0;

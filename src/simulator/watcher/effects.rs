@@ -72,7 +72,10 @@ impl Watcher {
             Effect::Signal { run, signal, .. } => self.signalled(now, *run, *signal, engine, store),
             Effect::EndTree { run, .. } | Effect::KillTree { run, .. } => {
                 let name = engine.name(run.service);
-                let ended = self.run(*run).is_some_and(|run| {
+                // Of a oneshot that was done and is undone there is no run any more.
+                let over = kernel.process(name, run.number);
+                let over = over.is_none_or(|process| process.exit.is_some());
+                let ended = self.run(*run).map_or(over, |run| {
                     if run.is_forking() && run.forked {
                         run.exit.get_or_insert(crate::exit::Exit::Unknown);
                     }

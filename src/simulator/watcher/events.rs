@@ -425,7 +425,7 @@ impl Watcher {
                 continue;
             }
             book.refund();
-            book.due_last = None;
+            (book.due_last, book.due_anew) = (None, true);
             let Some(run) = book
                 .run
                 .as_mut()
