@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fs;
 use vitald::engine::status::Status;
+use vitald::journal::line::crc32c;
 
 /// A daemon that forks twice, in a session of its own, with a child; with its number in `x.pid`.
 /// `prefix` runs it, as by `env -i`.
@@ -171,15 +172,18 @@ fn unwritten(mut host: Host) {
     host.kill();
     let journal = host.dir.join("run/journal");
     let text = fs::read_to_string(&journal).expect("read");
-    let named = |line: &&str| {
-        let mut after = line.split("\"pid\":").skip(1);
-        let made = after.any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
-        !(made && line.contains("\"name\":\"old\""))
-    };
-    let intent: Vec<&str> = text.lines().filter(named).collect();
-    let asked = intent.iter().any(|line| line.contains("\"pid\":null"));
-    assert!(asked && intent.len() < text.lines().count(), "{text}");
-    fs::write(&journal, intent.join("\n") + "\n").expect("write");
+    // Of its records the first, as it was before there was a process.
+    let of_it = |line: &&str| line.contains("{\"service\":{\"name\":\"old\"");
+    let record = text.lines().find(of_it).expect("a record");
+    let (_, json) = record.split_once(' ').expect("a checksum");
+    let (head, rest) = json.split_once("\"pid\":").expect("a pid");
+    let (_, rest) = rest.split_once(',').expect("more");
+    let json = format!("{head}\"pid\":null,{rest}");
+    let intent = format!("{:08x} {json}", crc32c(json.as_bytes()));
+    let others = text.lines().filter(|line| !of_it(line));
+    let others = others.filter(|line| !line.contains("\"to\":\"running\""));
+    let lines: Vec<&str> = others.chain([&*intent]).collect();
+    fs::write(&journal, lines.join("\n") + "\n").expect("write");
     host.start();
     assert_eq!(known(&host, 1), main, "{}", host.said());
     assert_eq!(host.status("old").run, 1, "{}", host.said());

@@ -73,6 +73,9 @@ impl Watcher {
             Effect::EndTree { run, .. } | Effect::KillTree { run, .. } => {
                 let name = engine.name(run.service);
                 // Of a oneshot that was done and is undone there is no run any more.
+                if self.run(*run).is_none() {
+                    self.undone = Some(*run);
+                }
                 let over = kernel.process(name, run.number);
                 let over = over.is_none_or(|process| process.exit.is_some());
                 let ended = self.run(*run).map_or(over, |run| {

@@ -16,6 +16,7 @@ mod ladder;
 mod looks;
 mod provisional;
 mod rules;
+mod says;
 mod sockets;
 mod storm;
 mod ties;
@@ -24,7 +25,7 @@ mod words;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event};
-use crate::id::{CheckId, Pid, ServiceId, Ticket};
+use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
 use crate::service::state::Cause;
 use crate::simulator::store::Store;
 use crate::time::Time;
@@ -62,6 +63,8 @@ pub struct Watcher {
     life: u32,
     /// Checks that were asked for by hand.
     manual: BTreeSet<CheckId>,
+    /// A oneshot that was done and is undone: what that left behind is ended last.
+    undone: Option<RunId>,
     step: Step,
     /// What comes back when a reload is not confirmed, or came back.
     kept: Option<provisional::Kept>,
@@ -194,7 +197,10 @@ impl Watcher {
             Event::HookSpawned { .. } | Event::HookEnded { .. } | Event::EvidenceDone { .. } => {
                 false
             }
-            Event::TreeEnded { run, .. } => of(run).is_none_or(|run| run.exit.is_none()),
+            Event::TreeEnded { run, .. } => {
+                let undone = self.undone == Some(*run);
+                of(run).map_or(!undone, |run| run.exit.is_none())
+            }
             Event::ProbeFinished { check, .. } => {
                 let probe = of(&check.run)
                     .filter(|run| run.is_judged())
