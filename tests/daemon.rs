@@ -82,6 +82,8 @@ mod reactor;
 mod recording;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/repairs.rs"]
+mod repairs;
 #[path = "daemon/schedules.rs"]
 mod schedules;
 #[path = "daemon/selfdoubt.rs"]

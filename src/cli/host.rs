@@ -4,7 +4,7 @@
 //! error of the definition's. The daemon asks anew at every start.
 
 use crate::config::problem::Problem;
-use crate::config::{Ask, Definition, Listen, OnExhausted};
+use crate::config::{Ask, Definition, Escalation, Listen, OnExhausted, Rung};
 use crate::reactor::identity::Accounts;
 use crate::reactor::spawn::DEFAULT_PATH;
 use std::os::unix::fs::PermissionsExt;
@@ -28,14 +28,21 @@ pub fn missing(file: &str, definition: &Definition) -> Vec<Problem> {
     {
         words.push(format!("`env_file` {file} does not exist"));
     }
-    let reboots = definition.retry_policy.on_exhausted == OnExhausted::Reboot;
+    let policy = &definition.retry_policy;
     let init = std::fs::read_to_string("/proc/1/comm").unwrap_or_default();
-    if reboots && !matches!(init.trim_end(), "vitald" | "init") {
-        words.push(
-            "on_exhausted = \"reboot\" is for hosts whose first process is vitald; on this one it is \
-             like \"keep\""
-                .to_owned(),
-        );
+    let elsewhere = !matches!(init.trim_end(), "vitald" | "init");
+    let only = "is for hosts whose first process is vitald; on this one";
+    if policy.on_exhausted == OnExhausted::Reboot && elsewhere {
+        words.push(format!(
+            "on_exhausted = \"reboot\" {only} it is like \"keep\""
+        ));
+    }
+    let rungs = policy.rungs();
+    let reboots = |rung: &Rung| rung.action == Escalation::Reboot;
+    if elsewhere && rungs.iter().any(reboots) {
+        words.push(format!(
+            "the rung \"reboot\" in `escalate` {only} it is passed over: a restart, as by the rung below"
+        ));
     }
     let path = match process.env.get("PATH") {
         Some(path) => path,
@@ -47,6 +54,12 @@ pub fn missing(file: &str, definition: &Definition) -> Vec<Problem> {
         if let Ask::Exec { argv } = &probe.ask {
             let why = not_executable(argv, path, here);
             words.extend(why.map(|why| format!("probe {}: {why}", probe.name)));
+        }
+    }
+    for rung in rungs {
+        if let Some((argv, _)) = rung.action.repair() {
+            let why = not_executable(argv, path, here);
+            words.extend(why.map(|why| format!("the rung after {}: {why}", rung.after)));
         }
     }
     for socket in definition.sockets() {
@@ -132,6 +145,14 @@ mod tests {
                  it there or write its number",
                 "web.toml: warning: socket unix:/no/a: /no is no directory",
             ]
+        );
+        assert_eq!(
+            said(
+                "exec = 'sh'\n[retry_policy]\nescalate = [\n\
+                 { after_uncured = 1, action = 'exec', exec = 'true' },\n\
+                 { after_uncured = 2, action = 'exec', exec = '/no/such -f' },\n]"
+            ),
+            ["web.toml: warning: the rung after 2: /no/such does not exist"]
         );
         assert_eq!(
             said("exec = '/etc/passwd'\n[[probe]]\ntype = 'exec'\ntarget = '/no/probe'"),

@@ -100,6 +100,13 @@ fn policy(d: &Definition, places: &Places, p: &mut Problems) {
             ),
         );
     }
+    if !policy.rungs().is_empty()
+        && let Some(why) = never_unhealthy(d)
+    {
+        let words =
+            format!("`escalate` is never reached: it is for restarts for health, and {why}");
+        p.warn(places.escalate, words);
+    }
     let restarting = d
         .probes
         .iter()
@@ -138,6 +145,30 @@ fn policy(d: &Definition, places: &Places, p: &mut Problems) {
                 (noticed * 2).max(Duration::from_secs(30)).as_millis()
             ),
         );
+    }
+}
+
+/// Why it is never restarted for its health; None: it may be.
+fn never_unhealthy(d: &Definition) -> Option<&'static str> {
+    let judged = d.watchdog().is_some()
+        || d.probes
+            .iter()
+            .any(|probe| probe.on_unhealthy == OnUnhealthy::Restart);
+    // It may take too long to get ready, where it does not do so at once.
+    let slow = match d.kind {
+        Kind::Forking => true,
+        Kind::Process => d.ready() != Ready::Probe,
+        Kind::Oneshot => d.start_timeout.is_some(),
+        Kind::Target => false,
+    };
+    if d.restart == Restart::Never {
+        Some("`restart` is \"never\"")
+    } else if d.observe {
+        Some("it is only observed")
+    } else if !judged && !slow {
+        Some("nothing asks it: add a [[probe]]")
+    } else {
+        None
     }
 }
 
@@ -204,6 +235,18 @@ mod tests {
             "web.toml:1:40:",
             "until 60 min have passed",
         );
+        let ladder = "retry_policy = { escalate = [{ after_uncured = 1, action = 'stop' }] }";
+        for (more, part) in [
+            ("", "nothing asks it"),
+            ("\nrestart = 'never'\nwatchdog_ms = 1000", "`restart` is"),
+            ("\nobserve = true\nwatchdog_ms = 1000", "only observed"),
+        ] {
+            one(
+                &format!("exec = 'a'\n{ladder}{more}"),
+                "web.toml:2:29:",
+                part,
+            );
+        }
         one(
             "exec = 'a'\nretry_policy = { max_attempts = 'unlimited', delay_ms = 0 }",
             "web.toml:2:33:",
@@ -214,8 +257,11 @@ mod tests {
     #[test]
     fn times_that_fit_are_not() {
         let http = "exec = 'a'\nprobe = [{ type = 'http', target = 'http://a/'";
+        let ladder = "retry_policy = { escalate = [{ after_uncured = 1, action = 'stop' }] }";
         for text in [
             format!("observe = true\n{http} }}]"),
+            format!("exec = 'a'\nready = 'notify'\n{ladder}"),
+            format!("exec = 'a'\nkind = 'oneshot'\nstart_timeout_ms = 9\n{ladder}"),
             "exec = 'a'\nobserve = true\nwatchdog_ms = 1000".to_owned(),
             format!("{http}, failure_threshold = 1 }}]"),
             format!("{http}, failure_threshold = 1, timeout_ms = 9, on_unhealthy = 'observe' }}]")

@@ -33,6 +33,7 @@ pub struct Places {
     pub restart: Span,
     pub stability_period: Span,
     pub max_attempts: Span,
+    pub escalate: Span,
     pub probes: Vec<Span>,
     pub sockets: Vec<Span>,
 }
@@ -62,7 +63,7 @@ pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -
     let dependencies = ties::named(name, &t, p);
     let ties = ties::ties(&dependencies, &t, p);
     let requires = ties::names(&dependencies, Relation::Requires);
-    let (retry_policy, [stability_period, max_attempts]) = retry(&t, &requires, p);
+    let (retry_policy, [stability_period, max_attempts, escalate]) = retry(&t, &requires, p);
     let probes = probe::build_all(&t, p);
     if kind == Kind::Oneshot
         && let Some(entry) = t.entry(&service::PROBE)
@@ -94,6 +95,7 @@ pub fn build(name: &str, template: bool, root: &[Entry<'_>], p: &mut Problems) -
         start_timeout: t.place(&service::START_TIMEOUT),
         restart: t.place(&service::RESTART),
         stability_period,
+        escalate,
         max_attempts,
         probes: probes.iter().map(|(_, at)| *at).collect(),
         sockets: sockets.iter().map(|(_, at)| *at).collect(),
@@ -342,8 +344,8 @@ fn env(t: &Table<'_>, p: &mut Problems) -> BTreeMap<Box<str>, Box<str>> {
     env
 }
 
-/// The policy, and where `stability_period_ms` and `max_attempts` stand.
-fn retry(t: &Table<'_>, requires: &[Box<str>], p: &mut Problems) -> (RetryPolicy, [Span; 2]) {
+/// The policy, and where `stability_period_ms`, `max_attempts` and `escalate` stand.
+fn retry(t: &Table<'_>, requires: &[Box<str>], p: &mut Problems) -> (RetryPolicy, [Span; 3]) {
     let (at, members): (Span, &[Entry<'_>]) = match t.entry(&service::RETRY_POLICY) {
         None => (t.at, &[]),
         Some(entry) => match &entry.value.value {
@@ -386,6 +388,7 @@ fn retry(t: &Table<'_>, requires: &[Box<str>], p: &mut Problems) -> (RetryPolicy
     let places = [
         t.place(&retry_policy::STABILITY_PERIOD),
         t.place(&retry_policy::MAX_ATTEMPTS),
+        t.place(&retry_policy::ESCALATE),
     ];
     (policy, places)
 }

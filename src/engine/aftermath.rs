@@ -165,6 +165,7 @@ impl Engine {
             spawned_at,
             restarted: false,
             ever_ready,
+            recovering: false,
             storm: gate::Storm::Token,
         };
         let attempts = service.attempts;

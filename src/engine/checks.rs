@@ -3,7 +3,7 @@
 //! Invariants: a probe never overlaps itself; an answer that carries an old check's id moves
 //! nothing; nothing of a run that is being ended is asked or judged.
 
-use super::table::{InFlight, Last, Run};
+use super::table::{InFlight, Last, Run, Standing};
 use super::*;
 use crate::config::{Ask, Probe};
 use crate::id::CheckId;
@@ -357,6 +357,8 @@ impl Engine {
         let (overdue, health) = (run.overdue, run.verdict());
         let sustained = run.is_sustained();
         let missed = run.is_watchdog_down();
+        let standing = self.service(id).standing.as_ref();
+        let fails_again = standing.is_some_and(Standing::is_recovering) && !run.is_recovering();
 
         self.ready_if_it_is(id);
         if health == Some(Health::Healthy) {
@@ -366,6 +368,7 @@ impl Engine {
             // Missed as well: the gate has been asked.
             (false, true) if !missed => self.consider(id, Cause::Unhealthy),
             (_, false) if !overdue && !missed => self.recovered(id),
+            (true, true) if fails_again => self.consider(id, Cause::Unhealthy),
             (_, true) | (_, false) => {}
         }
         if sustained {

@@ -71,6 +71,10 @@ pub(super) struct Host {
     pub(super) reboots: bool,
     /// A reboot for the sake of this one is being counted.
     pub(super) counting: Option<ServiceId>,
+    /// Its restarts did not cure it; else its budget is spent.
+    pub(super) for_rung: bool,
+    /// What came of it, while that is acted on.
+    pub(super) counted: Option<Counted>,
 }
 
 /// The watchdog is not fed.

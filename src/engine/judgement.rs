@@ -54,6 +54,7 @@ impl Engine {
             spawned_at: run.spawned_at,
             restarted: run.restarted,
             ever_ready: run.ready_at.is_some(),
+            recovering: cause == Cause::Unhealthy && run.is_recovering(),
             storm: Storm::Token,
         };
         let mut ruling = gate::judge(&inputs);
@@ -93,17 +94,36 @@ impl Engine {
 
     /// The attempt is spent, the run ended.
     fn allow(&mut self, id: ServiceId, cause: Cause, attempt: u32, trouble: Box<str>) {
-        let rung = self.rung(id);
-        let (trouble, with) = match rung {
-            None => (trouble, None),
-            Some((uncured, Escalation::Stop)) => {
-                return self.give_up(id, cause, uncured, trouble);
+        let mut rung = self.rung(id);
+        if rung
+            .as_ref()
+            .is_some_and(|r| r.action == Escalation::Reboot)
+        {
+            if self.reboots_for(id, cause, &trouble) {
+                return;
             }
-            Some((uncured, Escalation::RestartWith(name))) => {
-                let words = format!("{trouble}; {uncured} uncured in a row: restart with {name}");
-                (words.into(), Some((name, uncured)))
-            }
-        };
+            rung = self.rung_without_reboot(id);
+        }
+        let mut trouble = trouble;
+        let (mut with, mut repair) = (None, None);
+        if let Some(rung) = rung {
+            let uncured = rung.uncured;
+            let what = match rung.action {
+                Escalation::Reboot => String::new(),
+                Escalation::Stop => return self.give_up(id, cause, uncured, trouble),
+                Escalation::RestartWith(name) => {
+                    let what = format!("restart with {name}");
+                    with = Some((name, uncured));
+                    what
+                }
+                Escalation::Exec { argv, .. } => {
+                    repair = Some(rung.index);
+                    let program = argv.first().map(|program| &**program);
+                    format!("restart after {}", program.unwrap_or_default())
+                }
+            };
+            trouble = format!("{trouble}; {uncured} uncured in a row: {what}").into();
+        }
         let used = std::mem::replace(&mut self.service_mut(id).attempts, attempt);
         self.decide(id, cause, Verdict::Allowed, trouble.clone(), used, None);
         let service = self.service_mut(id);
@@ -114,6 +134,9 @@ impl Engine {
         service.standing = None;
         let decision = service.cure.map_or(0, |cure| cure.decision);
         self.storm_allows(id, decision);
+        if let Some(rung) = repair {
+            self.intend_repair(id, rung);
+        }
         self.cue(id, Cue::Cycle, cause, trouble);
         if let Some((name, uncured)) = with {
             self.restart_with(id, &name, uncured);
@@ -121,7 +144,7 @@ impl Engine {
     }
 
     /// Deferred or denied: that stands until it is asked again, or has lost its object.
-    fn keep_waiting(&mut self, id: ServiceId, standing: Standing, trouble: Box<str>) {
+    pub(super) fn keep_waiting(&mut self, id: ServiceId, standing: Standing, trouble: Box<str>) {
         let (verdict, reason, until) = match &standing.ruling {
             Ruling::Deferred { reason, until } => (Verdict::Deferred, reason, *until),
             Ruling::Denied { reason } => (Verdict::Denied, reason, None),

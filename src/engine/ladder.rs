@@ -12,14 +12,44 @@ use crate::config::{Escalation, Restart};
 use crate::service::state::{Cause, Cue, State, Wanted};
 use story::Verdict;
 
+/// A rung that is reached.
+pub(super) struct Reached {
+    pub(super) uncured: u32,
+    /// Its place in the ladder.
+    pub(super) index: u8,
+    pub(super) action: Escalation,
+}
+
 impl Engine {
-    /// What comes in place of a plain restart, after how many.
-    pub(super) fn rung(&self, id: ServiceId) -> Option<(u32, Escalation)> {
+    /// What comes in place of a plain restart.
+    pub(super) fn rung(&self, id: ServiceId) -> Option<Reached> {
+        self.rung_but(id, |_| true)
+    }
+
+    /// The same where the host is not rebooted.
+    pub(super) fn rung_without_reboot(&self, id: ServiceId) -> Option<Reached> {
+        self.rung_but(id, |action| *action != Escalation::Reboot)
+    }
+
+    fn rung_but(&self, id: ServiceId, may: impl Fn(&Escalation) -> bool) -> Option<Reached> {
         let service = self.service(id);
+        let uncured = service.uncured;
         let policy = &service.definition.as_ref()?.retry_policy;
-        let mut rungs = policy.rungs().iter().rev();
-        let rung = rungs.find(|rung| service.uncured >= rung.after)?;
-        Some((service.uncured, rung.action.clone()))
+        let mut rungs = policy.rungs().iter().enumerate().rev();
+        let (index, rung) =
+            rungs.find(|(_, rung)| service.uncured >= rung.after && may(&rung.action))?;
+        Some(Reached {
+            uncured,
+            index: index as u8,
+            action: rung.action.clone(),
+        })
+    }
+
+    /// How long the repair takes at most that would come with a restart now.
+    pub(super) fn repair_ahead(&self, id: ServiceId) -> Duration {
+        let rung = self.rung_without_reboot(id);
+        let repair = rung.and_then(|rung| rung.action.repair().map(|(_, timeout)| timeout));
+        repair.unwrap_or_default()
     }
 
     /// The last restart was, or was not, a cure.

@@ -62,7 +62,10 @@ impl Engine {
         };
         match state::next(self.will(id), self.service(id).state, cue) {
             // Somebody's word: it is not waited for what it is stuck on.
-            Act::Stay if cue == Cue::Stop => self.cut_evidence(id),
+            Act::Stay if cue == Cue::Stop => {
+                self.cut_evidence(id);
+                self.cut_repair(id);
+            }
             Act::Stay => {}
             Act::Rest(to) => {
                 let key = self.service_key(id, Key::lifecycle);

@@ -26,6 +26,7 @@ impl Engine {
             State::Running if self.phase(id).is_some() => Some("reload timeout"),
             State::Stopping if self.phase(id) == Some(Purpose::StopExec) => Some("stop signal"),
             State::Stopping if self.phase(id) == Some(Purpose::Undo) => Some("undo timeout"),
+            State::Stopping if self.repairs(id) => Some("repair timeout"),
             State::Stopping if !self.waited_with(id).is_empty() => Some("stop signal"),
             State::Stopping if self.evidence(id).is_some() => Some("stop signal"),
             State::Stopping => Some("SIGKILL"),
@@ -62,6 +63,13 @@ impl Engine {
             None => lines.push(self.state_words(id, now)),
         }
         lines
+    }
+
+    /// A repair of it is under way, and was not asked to end.
+    fn repairs(&self, id: ServiceId) -> bool {
+        let run = self.service(id).run.as_ref();
+        let live = run.and_then(|run| run.hooks.live.as_ref());
+        live.is_some_and(|live| live.hook.purpose == Purpose::Repair && !live.asked)
     }
 
     /// The gate did not say yes.
@@ -125,6 +133,9 @@ impl Engine {
             }
             State::Stopping if self.phase(id) == Some(Purpose::PostStop) => {
                 format!("its end when post_stop has ended, which is killed in {left}")
+            }
+            State::Stopping if self.repairs(id) => {
+                format!("its start, when the repair is done, which is ended in {left}")
             }
             State::Stopping if self.phase(id) == Some(Purpose::Undo) => {
                 format!("its end when undo has ended, which is killed in {left}")

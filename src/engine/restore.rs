@@ -208,15 +208,19 @@ impl Engine {
         }
         let ended = run.exit;
         let hooks = &run.definition.hooks;
-        let undoes = run.hooks.is_live(Purpose::Undo);
-        let limit = match undoes {
-            true => hooks.undo_timeout(),
-            false => hooks.post_stop_timeout,
+        let phase = run.hooks.live.as_ref().map(|live| live.hook.purpose);
+        let limit = match phase {
+            Some(Purpose::Undo) => hooks.undo_timeout(),
+            Some(Purpose::Repair) => hooks::repair_timeout(&run),
+            Some(_) | None => hooks.post_stop_timeout,
         };
         let unmade = run.hooks.live.as_mut().filter(|live| {
             // Never asked for: it has its whole time.
-            let clears = matches!(live.hook.purpose, Purpose::PostStop | Purpose::Undo);
-            live.pid.is_none() && clears
+            let clears = matches!(
+                live.hook.purpose,
+                Purpose::PostStop | Purpose::Undo | Purpose::Repair
+            );
+            live.pid.is_none() && clears && !live.asked
         });
         let deadline = match unmade {
             Some(live) => {

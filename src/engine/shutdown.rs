@@ -44,6 +44,7 @@ impl Engine {
         self.shutdown = Some(Shutdown::begun(until));
         for id in self.ids() {
             self.cut_evidence(id);
+            self.cut_repair(id);
         }
         self.hurry();
         let live = self

@@ -22,7 +22,7 @@ pub struct Status {
     /// `inactive` `blocked` `starting` `running` `stopping` `backoff` `exited` `failed`.
     pub state: String,
     /// The command of it that is under way: `pre_start` `stop_exec` `post_stop` `reload_exec`
-    /// `undo` `diagnose`; or `evidence`, before a stop for its health; null: none.
+    /// `undo` `diagnose` `repair`; or `evidence`, before a stop for its health; null: none.
     pub phase: Option<String>,
     /// Why it is in that state: `operator`, `exit`, `unhealthy` …
     pub cause: String,

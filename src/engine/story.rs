@@ -65,6 +65,8 @@ const WORDS: &[&str] = &[
     "exhausted",
     "kept",
     "reboot",
+    "uncured",
+    "denied",
 ];
 
 impl Word {

@@ -403,6 +403,15 @@ impl Run {
         self.verdict_of_probes() == Some(Health::Unhealthy)
     }
 
+    /// It is down, and would not be by the probes that failed when last asked: a window has more
+    /// failures than it may have, or it has not passed often enough yet.
+    pub fn is_recovering(&self) -> bool {
+        let (all, needed) = self.needed();
+        let failing = self.down().filter(|(_, watch)| watch.streak.passes == 0);
+        let down = self.is_down() && !self.is_watchdog_down() && !self.overdue;
+        down && all - failing.count() >= needed
+    }
+
     /// When the first failure was begun of the probe by which it became so.
     pub fn down_since(&self) -> Option<Time> {
         let mut since: Vec<Time> = self
@@ -643,6 +652,17 @@ impl Standing {
             &self.ruling,
             Ruling::Deferred {
                 reason: Reason::Asking(_),
+                ..
+            }
+        )
+    }
+
+    /// It waits for a failure, or for its recovery.
+    pub fn is_recovering(&self) -> bool {
+        matches!(
+            &self.ruling,
+            Ruling::Deferred {
+                reason: Reason::Recovering,
                 ..
             }
         )

@@ -1,4 +1,5 @@
-//! The processes of commands around a run (`pre_start`, `stop_exec`, `post_stop`, `reload_exec`).
+//! The processes of commands around a run (`pre_start`, `stop_exec`, `post_stop`, `reload_exec`, a
+//! rung's repair).
 //!
 //! Which, when and how long is the engine's. A command is made like the program: its identity,
 //! environment, limits and log, VITALD_RUN, a session of its own; and VITALD_HOOK, by which a
@@ -74,7 +75,7 @@ impl Reactor {
     ) -> Result<(), SpawnError> {
         let id = run.service;
         let name = self.name(id).to_owned();
-        let Some(exec) = hook.argv(&definition.hooks) else {
+        let Some(exec) = hook.argv(definition) else {
             // A reload took it away meanwhile: it is done.
             let end = HookEnd {
                 exit: Exit::Code(0),

@@ -149,7 +149,7 @@ fn cpu(tree: &TreeJob, max_percent: u32, window: Duration) -> Found {
 
 /// So far; without a cgroup what ended between two looks is lost.
 fn cpu_used(tree: &TreeJob) -> Duration {
-    if let Some(us) = tree.leaf.as_ref().and_then(|leaf| leaf.usage().2) {
+    if let Some(us) = tree.leaf.as_ref().and_then(|leaf| leaf.cpu_us()) {
         return Duration::from_micros(us);
     }
     // SAFETY: it only tells.

@@ -115,9 +115,11 @@ use upgrade::Upgrade;
 
 /// A ticket that no client holds: the daemon's own wishes.
 const OWN_TICKET: Ticket = Ticket(u64::MAX);
+/// Room for effects that is kept from one event to the next.
+const EFFECTS_KEPT: usize = 256;
 /// Before a dead scribe is replaced.
 const SCRIBE_PAUSE: Duration = Duration::from_secs(1);
-/// Nothing to do for so long means that all is started.
+/// Nothing to do for so long means that all is started, and what only the start needed can go.
 const BOOT_QUIET: Duration = Duration::from_secs(1);
 /// Before an adopted process that its own parent does not reap is taken for ended.
 const UNREAPED_PAUSE: Duration = Duration::from_secs(1);
@@ -196,6 +198,8 @@ pub struct Reactor {
     barriers: Vec<OwnedFd>,
     /// Whose main process is another, and may have ended already.
     recheck: Vec<ServiceId>,
+    /// Whose process has ended, as its pidfd says; in the order in which they did.
+    gone: VecDeque<ServiceId>,
     life: Life,
     simulate: policy::Simulate,
     /// What is to take our place, at the end of the turn.
@@ -286,6 +290,7 @@ impl Reactor {
             speaking: VecDeque::new(),
             barriers: Vec::new(),
             recheck: Vec::new(),
+            gone: VecDeque::new(),
             ending: parts.life.ending,
             watchdog: watchdog::Watchdog::default(),
             shell: None,
@@ -350,13 +355,16 @@ impl Reactor {
             if self.upgrade.is_some() {
                 self.execute_upgrade();
             }
-            let timeout = self.timeout();
-            // The boot is done when nothing is due soon.
-            if booting && timeout.is_none_or(|timeout| timeout > BOOT_QUIET) {
-                sys::let_go_of_code();
-                booting = false;
+            let mut timeout = self.timeout();
+            if booting {
+                timeout = Some(timeout.unwrap_or(BOOT_QUIET).min(BOOT_QUIET));
             }
             match self.poll.poll(&mut events, timeout) {
+                Ok(()) if booting && events.is_empty() && timeout == Some(BOOT_QUIET) => {
+                    booting = false;
+                    sys::let_go_of_code();
+                    continue;
+                }
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -377,6 +385,7 @@ impl Reactor {
     fn timeout(&mut self) -> Option<Duration> {
         if !self.talkative.is_empty()
             || !self.speaking.is_empty()
+            || !self.gone.is_empty()
             || self.front.has_work()
             || !self.caused.is_empty()
         {
@@ -427,7 +436,7 @@ impl Reactor {
             Source::Scribe => self.scribe_ready(),
             Source::Listener => self.accept_clients(),
             Source::Client(client) => self.client_ready(client, event),
-            Source::Process(id) => self.process_ready(id),
+            Source::Process(id) => self.gone.push_back(id),
             Source::Exec(id) => self.exec_ready(id),
             Source::Hook(id) => self.hook_ready(id),
             Source::Log(id) => self.log_waits(id),
@@ -471,7 +480,10 @@ impl Reactor {
         for effect in effects.drain(..) {
             self.perform(effect);
         }
-        self.effects = effects;
+        // A start of a thousand services makes thousands; nothing after it does.
+        if effects.capacity() <= EFFECTS_KEPT {
+            self.effects = effects;
+        }
         if redefines {
             self.hear_all_living();
             self.mind_log_rules();
@@ -594,6 +606,7 @@ impl Reactor {
             self.drain_log(id);
         }
         self.serve_voices();
+        self.serve_gone();
         if std::mem::take(&mut self.orphans_due) {
             self.reap_orphans();
         }

@@ -11,6 +11,10 @@ use crate::reactor::child::Ended;
 use crate::reactor::spawn::{ExecReport, SpawnPlan, exec_report};
 use crate::reactor::tree::{RunMark, TreeJob};
 
+/// Ends that are dealt with in one turn; the others are next. With each may come a start, of half a
+/// millisecond, and clients wait for as many.
+const ENDS_PER_TURN: usize = 8;
+
 /// A process that lives on from a daemon before this one.
 pub struct Adopted {
     pub name: Box<str>,
@@ -296,6 +300,18 @@ impl Reactor {
         known::exec_ended(process.pid.0);
         process.exec = None;
         self.sources.remove(token);
+    }
+
+    /// The share of one turn; at the end of the day nobody waits for the others.
+    pub(super) fn serve_gone(&mut self) {
+        let all = self.engine.is_shutting_down();
+        let share = if all { self.gone.len() } else { ENDS_PER_TURN };
+        for _ in 0..share {
+            let Some(id) = self.gone.pop_front() else {
+                break;
+            };
+            self.process_ready(id);
+        }
     }
 
     pub(super) fn process_ready(&mut self, id: ServiceId) {

@@ -46,7 +46,7 @@ impl Reactor {
 
     /// By its cgroup; else its main process and those that it has waited for.
     fn own_cpu(&self, run: RunId) -> Option<u64> {
-        let placed = self.leaves.of(run).and_then(|placed| placed.leaf.usage().2);
+        let placed = self.leaves.of(run).and_then(|placed| placed.leaf.cpu_us());
         let process = self.processes.get(run.service.index())?.as_deref();
         let process = process.filter(|process| process.run == run);
         placed.or_else(|| process.and_then(|process| procfs::cpu_us(process.pid)))

@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
     pub spawned_at: Time,
     pub restarted: bool,
     pub ever_ready: bool,
+    /// It is down by its window or until it has passed often enough, and passed when last asked.
+    pub recovering: bool,
     pub storm: Storm,
 }
 
@@ -96,8 +98,12 @@ pub enum Reason {
     /// Used of allowed.
     Budget(Box<str>),
     Stability,
+    /// It passed when it was last asked.
+    Recovering,
     /// For whom or what it waits.
     Storm(Box<str>),
+    /// It would be a reboot of the host, which is being counted.
+    Reboot,
 }
 
 impl fmt::Display for Reason {
@@ -112,7 +118,9 @@ impl fmt::Display for Reason {
             Reason::Dependency(name) => write!(f, "dependency {name}"),
             Reason::Budget(used) => write!(f, "budget {used}"),
             Reason::Stability => f.write_str("stability window"),
+            Reason::Recovering => f.write_str("its last answer passed"),
             Reason::Storm(words) => write!(f, "storm, {words}"),
+            Reason::Reboot => f.write_str("a reboot is being counted"),
         }
     }
 }
@@ -184,6 +192,13 @@ pub fn judge(inputs: &Inputs<'_>) -> Ruling {
         return Ruling::Deferred {
             reason: Reason::Stability,
             until: Some(end),
+        };
+    }
+    // and what is worth a restart: a failure, and not the pass after it
+    if inputs.recovering {
+        return Ruling::Deferred {
+            reason: Reason::Recovering,
+            until: None,
         };
     }
     // Observed: whoever is waited for, it takes no turn.
@@ -287,6 +302,7 @@ mod tests {
             spawned_at: Time::ZERO,
             restarted: false,
             ever_ready: true,
+            recovering: false,
             storm: Storm::Token,
         }
     }
@@ -308,6 +324,8 @@ mod tests {
             Ruling::Shadow => "shadow".to_owned(),
         };
         assert_eq!(reason(&inputs), "storm, behind web");
+        inputs.recovering = true;
+        assert_eq!(reason(&inputs), "its last answer passed");
         inputs.restarted = true;
         assert_eq!(reason(&inputs), "stability window");
         inputs.attempts = 2;

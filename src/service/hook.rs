@@ -4,7 +4,7 @@
 //!
 //! Invariant: of one run at most one command is under way.
 
-use crate::config::{Commands, Hooks};
+use crate::config::{Definition, Hooks};
 use crate::id::Pid;
 use crate::time::Time;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub enum Purpose {
     Undo,
     /// To tell more of what it is stuck on, before it is stopped for that.
     Diagnose,
+    /// To repair what restarts did not cure, between two runs. Its index is that of its rung.
+    Repair,
 }
 
 /// One command of a run: the `index`th of its list.
@@ -50,6 +52,9 @@ pub struct Progress {
     pub post_stop: u8,
     #[serde(skip_serializing_if = "is_zero")]
     pub undo: u8,
+    /// The repair of this rung is to be made, when nothing of the run is left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair: Option<u8>,
     /// When the time of all of `post_stop` is up.
     pub post_until: Option<Time>,
     pub live: Option<Live>,
@@ -77,6 +82,9 @@ pub struct Live {
     pub until: Time,
     /// It was sent SIGKILL.
     pub killed: bool,
+    /// It was asked to end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked: bool,
     /// It could not be spawned for our own want of something, and waits to be tried again.
     pub retry: bool,
 }
@@ -87,13 +95,14 @@ fn is_zero(number: &u8) -> bool {
 }
 
 impl Purpose {
-    pub const ALL: [Purpose; 6] = [
+    pub const ALL: [Purpose; 7] = [
         Purpose::PreStart,
         Purpose::StopExec,
         Purpose::PostStop,
         Purpose::ReloadExec,
         Purpose::Undo,
         Purpose::Diagnose,
+        Purpose::Repair,
     ];
 
     pub const fn word(self) -> &'static str {
@@ -104,22 +113,12 @@ impl Purpose {
             Purpose::ReloadExec => "reload_exec",
             Purpose::Undo => "undo",
             Purpose::Diagnose => "diagnose",
+            Purpose::Repair => "repair",
         }
     }
 
     pub fn parse(word: &str) -> Option<Purpose> {
         Purpose::ALL.into_iter().find(|p| p.word() == word)
-    }
-
-    pub fn commands(self, hooks: &Hooks) -> &Commands {
-        match self {
-            Purpose::PreStart => &hooks.pre_start,
-            Purpose::StopExec => &hooks.stop_exec,
-            Purpose::PostStop => &hooks.post_stop,
-            Purpose::ReloadExec => &hooks.reload_exec,
-            Purpose::Undo => &hooks.undo,
-            Purpose::Diagnose => &hooks.diagnose,
-        }
     }
 }
 
@@ -134,9 +133,22 @@ impl Hook {
     }
 
     /// Program and arguments; None: the definition changed and has it no more.
-    pub fn argv(self, hooks: &Hooks) -> Option<&[Box<str>]> {
-        let commands = self.purpose.commands(hooks);
-        commands.get(usize::from(self.index)).map(|argv| &**argv)
+    pub fn argv(self, definition: &Definition) -> Option<&[Box<str>]> {
+        let hooks = &definition.hooks;
+        let index = usize::from(self.index);
+        let commands = match self.purpose {
+            Purpose::PreStart => &hooks.pre_start,
+            Purpose::StopExec => &hooks.stop_exec,
+            Purpose::PostStop => &hooks.post_stop,
+            Purpose::ReloadExec => &hooks.reload_exec,
+            Purpose::Undo => &hooks.undo,
+            Purpose::Diagnose => &hooks.diagnose,
+            Purpose::Repair => {
+                let rung = definition.retry_policy.rungs().get(index)?;
+                return rung.action.repair().map(|(argv, _)| argv);
+            }
+        };
+        commands.get(index).map(|argv| &**argv)
     }
 }
 
@@ -156,16 +168,17 @@ impl Progress {
     }
 
     /// The next command of this list; None: all are over.
-    pub fn next(&self, purpose: Purpose, hooks: &Hooks) -> Option<Hook> {
+    pub fn next(&self, purpose: Purpose, definition: &Definition) -> Option<Hook> {
         let index = match purpose {
             Purpose::PreStart => self.pre_start,
             Purpose::StopExec => self.stop_exec,
             Purpose::PostStop => self.post_stop,
             Purpose::Undo => self.undo,
             Purpose::ReloadExec | Purpose::Diagnose => 0,
+            Purpose::Repair => self.repair?,
         };
         let hook = Hook { purpose, index };
-        hook.argv(hooks).map(|_| hook)
+        hook.argv(definition).map(|_| hook)
     }
 
     /// This command is over.
@@ -176,6 +189,7 @@ impl Progress {
             Purpose::StopExec => self.stop_exec = over,
             Purpose::PostStop => self.post_stop = over,
             Purpose::Undo => self.undo = over,
+            Purpose::Repair => self.repair = None,
             Purpose::ReloadExec | Purpose::Diagnose => {}
         }
     }

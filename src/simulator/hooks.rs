@@ -78,7 +78,7 @@ impl Kernel {
         }
         let around = matches!(
             hook.purpose,
-            Purpose::PreStart | Purpose::PostStop | Purpose::Undo
+            Purpose::PreStart | Purpose::PostStop | Purpose::Undo | Purpose::Repair
         );
         if around && self.alive(service) > 0 {
             self.doubled = Some(format!("{service}: {hook} beside the program"));

@@ -195,6 +195,10 @@ impl Plan {
         lot.dice = Prng::new(seed ^ 0xf0e4_f0e4_f0e4_f0e4);
         lot.forks(&mut plan);
         lot.undoes(&mut plan);
+        lot.dice = Prng::new(seed ^ 0x4e9a_4e9a_4e9a_4e9a);
+        for role in &mut plan.roles {
+            lot.mends(&mut role.script);
+        }
         lot.dice = Prng::new(seed ^ 0x7055_7055_7055_7055);
         lot.pressure(&mut plan, &names);
         if plan.weights.of(Fault::Verbs) > 0 && lot.themes.ties {
@@ -416,6 +420,11 @@ impl Lot {
         if special == Special::No && own.chance(100) {
             keys.push_str("observe = true\n");
         }
+        let mut own = own.sibling();
+        let repairs = match own.chance(350) && !oneshot {
+            true => (own.of(&[1, 1, 2, 3]), own.of(&[0, 0, 2, 4])),
+            false => (0, 0),
+        };
         Shape {
             keys,
             tables,
@@ -423,6 +432,7 @@ impl Lot {
             broken: false,
             target: special == Special::Target,
             ladder,
+            repairs,
         }
     }
 
@@ -440,6 +450,19 @@ impl Lot {
         (hook.hangs, hook.ends_it) = (self.chance(200), self.chance(100));
         hook.missing = self.chance(100);
         script.hooks.insert(Purpose::Diagnose, hook);
+    }
+
+    /// What becomes of its repair.
+    fn mends(&mut self, script: &mut Script) {
+        let mut hook = HookScript {
+            takes: Duration::from_millis(self.of(&[5, 5, 400, 2_500, 20_000])),
+            ..HookScript::default()
+        };
+        (hook.hangs, hook.missing) = (self.chance(150), self.chance(100));
+        if self.chance(300) {
+            hook.exit = Exit::Code(3);
+        }
+        script.hooks.insert(Purpose::Repair, hook);
     }
 
     /// How it is looked at before a stop for its health.

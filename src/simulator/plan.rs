@@ -141,6 +141,8 @@ pub struct Shape {
     pub target: bool,
     /// After so many uncured it is restarted with what it requires, after so many stopped; 0: never.
     pub ladder: (u32, u32),
+    /// After so many it is repaired, after so many the host is to be rebooted, which it is not.
+    pub repairs: (u32, u32),
 }
 
 /// Something done to the world at a time.
@@ -220,15 +222,27 @@ impl Shape {
         let required =
             |(key, other): &&(&str, String)| *key == "requires" && present.contains(other);
         let other = self.relations.iter().find(required).map(|(_, other)| other);
-        let mut rungs = Vec::new();
+        let mut rungs: BTreeMap<u32, String> = BTreeMap::new();
         if let (after @ 1.., Some(other)) = (self.ladder.0, other) {
-            rungs.push(format!(
-                "{{ after_uncured = {after}, action = \"restart-with\", service = \"{other}\" }}"
-            ));
+            let words = format!("\"restart-with\", service = \"{other}\"");
+            rungs.insert(after, words);
+        }
+        let (repair, reboot) = self.repairs;
+        if repair > 0 {
+            let words = "\"exec\", exec = [\"repair\"], timeout_ms = 3000";
+            rungs.entry(repair).or_insert(words.to_owned());
+        }
+        if reboot > 0 {
+            rungs.entry(reboot).or_insert("\"reboot\"".to_owned());
         }
         if let after @ 1.. = self.ladder.1 {
-            rungs.push(format!("{{ after_uncured = {after}, action = \"stop\" }}"));
+            rungs.retain(|other, _| *other < after);
+            rungs.insert(after, "\"stop\"".to_owned());
         }
+        let rungs = rungs.into_iter();
+        let rungs: Vec<String> = rungs
+            .map(|(after, action)| format!("{{ after_uncured = {after}, action = {action} }}"))
+            .collect();
         match rungs.is_empty() {
             true => String::new(),
             false => format!("escalate = [{}]\n", rungs.join(", ")),

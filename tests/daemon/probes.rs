@@ -329,8 +329,11 @@ fn memory_processor_and_descriptors_are_those_of_the_tree() {
     };
     for name in ["rss", "pss"] {
         let (outcome, words) = reason(name);
+        let found = words.strip_prefix("memory: ");
+        let found = found.and_then(|words| words.strip_suffix("M over 64M"));
+        // By `pss` what it shares with other Pythons of the host counts for less.
         assert!(
-            outcome == "fail" && words.starts_with("memory: 1") && words.ends_with("M over 64M"),
+            outcome == "fail" && found.is_some_and(|found| found.parse::<u32>().unwrap() >= 96),
             "{words}"
         );
     }

@@ -103,6 +103,23 @@ fn a_child_is_born_in_the_cgroup() {
     reap(&child);
 }
 
+/// `leaf`: its links tell whether there are cgroups within it, without reading it.
+#[test]
+fn links_count_the_cgroups_within() {
+    use std::os::unix::fs::MetadataExt;
+    let Some(group) = Group::new("links") else {
+        return;
+    };
+    let links = || fs::metadata(&group.0).unwrap().nlink();
+    assert_eq!(links(), 2);
+    fs::create_dir(group.0.join("a")).unwrap();
+    fs::create_dir(group.0.join("a/b")).unwrap();
+    assert_eq!(links(), 3);
+    fs::remove_dir(group.0.join("a/b")).unwrap();
+    fs::remove_dir(group.0.join("a")).unwrap();
+    assert_eq!(links(), 2);
+}
+
 /// `tree`: all of them at once, whatever their sessions; and who waits is told.
 #[test]
 fn cgroup_kill_ends_all_and_tells_when_it_is_empty() {

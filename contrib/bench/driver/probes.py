@@ -47,9 +47,11 @@ def hangs(tools, count, threshold):
         with VitaldWithoutStormLimit(tools, directory, services) as daemon:
             serving = {name: r.pid for name, r in reports.wait("A", names, 60).items()}
             time.sleep(1)
-            for _ in range(tools.rounds(40)):
-                # At any point of the interval.
-                time.sleep(0.3 + chance.random() * INTERVAL / 1000)
+            rounds = tools.rounds(40)
+            for n in range(rounds):
+                # At any point of the interval, and evenly so: by chance alone the median of forty
+                # is off by eight milliseconds as often as not.
+                time.sleep(0.3 + (n + chance.random()) / rounds * INTERVAL / 1000)
                 name = chance.choice(names)
                 begin = time.monotonic_ns()
                 os.kill(serving[name], signal.SIGUSR1)

@@ -103,7 +103,8 @@ def footprint(tools, table):
         pss = {}
         for kind in compared(tools):
             with Running(kind, tools, count) as run:
-                time.sleep(1)
+                # What follows a start: vitald lets go of what only that needed after a quiet second.
+                time.sleep(3)
                 found = memory(run.supervisor.pids())
                 pss[kind.name] = [found[0]]
                 private[kind.name, count] = found[1]

@@ -102,8 +102,9 @@ class Dinit(Supervisor):
 
 class Vitald(Supervisor):
     name = "vitald"
-    # What vitald.toml holds.
+    # What vitald.toml holds, and what each definition holds besides.
     settings = ""
+    keys = ""
 
     def command(self):
         services = self.directory / "etc" / "services"
@@ -120,10 +121,9 @@ class Vitald(Supervisor):
         super().__exit__(*about)
         shutil.rmtree(self.tools.state / self.directory.name, ignore_errors=True)
 
-    @staticmethod
-    def definition(service):
+    def definition(self, service):
         # JSON's strings, numbers and arrays of strings are TOML's.
-        lines = [f"exec = {json.dumps([str(a) for a in service.argv])}"]
+        lines = [f"exec = {json.dumps([str(a) for a in service.argv])}", self.keys]
         lines += ["[retry_policy]", 'max_attempts = "unlimited"', 'backoff = "fixed"',
                   "delay_ms = 0", "jitter = 0.0", "stability_period_ms = 1"]
         if service.probe:
@@ -158,6 +158,10 @@ def whole(answer):
 
 
 class VitaldWithoutStormLimit(Vitald):
-    """For hangs that are made faster than a host should have them."""
+    """For hangs that are made faster than a host should have them, and told nobody why."""
 
-    settings = "health_restart_limit = { count = 1000000, per_ms = 1000 }\n"
+    settings = (
+        "health_restart_limit = { count = 1000000, per_ms = 1000 }\n"
+        "storm = { services = 0, percent = 0 }\n"
+    )
+    keys = "dossier_timeout_ms = 0\n"

@@ -33,7 +33,8 @@ keys! { ALL {
     TIMEOUT "timeout_ms": Takes::Millis { min: 1 }, Integer(5_000), Live;
     /// Failures in a row until the probe is down.
     FAILURE_THRESHOLD "failure_threshold" | "retries": Takes::Integer { min: 1, max: 1000 }, Integer(3), Live;
-    /// Passes in a row until a probe that was down is up.
+    /// Passes in a row until a probe that was down is up. A service is not restarted right after a
+    /// pass: what is down still, and passed when last asked, is left until it fails or recovers.
     SUCCESS_THRESHOLD "success_threshold": Takes::Integer { min: 1, max: 1000 }, Integer(1), Live;
     /// Failures within this time from the start of the process do not count; the first pass
     /// ends it early.

@@ -1,4 +1,4 @@
-//! The commands around a run: `pre_start`, `stop_exec`, `post_stop`, `reload_exec`.
+//! The commands around a run: `pre_start`, `stop_exec`, `post_stop`, `reload_exec`, a rung's repair.
 //!
 //! They are of the run: its number, its identity, its tree. Not here: what follows the end of a
 //! run (`aftermath`), when a stop begins (`ending`).
@@ -9,9 +9,12 @@
 //! what lives and runs nothing twice at once.
 
 mod reloading;
+mod repair;
 mod starting;
 mod stopping;
 mod undo;
+
+pub(super) use repair::repair_timeout;
 
 use super::*;
 use crate::exit::{Exit, Signal};
@@ -47,7 +50,7 @@ impl Engine {
     /// The next command of this list, if one is left.
     pub(in crate::engine) fn next_hook(&self, id: ServiceId, purpose: Purpose) -> Option<Hook> {
         let run = self.service(id).run.as_ref()?;
-        run.hooks.next(purpose, &run.definition.hooks)
+        run.hooks.next(purpose, &run.definition)
     }
 
     /// The command is written down as the one under way, and asked for.
@@ -64,6 +67,7 @@ impl Engine {
             started: 0,
             until,
             killed: false,
+            asked: false,
             retry: false,
         });
         self.ask_hook(id);
@@ -130,7 +134,7 @@ impl Engine {
             return;
         };
         (live.pid, live.started) = (Some(pid), started);
-        let killed = live.killed;
+        let (killed, asked) = (live.killed, live.asked);
         if progress.began == 0 && progress.waits {
             progress.began = started;
         }
@@ -139,6 +143,11 @@ impl Engine {
         match (killed, self.service(id).state) {
             (true, _) => self.kill_hook(id),
             (false, State::Stopping) if hook.purpose == Purpose::PreStart => self.begin_stop(id),
+            (false, _) if asked => {
+                let run = self.service(id).run.as_ref();
+                let signal = run.map_or(Signal::TERM, |run| run.definition.stop_signal);
+                self.ask_repair_to_end(id, signal);
+            }
             (false, _) => {}
         }
     }
@@ -159,7 +168,7 @@ impl Engine {
         progress.last = live.pid.or(progress.last);
         let starts = hook.purpose == Purpose::PreStart;
         let moot = live.killed || stopping && (starts || hook.purpose == Purpose::ReloadExec);
-        let moot = moot || hook.purpose == Purpose::Diagnose;
+        let moot = moot || live.asked || hook.purpose == Purpose::Diagnose;
         // A start waits as long as it must for what we lack; what ends something does not.
         let wanted = !moot && (starts || now < live.until);
         let anew = match starts {
@@ -187,6 +196,7 @@ impl Engine {
             Purpose::ReloadExec => self.reload_exec_ended(id, hook, &live, failure),
             Purpose::Undo => self.undo_ended(id, hook, &live, failure),
             Purpose::Diagnose => self.diagnose_ended(id, failure),
+            Purpose::Repair => self.repair_ended(id, hook, &live, &end, failure),
         }
     }
 
@@ -218,6 +228,9 @@ impl Engine {
     pub(in crate::engine) fn hook_due(&mut self, id: ServiceId) -> bool {
         let now = self.now;
         let state = self.service(id).state;
+        if self.repair_lost_its_object(id) {
+            return true;
+        }
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return false;
         };
@@ -259,7 +272,7 @@ impl Engine {
             );
             return true;
         }
-        let first = !live.killed;
+        let (first, asked) = (!live.killed, live.asked);
         let (stop_limit, post_limit) = (live.until, hooks.post_stop_timeout);
         match (hook.purpose, state) {
             (Purpose::PreStart, State::Starting) => {
@@ -284,6 +297,12 @@ impl Engine {
                 true
             }
             (Purpose::Undo, _) if first => self.extend(id),
+            (Purpose::Repair, _) if first && !asked => {
+                if !self.extend(id) {
+                    self.cut_repair(id);
+                }
+                true
+            }
             (Purpose::PostStop, _) if first => {
                 if self.extend(id) {
                     return true;

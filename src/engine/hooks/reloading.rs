@@ -34,7 +34,7 @@ impl Engine {
             });
             return Ok(Some(format!("{signal} sent to pid {pid}")));
         }
-        let Some(hook) = run.hooks.next(Purpose::ReloadExec, hooks) else {
+        let Some(hook) = run.hooks.next(Purpose::ReloadExec, &run.definition) else {
             let source = &service.source;
             let words = format!(
                 "{name} has no `reload_signal` and no `reload_exec`: add one to {source}, or `restart {name}`"
@@ -66,7 +66,7 @@ impl Engine {
         let stopping = run.stop.is_some();
         let index = hook.index.saturating_add(1);
         let next = Hook { index, ..hook };
-        let more = next.argv(&run.definition.hooks).is_some();
+        let more = next.argv(&run.definition).is_some();
         let limit = run.definition.hooks.reload_timeout;
         if failure.is_none() && !live.killed && !stopping && more {
             return self.begin_hook(id, next, live.until);

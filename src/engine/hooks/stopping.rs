@@ -39,7 +39,7 @@ impl Engine {
             }
             // It is in the way.
             Some(Purpose::ReloadExec | Purpose::Diagnose) => self.kill_hook(id),
-            Some(Purpose::StopExec | Purpose::PostStop | Purpose::Undo) => {}
+            Some(Purpose::StopExec | Purpose::PostStop | Purpose::Undo | Purpose::Repair) => {}
             None => {
                 let runs = run.executed && run.exit.is_none();
                 let hook = self.next_hook(id, Purpose::StopExec).filter(|_| runs);
@@ -89,7 +89,9 @@ impl Engine {
             return;
         };
         let left = run.hooks.leftovers && run.kills_tree();
-        let clear = !left && run.hooks.live.is_none() && self.post_stop_due(id).is_none();
+        let due = self.post_stop_due(id).is_some();
+        let due = due || self.next_hook(id, Purpose::Repair).is_some();
+        let clear = !left && run.hooks.live.is_none() && !due;
         match clear {
             true => self.gone(id),
             false => self.cue(id, Cue::Remains, Cause::Exit, "".into()),
@@ -115,9 +117,13 @@ impl Engine {
                 return self.kill_hook(id);
             }
             // Their ends are waited for, within their time.
-            Some(Purpose::PreStart | Purpose::StopExec | Purpose::PostStop | Purpose::Undo) => {
-                return;
-            }
+            Some(
+                Purpose::PreStart
+                | Purpose::StopExec
+                | Purpose::PostStop
+                | Purpose::Undo
+                | Purpose::Repair,
+            ) => return,
             None => {}
         }
         let number = run.pid.or(run.hooks.last);
@@ -126,7 +132,7 @@ impl Engine {
         }
         let bound = self.stops_until();
         let Some(hook) = self.post_stop_due(id) else {
-            return self.gone(id);
+            return self.repair_or_go(id);
         };
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;

@@ -71,7 +71,7 @@ fields! { RetryPolicy {
 } }
 
 fields! { Rung { after action } }
-variants! { Escalation { Stop; RestartWith; } }
+variants! { Escalation { Stop Reboot; RestartWith; Exec { argv timeout } } }
 
 fields! { Log {
     to time prefix file_bytes files stderr priority facility tag line_bytes long_lines rate_limit

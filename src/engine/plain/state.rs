@@ -63,7 +63,7 @@ fields! { Known { rule service open told clear_at well_since } }
 
 fields! { AlertTest { ticket open words failed } }
 
-fields! { Host { guard watchdogs unit fed_at starved } may { reboots counting } }
+fields! { Host { guard watchdogs unit fed_at starved } may { reboots counting for_rung counted } }
 
 fields! { Starved { service why } }
 
@@ -150,7 +150,7 @@ variants! { Ruling { Shadow;;
 } }
 
 variants! { Reason {
-    WantedStop RestartNever Once Hold Stability;
+    WantedStop RestartNever Once Hold Stability Reboot Recovering;
     Already Asking Dependency Budget Storm;
 } }
 

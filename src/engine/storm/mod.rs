@@ -159,7 +159,10 @@ impl Engine {
             matches!(
                 &standing.ruling,
                 Ruling::Deferred {
-                    reason: Reason::Asking(_) | Reason::Dependency(_) | Reason::Stability,
+                    reason: Reason::Asking(_)
+                        | Reason::Dependency(_)
+                        | Reason::Stability
+                        | Reason::Recovering,
                     ..
                 }
             )
@@ -239,7 +242,11 @@ impl Engine {
         let (attempts, mut dice) = (self.service(id).attempts, self.prng.clone());
         let delay = delay_for_attempt(&definition.retry_policy, attempts, &mut dice);
         let start = definition.start_timeout.unwrap_or(limits::CANARY_PATIENCE);
-        let all = stop.saturating_add(delay).saturating_add(start);
+        let repair = self.repair_ahead(id);
+        let all = [stop, repair, delay, start];
+        let all = all
+            .into_iter()
+            .fold(Duration::ZERO, Duration::saturating_add);
         all.clamp(limits::STORM_PATIENCE, limits::CANARY_PATIENCE)
     }
 

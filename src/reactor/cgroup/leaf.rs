@@ -8,20 +8,28 @@ use crate::id::Pid;
 use std::fs;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Cgroups within one another that are looked into; more is a service's doing, and ended all the
 /// same by `cgroup.kill`.
 const DEPTH: usize = 16;
+/// Bytes of a file of the kernel's: what most have, and more than any has that is read here.
+const SHORT: usize = 512;
+const LONG: u64 = 16 << 20;
 
 /// By its directory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Leaf(pub PathBuf);
 
 impl Leaf {
+    /// These files are short, and are asked for with each `status`: no look at their size first.
     fn read(&self, file: &str) -> io::Result<String> {
-        fs::read_to_string(self.0.join(file))
+        let mut text = String::with_capacity(SHORT);
+        let file = fs::File::open(self.0.join(file))?;
+        file.take(LONG).read_to_string(&mut text)?;
+        Ok(text)
     }
 
     fn write(&self, file: &str, text: &str) -> io::Result<()> {
@@ -67,11 +75,17 @@ impl Leaf {
         whole && listed.iter().all(|pid| known.contains(pid))
     }
 
+    /// Its links tell, as those of most directories: two, and one for each within it. Reading it
+    /// instead costs five system calls, at each start.
+    fn has_inner(&self) -> bool {
+        fs::metadata(&self.0).is_ok_and(|data| data.nlink() != 2)
+    }
+
     /// It, and what is below it, that first. False: there is more below than is looked into.
     fn walk(&self, depth: usize, visit: &mut dyn FnMut(&Leaf)) -> bool {
         let mut whole = true;
-        let inside = fs::read_dir(&self.0).into_iter().flatten().flatten();
-        for entry in inside {
+        let inside = self.has_inner().then(|| fs::read_dir(&self.0));
+        for entry in inside.into_iter().flatten().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 whole &= depth > 0 && Leaf(entry.path()).walk(depth - 1, visit);
             }
@@ -133,8 +147,10 @@ impl Leaf {
 
     /// Removes it and what is below it. An error (EBUSY): somebody is in it.
     pub fn remove(&self) -> io::Result<()> {
-        let mut last = Ok(());
-        self.walk(DEPTH, &mut |leaf| last = fs::remove_dir(&leaf.0));
+        let mut last = fs::remove_dir(&self.0);
+        if last.is_err() && self.has_inner() {
+            self.walk(DEPTH, &mut |leaf| last = fs::remove_dir(&leaf.0));
+        }
         match last {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other,
@@ -160,7 +176,11 @@ impl Leaf {
         let memory = self.read("memory.current").ok();
         let memory = memory.and_then(|text| text.trim().parse().ok());
         let processes = self.processes().len() as u64;
-        (memory, processes, self.number("cpu.stat", "usage_usec"))
+        (memory, processes, self.cpu_us())
+    }
+
+    pub fn cpu_us(&self) -> Option<u64> {
+        self.number("cpu.stat", "usage_usec")
     }
 
     /// Bytes of memory without the file pages that can be dropped at once; None: nobody counts.

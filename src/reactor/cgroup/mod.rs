@@ -254,6 +254,14 @@ struct Setting {
     asked: bool,
 }
 
+impl Setting {
+    /// A new cgroup has it already.
+    fn is_kernels(&self) -> bool {
+        let as_made = self.file != "memory.oom.group" || self.value == "0";
+        !self.asked && as_made
+    }
+}
+
 /// What is written into a leaf. `whole`: all of it goes when memory runs out.
 fn settings(resources: &Resources, whole: bool) -> Vec<Setting> {
     let Resources {
@@ -396,6 +404,9 @@ impl Held {
         let whole = kill_mode != KillMode::Process;
         for setting in settings(resources, whole) {
             let Setting { key, file, .. } = setting;
+            if fresh && setting.is_kernels() {
+                continue;
+            }
             if setting.asked {
                 let enabled = self.enable(setting.controller);
                 enabled.map_err(|words| Trouble::Key(key, words))?;

@@ -16,13 +16,13 @@ mod trial;
 pub use history::History;
 pub use scenario::Scenario;
 
-use crate::config::{Definition, Kind, load, overlay};
+use crate::config::{Definition, Escalation, Kind, OnExhausted, Rung, load, overlay};
 use crate::control::calls::Simulation;
 use crate::control::forecast::{Actual, Forecast};
 use crate::control::render::{self, Style};
 use crate::engine::{Engine, Loaded};
 use crate::limits;
-use crate::time::{Wall, millis, rfc3339_ms};
+use crate::time::{Wall, millis, rfc3339_ms, spoken};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use trial::Trial;
@@ -249,6 +249,15 @@ fn assumed(cast: &Cast, scenario: &Scenario, replayed: bool) -> Vec<String> {
             .any(|statement| test(&statement.deed))
     };
     let oneshot = cast.definition().is_some_and(|d| d.kind == Kind::Oneshot);
+    if cast.definition().is_some_and(reboots) {
+        assumed.push(format!(
+            "vitald is the first process of its host, and a reboot takes {}",
+            spoken(trial::REBOOT)
+        ));
+    }
+    if cast.definition().is_some_and(repairs) {
+        assumed.push("a repair takes 5 ms, and does not cure".to_owned());
+    }
     let slow = (
         says(|deed| matches!(deed, scenario::Deed::SlowStart(_))),
         says(|deed| matches!(deed, scenario::Deed::SlowStop(_))),
@@ -266,6 +275,17 @@ fn assumed(cast: &Cast, scenario: &Scenario, replayed: bool) -> Vec<String> {
     }
     assumed.push(words);
     assumed
+}
+
+fn reboots(definition: &Definition) -> bool {
+    let policy = &definition.retry_policy;
+    let rung = |rung: &Rung| rung.action == Escalation::Reboot;
+    policy.on_exhausted == OnExhausted::Reboot || policy.rungs().iter().any(rung)
+}
+
+fn repairs(definition: &Definition) -> bool {
+    let mut rungs = definition.retry_policy.rungs().iter();
+    rungs.any(|rung| rung.action.repair().is_some())
 }
 
 /// What is asked of a daemon, by its own definitions and history; it only looks at its engine.

@@ -14,16 +14,20 @@ use crate::config::{Kind, StormLimits};
 use crate::control::forecast::{Lanes, Summary};
 use crate::engine::snapshot::{HoldRecord, ServiceSnapshot, WantedRecord};
 use crate::engine::storm::StormRecord;
-use crate::engine::{Boot, Command, Effect, Engine, Event, Found, Record, Request};
+use crate::engine::{Boot, Command, Counted, Effect, Engine, Event, Found, Record, Request};
 use crate::exit::Exit;
 use crate::id::{Pid, RunId, ServiceId, Ticket};
-use crate::time::Time;
+use crate::limits;
+use crate::time::{Time, spoken};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// What a oneshot does when nothing else is said.
 const WORK: (Duration, Exit) = (Duration::from_secs(1), Exit::Code(0));
+
+/// How long the host is away when it is rebooted.
+pub(super) const REBOOT: Duration = Duration::from_secs(60);
 
 enum Due {
     World(Happening),
@@ -47,6 +51,9 @@ pub(super) struct Trial<'a> {
     wanted: BTreeMap<Box<str>, WantedRecord>,
     hold: Option<HoldRecord>,
     storm: Option<Box<StormRecord>>,
+    /// When the host was rebooted for its sake; it is going down for that.
+    reboots: Vec<Time>,
+    rebooting: bool,
     pub story: Story,
     account: Account,
 }
@@ -66,6 +73,8 @@ impl<'a> Trial<'a> {
             wanted: BTreeMap::new(),
             hold: None,
             storm: None,
+            reboots: Vec::new(),
+            rebooting: false,
             story: Story::default(),
             account: Account::new(&cast.name, bounds.changes),
         };
@@ -200,6 +209,7 @@ impl<'a> Trial<'a> {
                         number,
                         pid,
                     }) => self.says(service, number, pid),
+                    Due::World(Happening::Boots) => self.boot(),
                     Due::World(happening) => self.dies(happening),
                     Due::Deed(index, run) => self.deed(index, run),
                 }
@@ -324,7 +334,16 @@ impl<'a> Trial<'a> {
                     self.note("scenario", None, &words);
                 }
             }
-            Effect::Exit { .. } => self.daemon_dies(),
+            Effect::CountReboot { service } => {
+                let counted = self.count_reboot();
+                let event = Event::RebootCounted { service, counted };
+                self.after(Duration::from_millis(5), event);
+            }
+            Effect::Reboot => self.rebooting = true,
+            Effect::Exit { .. } => {
+                self.daemon_dies();
+                self.reboot_if_due();
+            }
             effect => {
                 let Some(engine) = self.engine.as_ref() else {
                     return;
@@ -406,6 +425,7 @@ impl<'a> Trial<'a> {
             storm: self.storm.clone(),
             wall_ms: self.now.as_millis(),
             deaf: Some(true),
+            reboots: true,
             ..Boot::default()
         };
         self.handle(Event::Turn);
@@ -440,6 +460,31 @@ impl<'a> Trial<'a> {
         self.engine = None;
         self.queue
             .retain(|_, due| !matches!(due, Due::World(Happening::Told(_))));
+    }
+
+    fn count_reboot(&mut self) -> Counted {
+        let since = self.now - limits::REBOOTS_WITHIN;
+        let lately = self.reboots.iter().filter(|at| **at > since).count();
+        if lately >= limits::REBOOTS {
+            return Counted::TooMany;
+        }
+        self.reboots.push(self.now);
+        Counted::Yes
+    }
+
+    /// All is stopped: nothing of this boot is left but what operators want.
+    fn reboot_if_due(&mut self) {
+        if !std::mem::take(&mut self.rebooting) {
+            return;
+        }
+        let words = format!("the host reboots, and is back in {}", spoken(REBOOT));
+        self.note("host", None, &words);
+        self.kernel.reboot();
+        self.queue
+            .retain(|_, due| matches!(due, Due::Deed(_, None)));
+        self.snapshots.clear();
+        (self.hold, self.storm) = (None, None);
+        self.at(self.now + REBOOT, Due::World(Happening::Boots));
     }
 
     // --- deeds

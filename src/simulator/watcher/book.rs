@@ -43,6 +43,10 @@ pub struct Book {
     pub spent: u32,
     /// Health restarts in a row that did not cure it.
     pub uncured: u32,
+    /// Of this run's end a repair was decided, and is to be made or under way.
+    pub repair: Option<u32>,
+    /// What a repair of this run has left is being ended.
+    pub sweeps: Option<u32>,
     /// An automatic restart was decided on, and may come.
     pub charged: bool,
     /// Not before.
@@ -294,6 +298,14 @@ impl RunBook {
         let down = self.restart_probes().filter(|(p, b)| b.is_down(p)).count();
         let all = self.restart_probes().count();
         all - down < self.needed()
+    }
+
+    /// It is down only by probes that passed when last asked.
+    pub fn is_recovering(&self) -> bool {
+        let down = self.restart_probes().filter(|(p, b)| b.is_down(p));
+        let failing = down.filter(|(_, b)| b.passes == 0).count();
+        let all = self.restart_probes().count();
+        self.is_down() && !self.missed && all - failing >= self.needed()
     }
 
     /// A pass begun a whole stability period after the first of a chain, for every probe.

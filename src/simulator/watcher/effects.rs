@@ -72,18 +72,20 @@ impl Watcher {
             Effect::Signal { run, signal, .. } => self.signalled(now, *run, *signal, engine, store),
             Effect::EndTree { run, .. } | Effect::KillTree { run, .. } => {
                 let name = engine.name(run.service);
+                let repaired = self.sweeps_after_repair(name, run.number);
                 // Of a oneshot that was done and is undone there is no run any more.
                 if self.run(*run).is_none() {
                     self.undone = Some(*run);
                 }
                 let over = kernel.process(name, run.number);
                 let over = over.is_none_or(|process| process.exit.is_some());
-                let ended = self.run(*run).map_or(over, |run| {
-                    if run.is_forking() && run.forked {
-                        run.exit.get_or_insert(crate::exit::Exit::Unknown);
-                    }
-                    run.exit.is_some()
-                });
+                let ended = repaired
+                    || self.run(*run).map_or(over, |run| {
+                        if run.is_forking() && run.forked {
+                            run.exit.get_or_insert(crate::exit::Exit::Unknown);
+                        }
+                        run.exit.is_some()
+                    });
                 if !ended {
                     self.breach(now, format!("{name}: its tree is ended while it lives"));
                 }
@@ -122,8 +124,8 @@ impl Watcher {
                 self.told(now, &name);
             }
             Effect::Listen { .. } | Effect::Unlisten { .. } => self.listened(effect, engine),
-            Effect::Hook { .. }
-            | Effect::HookSignal { .. }
+            Effect::Hook { run, hook, .. } => self.repair_begins(now, *run, *hook),
+            Effect::HookSignal { .. }
             | Effect::FindMain { .. }
             | Effect::CollectEvidence { .. }
             | Effect::EvidenceOver { .. }
@@ -241,6 +243,7 @@ impl Watcher {
             self.goes_down(&name);
         }
         let (stolen, late, then_start) = (self.stolen, self.late, stop.then_start);
+        self.repair_intended(now, snapshot, by == By::Health);
         if by == By::Health {
             self.automatic_stop(now, &name, stop.final_stop, engine);
         }
@@ -338,6 +341,9 @@ impl Watcher {
         let overdue = run.ready.is_none() && (run.overdue || now >= due);
         if !run.is_down() && !run.missed && !overdue {
             wrong.push("no probe is down, and its start is not overdue".to_owned());
+        }
+        if run.is_recovering() && !overdue {
+            wrong.push("it passed when it was last asked".to_owned());
         }
         let failing = run.down_since();
         let requires = run.definition.requires.clone();

@@ -196,6 +196,7 @@ impl Watcher {
             Event::TreeEnded { run, left } => {
                 let may = self.may(run);
                 if let (0, Some(book)) = (left, self.book(*run)) {
+                    book.sweeps = None;
                     book.gone(now, may);
                 }
             }
@@ -279,6 +280,7 @@ impl Watcher {
                 book.excused = true;
                 continue;
             };
+            book.recall_cure(self.amid, snapshot.uncured);
             if matches!(&*snapshot.state, "inactive" | "blocked" | "failed") {
                 let idle = &*snapshot.state != "failed" || &*snapshot.cause == "config";
                 book.excused |= idle && !book.charged;
@@ -290,7 +292,8 @@ impl Watcher {
                 book.retry.get_or_insert((!book.excused, book.restarting));
             }
             // What a oneshot did is being undone.
-            book.excused |= book.run.is_none() && &*snapshot.state == "stopping";
+            let idle = book.run.is_none() && !snapshot.is_repaired();
+            book.excused |= idle && &*snapshot.state == "stopping";
             let Some(run) = &mut book.run else { continue };
             if run.number != snapshot.number {
                 continue;

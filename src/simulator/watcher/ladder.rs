@@ -1,10 +1,34 @@
 //! The ladder, counted from the outside: a rung only after so many restarts in a row that did not
-//! cure, in order, begun anew by a cure; and who is restarted with another may be.
+//! cure, in order, begun anew by a cure; who is restarted with another may be; and a repair is made
+//! once for each restart that was decided so, and never for who is to be stopped.
 
 use super::Watcher;
-use crate::config::Escalation;
+use super::book::Book;
+use crate::config::{Escalation, Rung};
+use crate::engine::Event;
+use crate::engine::snapshot::ServiceSnapshot;
 use crate::engine::story::{Decision, Verdict};
+use crate::id::RunId;
+use crate::service::hook::{Hook, Purpose};
 use crate::time::Time;
+
+impl Book {
+    /// The daemon died, perhaps when it had written down whether the last restart was a cure, and had
+    /// not told it.
+    pub(super) fn recall_cure(&mut self, amid: bool, uncured: u32) {
+        if amid && [0, self.uncured + 1].contains(&uncured) {
+            self.uncured = uncured;
+        }
+    }
+}
+
+impl ServiceSnapshot {
+    /// A repair is to be made, or under way.
+    pub(super) fn is_repaired(&self) -> bool {
+        let run = self.run.as_ref();
+        run.is_some_and(|run| run.hooks.repair.is_some())
+    }
+}
 
 impl Watcher {
     pub(super) fn rung_decided(&mut self, now: Time, decision: &Decision) {
@@ -19,7 +43,9 @@ impl Watcher {
             let definition = book.definition.as_ref();
             let rungs = definition.map(|d| d.retry_policy.rungs());
             let (uncured, fresh) = (book.uncured, decision.cured.is_none());
-            let rung = rungs.and_then(|rungs| rungs.iter().rev().find(|r| uncured >= r.after));
+            // No simulated host is rebooted.
+            let may = |r: &&Rung| uncured >= r.after && r.action != Escalation::Reboot;
+            let rung = rungs.and_then(|rungs| rungs.iter().rev().find(may));
             let told = match (decision.verdict, decision.cause.0) {
                 (Verdict::Allowed, "dependency") if fresh => {
                     with = true;
@@ -29,10 +55,14 @@ impl Watcher {
                     None
                 }
                 (Verdict::Allowed, "unhealthy" | "start_timeout" | "watchdog") if fresh => {
-                    Some(match decision.reason.contains(" in a row: restart with ") {
-                        true => "restart-with",
-                        false => "",
-                    })
+                    let says = |words| decision.reason.contains(words);
+                    if says(" in a row: restart after ") {
+                        Some("exec")
+                    } else if says(" in a row: restart with ") {
+                        Some("restart-with")
+                    } else {
+                        Some("")
+                    }
                 }
                 (Verdict::Denied, _) if decision.reason.contains("uncured in a row: stop") => {
                     Some("stop")
@@ -42,6 +72,8 @@ impl Watcher {
             let due = match rung.map(|rung| &rung.action) {
                 None => "",
                 Some(Escalation::RestartWith(_)) => "restart-with",
+                Some(Escalation::Exec { .. }) => "exec",
+                Some(Escalation::Reboot) => "reboot",
                 Some(Escalation::Stop) => "stop",
             };
             if let Some(told) = told.filter(|told| *told != due) {
@@ -59,6 +91,86 @@ impl Watcher {
         if let Some(words) = wrong {
             self.breach(now, format!("{name}: {words}"));
         }
+    }
+
+    /// A stop begins: is it to be followed by a repair, and may it?
+    pub(super) fn repair_intended(&mut self, now: Time, snapshot: &ServiceSnapshot, health: bool) {
+        let Some(book) = self.books.get_mut(&*snapshot.name) else {
+            return;
+        };
+        let rung = snapshot.run.as_ref().and_then(|run| run.hooks.repair);
+        book.repair = rung.map(|_| snapshot.number);
+        let Some(at) = rung else { return };
+        let rungs = book.definition.as_ref().map(|d| d.retry_policy.rungs());
+        let rung = rungs.and_then(|rungs| rungs.get(usize::from(at)));
+        // What became of the last restart is told after this.
+        let due = |rung: &Rung| rung.action.repair().is_some() && book.uncured + 1 >= rung.after;
+        if !health || !rung.is_some_and(due) {
+            let words = format!("{}: is to be repaired, and is not to be", snapshot.name);
+            self.breach(now, words);
+        }
+    }
+
+    /// A command is asked for.
+    pub(super) fn repair_begins(&mut self, now: Time, run: RunId, hook: Hook) {
+        if hook.purpose != Purpose::Repair {
+            return;
+        }
+        let Some(name) = self.ids.get(&run.service).cloned() else {
+            return;
+        };
+        let (held, shutting) = (self.is_held(now), self.shutting);
+        let Some(book) = self.books.get_mut(&name) else {
+            return;
+        };
+        let mut wrong = Vec::new();
+        if book.repair != Some(run.number) {
+            wrong.push("nothing that happened allows it, or it was made");
+        }
+        if book.wanted == Some(false) || shutting {
+            wrong.push("it is wanted stopped");
+        }
+        if held {
+            wrong.push("automatic restarts are held");
+        }
+        if book.run.is_some() {
+            wrong.push("it lives");
+        }
+        if !wrong.is_empty() {
+            self.breach(now, format!("{name} is repaired: {}", wrong.join("; ")));
+        }
+    }
+
+    /// A repair has ended; what could not be made for our own want is made once more.
+    pub(super) fn repaired(&mut self, event: &Event) {
+        let Event::HookEnded { run, hook, end } = event else {
+            return;
+        };
+        let again = end.error.as_ref().is_some_and(|error| error.ours);
+        let name = self.ids.get(&run.service);
+        let book = name.and_then(|name| self.books.get_mut(name));
+        if let Some(book) = book.filter(|book| book.repair == Some(run.number))
+            && hook.purpose == Purpose::Repair
+            && !again
+        {
+            book.repair = None;
+        }
+    }
+
+    /// What is left is ended of a run that was over before: a repair has left it.
+    pub(super) fn sweeps_after_repair(&mut self, name: &str, number: u32) -> bool {
+        let book = self.books.get_mut(name);
+        let book = book.filter(|book| book.run.is_none() && book.number == number);
+        book.is_some_and(|book| {
+            book.sweeps = Some(number);
+            true
+        })
+    }
+
+    pub(super) fn is_swept_after_repair(&self, run: &RunId) -> bool {
+        let name = self.ids.get(&run.service);
+        let book = name.and_then(|name| self.books.get(name));
+        book.is_some_and(|book| book.run.is_none() && book.sweeps == Some(run.number))
     }
 
     /// It may be that its ladder ends here: one more restart may be found to be no cure just now.

@@ -197,10 +197,10 @@ impl Watcher {
             Event::HookSpawned { .. } | Event::HookEnded { .. } | Event::EvidenceDone { .. } => {
                 false
             }
-            Event::TreeEnded { run, .. } => {
-                let undone = self.undone == Some(*run);
-                of(run).map_or(!undone, |run| run.exit.is_none())
-            }
+            Event::TreeEnded { run, .. } => match of(run) {
+                Some(run) => run.exit.is_none(),
+                None => self.undone != Some(*run) && !self.is_swept_after_repair(run),
+            },
             Event::ProbeFinished { check, .. } => {
                 let probe = of(&check.run)
                     .filter(|run| run.is_judged())

@@ -1,7 +1,7 @@
 //! What must hold when an event is over, by what an operator is shown.
 
 use super::Watcher;
-use super::book::{Book, By};
+use super::book::{Book, By, RunBook};
 use crate::engine::Engine;
 use crate::engine::status::Status;
 use crate::exit::Exit;
@@ -200,7 +200,14 @@ impl Watcher {
         let timed = status.next_in_ms.is_some();
         let run = book.run.as_ref();
         match state {
-            "stopping" => unless(timed, "a stop without an end".to_owned()),
+            "stopping" => {
+                unless(timed, "a stop without an end".to_owned());
+                let goes_on = status.next.as_deref() == Some("repair timeout");
+                unless(
+                    !goes_on || (book.wanted != Some(false) && !self.shutting),
+                    "told to stop, and its repair is not asked to end".to_owned(),
+                );
+            }
             "backoff" => {
                 let waits = status.detail.as_deref() == Some("held");
                 unless(
@@ -225,6 +232,7 @@ impl Watcher {
             let reason = gate.reason.as_str();
             let ends = match reason.split_once(' ') {
                 _ if reason == "hold" => held,
+                _ if reason == "its last answer passed" => run.is_some_and(RunBook::is_recovering),
                 _ if reason.starts_with("storm, held") => self.line.is_held(),
                 Some(("dependency", other)) => self.books.contains_key(other),
                 _ => gate.next_in_ms.is_some(),
