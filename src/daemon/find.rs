@@ -4,7 +4,8 @@
 use super::*;
 
 /// Looks for every process that the journal speaks of, and for those of which it does not know
-/// (any more): their number was never written, or the record was lost.
+/// (any more): their number was never written, or the record was lost. `forks`: whose first process
+/// is not its main one.
 pub fn find_processes(
     mut snapshots: Vec<ServiceSnapshot>,
     wanted: &[WantedRecord],
@@ -12,6 +13,7 @@ pub fn find_processes(
     origin: &Origin,
     socket: &str,
     in_place: bool,
+    forks: &dyn Fn(&str) -> bool,
 ) -> (Vec<(ServiceSnapshot, Found)>, Vec<Adopted>, Vec<LeftHook>) {
     // The next run's number is unknown for sure; this one's, if it has no process id yet.
     let from = snapshots
@@ -31,7 +33,8 @@ pub fn find_processes(
         log::warn!("cannot search /proc: a process that the journal does not know is not found");
     }
     for lost in lost.unwrap_or_default() {
-        take_in(&mut snapshots, lost, wanted, now);
+        let forks = forks(&lost.name);
+        take_in(&mut snapshots, lost, wanted, now, forks);
     }
     let mut adopted = Vec::new();
     let commands = snapshots.iter();
@@ -42,6 +45,9 @@ pub fn find_processes(
             let run = snapshot.run.as_ref().filter(|run| run.exit.is_none());
             let place = run.and_then(|run| Some((run.pid?, run.started)));
             let named = run.and_then(|run| run.told.as_ref()?.main);
+            // What is looked for is not the process that was spawned.
+            let sought = run.is_some_and(|run| run.seeking) && named.is_none();
+            let place = place.filter(|_| !sought);
             let alive = place.and_then(|(leader, started)| {
                 let (pid, began) = named.unwrap_or((leader, started));
                 let pidfd = child::adopt(pid, began, in_place)?;
@@ -89,8 +95,19 @@ fn end_command(lost: &Lost, hook: Hook) {
     }
 }
 
-/// Puts a process that was found into its service's snapshot.
-fn take_in(snapshots: &mut Vec<ServiceSnapshot>, lost: Lost, wanted: &[WantedRecord], now: Time) {
+/// Puts a process that was found into its service's snapshot. Of a daemon that forks it may be any
+/// of its processes: the main one is looked for among them.
+fn take_in(
+    snapshots: &mut Vec<ServiceSnapshot>,
+    lost: Lost,
+    wanted: &[WantedRecord],
+    now: Time,
+    forks: bool,
+) {
+    if !lost.leads_session && (!forks || lost.hook.is_some()) {
+        // What a run or a command left behind.
+        return;
+    }
     let at = snapshots.iter().position(|known| known.name == lost.name);
     let at = at.unwrap_or_else(|| {
         snapshots.push(ServiceSnapshot {
@@ -119,6 +136,7 @@ fn take_in(snapshots: &mut Vec<ServiceSnapshot>, lost: Lost, wanted: &[WantedRec
         }
         // The intent to spawn it was written, its process id not any more.
         (run.pid, run.started) = (Some(lost.pid), lost.started);
+        run.seeking = forks;
         return;
     }
     log::warn!(
@@ -164,7 +182,7 @@ fn take_in(snapshots: &mut Vec<ServiceSnapshot>, lost: Lost, wanted: &[WantedRec
         excused_since: None,
         exit: None,
         oom_kills: 0,
-        seeking: false,
+        seeking: forks,
         told: None,
         hooks: Progress::default(),
         start_doubts: 0,

@@ -6,6 +6,7 @@
 
 mod find;
 
+use crate::config::Kind;
 use crate::config::settings::{EarlySetup, Settings};
 use crate::config::templates::{Instance, Templates};
 use crate::control::power::{Ending, Role};
@@ -234,6 +235,15 @@ fn try_run(options: &Options) -> Result<(u8, Ending), String> {
     reactor.templates.keep(templates);
     let left = left_reload(&journal, wanted.reload, digest);
     let socket = places.socket.display().to_string();
+    let forks = |name: &str| {
+        let mut known = definitions.iter().filter(|loaded| *loaded.name == *name);
+        known.any(|loaded| {
+            loaded
+                .definition
+                .as_ref()
+                .is_ok_and(|d| d.kind == Kind::Forking)
+        })
+    };
     let (services, adopted, commands) = find::find_processes(
         journal.services,
         &wanted.wanted,
@@ -241,6 +251,7 @@ fn try_run(options: &Options) -> Result<(u8, Ending), String> {
         &origin,
         &socket,
         in_place,
+        &forks,
     );
     let number = counted(definitions.len(), "definition", "definitions");
     let taken_up = match adopted.len() {

@@ -162,11 +162,12 @@ impl Engine {
     }
 
     pub(super) fn begin_running(&mut self, id: ServiceId, cause: Cause) {
-        let now = self.now;
+        let (now, late) = (self.now, self.lateness.total);
         let service = self.service_mut(id);
         let Some(run) = service.run.as_mut() else {
             return;
         };
+        let in_time = run.start_deadline(now, late).is_none_or(|due| now <= due);
         run.ready_at = Some(now);
         run.overdue = false;
         let judged = run.has_judges();
@@ -189,6 +190,8 @@ impl Engine {
         self.arm_watchdog(id);
         self.retell_health(id, |_| "ready, its watchdog begins".into());
         if !judged {
+            // Nobody says more of it than that it runs.
+            self.settle_cure(id, in_time);
             let key = self.service_key(id, Key::refund);
             self.timers.set(key, now + stability);
         }

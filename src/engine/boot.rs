@@ -43,11 +43,12 @@ impl Engine {
             max_checks,
             shutdown_timeout,
         };
+        let mut yielded = Vec::new();
         if let Some(left) = left {
             if let Some(before) = left.settings() {
                 rules = before.rules.clone();
             }
-            self.take_up_reload(*left, &mut definitions);
+            yielded = self.take_up_reload(*left, &mut definitions);
         }
         self.shutdown_timeout = rules.shutdown_timeout;
         self.slots.most = rules.max_checks;
@@ -66,6 +67,7 @@ impl Engine {
             self.recall(id, &record);
             self.service_mut(id).given = record.definition;
         }
+        self.give_back(&yielded, "the reload went back");
         self.main = main.map(|name| self.add(&name));
         self.relink();
         self.restore_story(transitions, decisions);

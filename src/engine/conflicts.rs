@@ -139,6 +139,7 @@ impl Engine {
     fn yields(&mut self, loser: ServiceId, winner: ServiceId) {
         let winner = self.service(winner).name.clone();
         let words: Box<str> = format!("conflicts with {winner}").into();
+        self.remember_yielded(loser);
         let service = self.service_mut(loser);
         service.wanted = Wanted::Stop;
         (service.once, service.at_boot) = (false, None);
@@ -156,5 +157,60 @@ impl Engine {
         self.cue(loser, Cue::Stop, Cause::Config, words);
         // One that rests and listens is not moved by that.
         self.mind_sockets(loser);
+    }
+
+    /// A reload that may go back is what it yields to: then it is wanted as it was.
+    fn remember_yielded(&mut self, id: ServiceId) {
+        let service = self.service(id);
+        if self.pledge.is_none() || service.once {
+            return;
+        }
+        let lasting = service.at_boot.unwrap_or(service.wanted);
+        let yielded = snapshot::WantedRecord {
+            name: (&*service.name).into(),
+            wanted: lasting.word().into(),
+            by: service.wanted_by.clone(),
+            at_wall_ms: service.wanted_at_ms,
+            ..snapshot::WantedRecord::default()
+        };
+        if let Some(reload) = &mut self.reload {
+            let known = reload.yielded.iter().any(|old| old.name == yielded.name);
+            if reload.is_open() && !known {
+                Rc::make_mut(reload).yielded.push(yielded);
+            }
+        }
+    }
+
+    /// The reload to which these have yielded goes back: they are wanted again, unless somebody has
+    /// said something of them since.
+    pub(super) fn give_back(&mut self, yielded: &[snapshot::WantedRecord], because: &str) {
+        for old in yielded {
+            let Some(id) = self.find(&old.name) else {
+                continue;
+            };
+            if !self.is_present(id) {
+                // It came with the reload, and went with it.
+                continue;
+            }
+            let service = self.service_mut(id);
+            let by = &service.wanted_by;
+            let untouched = by.is_empty() == old.by.is_empty()
+                && (by.is_empty() || by.starts_with("conflict with "));
+            if service.wanted == Wanted::Start || !untouched {
+                continue;
+            }
+            service.wanted = Wanted::Start;
+            service.wanted_by = old.by.clone();
+            service.wanted_at_ms = old.at_wall_ms;
+            let passing = *old.wanted != *Wanted::Start.word();
+            service.at_boot = passing.then_some(Wanted::Stop);
+            if !old.by.is_empty() {
+                self.remember(id, &old.wanted);
+            }
+            let (from, to) = (Wanted::Stop.word(), Wanted::Start.word());
+            let kind = TransitionKind::Wanted;
+            self.tell(id, kind, from, to, Cause::Config.word(), because.into());
+            self.mark(id);
+        }
     }
 }

@@ -359,6 +359,19 @@ impl Engine {
         self.mark(id);
     }
 
+    /// It runs, and by its new definition nobody tells whether it is well: it will never be known
+    /// whether the restart cured it, and nobody waits for that.
+    pub(super) fn forget_unjudged_cure(&mut self, id: ServiceId) {
+        let service = self.service_mut(id);
+        let number = service.number;
+        let run = service.run.as_ref();
+        let unjudged = run.is_some_and(|run| run.ready_at.is_some() && !run.has_judges());
+        if unjudged && service.cure.is_some_and(|cure| cure.run != number) {
+            service.cure = None;
+            self.mark(id);
+        }
+    }
+
     pub(super) fn trouble_since(&self, id: ServiceId) -> Time {
         let service = self.service(id);
         let standing = service.standing.as_ref().map(|s| s.trouble_since);

@@ -54,6 +54,7 @@ impl Engine {
             record.before = open.before.clone();
             record.watched = open.watched.clone();
             record.settings = open.settings.clone();
+            record.yielded = open.yielded.clone();
         }
         record.settings = record.settings.or(settings);
         let names: BTreeSet<Box<str>> = record.before.iter().map(|b| b.name.clone()).collect();
@@ -137,7 +138,10 @@ impl Engine {
         self.change_reload(|record| record.watched = watched);
         // With this the first record is whole; what was touched is told behind it.
         if let Some(reload) = self.reload.clone() {
-            self.pledge = Some(Record::Reload(Some(reload)));
+            self.pledge = Some(Record::Reload(Some(reload.clone())));
+            if !reload.yielded.is_empty() {
+                self.keep_reload(Some(reload));
+            }
         }
         self.time_reload();
     }
@@ -323,6 +327,7 @@ impl Engine {
         }
         gone.retain(|id| self.is_present(*id));
         self.remove_all(gone);
+        self.give_back(&open.yielded, &because);
         for watched in &open.watched {
             // It was well, so it is to be so again at once.
             if let Some(anew) = self.find(&watched.name).and_then(|id| changed.get_mut(&id)) {
@@ -348,6 +353,7 @@ impl Engine {
             record.went_back = Some(back);
             record.verdict = None;
             record.watched = Vec::new();
+            record.yielded = Vec::new();
         });
         self.release_reload_timers();
         // Behind the snapshots of all that was done for it.
@@ -494,15 +500,22 @@ impl Engine {
 
     // --- over a death
 
-    /// What a daemon before this one left: the definitions that are in force then.
-    pub(super) fn take_up_reload(&mut self, left: Left, definitions: &mut Vec<Loaded>) {
+    /// What a daemon before this one left: the definitions that are in force then. Of one that goes
+    /// back with this boot: who had yielded to it.
+    pub(super) fn take_up_reload(
+        &mut self,
+        left: Left,
+        definitions: &mut Vec<Loaded>,
+    ) -> Vec<snapshot::WantedRecord> {
         let Some(mut record) = left.record else {
-            return self.keep_reload(None);
+            self.keep_reload(None);
+            return Vec::new();
         };
         match (left.same_boot, left.same_files) {
             (true, _) if record.is_open() => {
                 self.reload = Some(Rc::new(record));
-                return self.time_reload();
+                self.time_reload();
+                return Vec::new();
             }
             (true, _) => {}
             (false, true) => {
@@ -517,9 +530,11 @@ impl Engine {
             (false, false) => {
                 // Somebody has changed the files since, and started the machine with them.
                 self.records.push(Record::Reload(None));
-                return self.keep_reload(None);
+                self.keep_reload(None);
+                return Vec::new();
             }
         }
+        let yielded = std::mem::take(&mut record.yielded);
         for before in &record.before {
             definitions.retain(|loaded| loaded.name != before.name);
             let definition = match (&before.definition, &before.problem) {
@@ -537,10 +552,11 @@ impl Engine {
         let record = Rc::new(record);
         if left.same_boot {
             self.reload = Some(record);
-            return;
+            return Vec::new();
         }
         self.records.push(Record::Reload(Some(record.clone())));
         self.keep_reload(Some(record));
+        yielded
     }
 
     /// How the definition of a service stands, where it is not simply its file's.

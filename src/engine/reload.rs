@@ -374,6 +374,7 @@ impl Engine {
         }
         self.time_refund(id);
         self.arm_watchdog(id);
+        self.forget_unjudged_cure(id);
         // More or fewer of the same probes must be up.
         self.retell_health(id, |_| "by its new definition".into());
         self.ready_if_it_is(id);

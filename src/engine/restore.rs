@@ -80,9 +80,13 @@ impl Engine {
         service.once = snapshot.once;
         service.at_boot = snapshot.at_boot;
         // Armed when all others are known.
-        service.timed = super::table::Timed {
-            on: false,
-            ..snapshot.timed
+        service.timed = match service.definition.is_some() || service.problem.is_some() {
+            true => super::table::Timed {
+                on: false,
+                ..snapshot.timed
+            },
+            // Should the name return, it begins anew.
+            false => super::table::Timed::default(),
         };
         if let Some(place) = snapshot.storm_place {
             self.take_up_place(id, place);
@@ -301,6 +305,7 @@ impl Engine {
             let key = self.service_key(id, Key::refund);
             self.timers.set(key, sustained);
         }
+        self.forget_unjudged_cure(id);
         self.rephase(id);
         self.arm_watchdog(id);
     }

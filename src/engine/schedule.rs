@@ -360,6 +360,8 @@ impl Engine {
         if state != State::Inactive {
             self.cue(id, Cue::Listen, cause, "until it is due".into());
         }
+        // Whoever connected to it started it before.
+        self.closes_sockets(id);
         true
     }
 

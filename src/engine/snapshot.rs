@@ -262,6 +262,9 @@ pub struct ReloadRecord {
     /// The daemon's settings, where it changed them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<Box<SettingsBefore>>,
+    /// Who was wanted, and is not since it conflicts with what was reloaded: as it was wanted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub yielded: Vec<WantedRecord>,
 }
 
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

@@ -57,13 +57,18 @@ impl Engine {
                 self.service_mut(id).sockets = Sockets::Open;
                 self.listen(id, definition, false);
             }
-            (false, _) if service.sockets != Sockets::Closed => {
-                self.service_mut(id).sockets = Sockets::Closed;
-                self.effects.push(Effect::Unlisten { service: id });
-                // Who requires it can no longer rely on its being there to be started.
-                self.unsettled.push(id);
-            }
-            (true, _) | (false, _) => {}
+            // Who requires it can no longer rely on its being there to be started.
+            (false, _) => self.closes_sockets(id),
+            (true, _) => {}
+        }
+    }
+
+    /// It rests, and nobody who connects is to start it.
+    pub(super) fn closes_sockets(&mut self, id: ServiceId) {
+        if self.service(id).sockets != Sockets::Closed {
+            self.service_mut(id).sockets = Sockets::Closed;
+            self.effects.push(Effect::Unlisten { service: id });
+            self.unsettled.push(id);
         }
     }
 

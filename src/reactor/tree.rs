@@ -319,11 +319,14 @@ pub struct Lost {
     pub started: u64,
     /// It is no main process, but this command of the run.
     pub hook: Option<Hook>,
+    /// As what was spawned is; what forked itself away need not be.
+    pub leads_session: bool,
 }
 
-/// Finds main processes of this daemon's services by their mark: the leader of a session, of a run
-/// that is not older than `from` says for its service (1 for a service it does not name). Of each
-/// service the latest run, and of that the oldest process. One walk through /proc for all; blocking.
+/// Finds main processes of this daemon's services by their mark: of a run that is not older than
+/// `from` says for its service (1 for a service it does not name). Of each service the latest run,
+/// and of that the oldest leader of a session; where there is none, the oldest process. One walk
+/// through /proc for all; blocking.
 ///
 /// A child that had not executed its program when its daemon died is not found: it died too.
 pub fn find_runs(socket: &str, from: &BTreeMap<Box<str>, u32>) -> Vec<Lost> {
@@ -343,12 +346,16 @@ pub fn find_runs(socket: &str, from: &BTreeMap<Box<str>, u32>) -> Vec<Lost> {
             continue;
         };
         let old = number < from.get(name).copied().unwrap_or(1);
-        if session != pid || old || matches!(state, b'Z' | b'X') {
+        if old || matches!(state, b'Z' | b'X') {
             continue;
         }
+        let leads_session = session == pid;
         let better = found
             .get(&(name.into(), hook.is_some()))
-            .is_none_or(|known| (number, known.started) > (known.number, started));
+            .is_none_or(|known| {
+                (number, leads_session, known.started)
+                    > (known.number, known.leads_session, started)
+            });
         if better {
             let name: Box<str> = name.into();
             let lost = Lost {
@@ -357,6 +364,7 @@ pub fn find_runs(socket: &str, from: &BTreeMap<Box<str>, u32>) -> Vec<Lost> {
                 pid,
                 started,
                 hook,
+                leads_session,
             };
             found.insert((name, hook.is_some()), lost);
         }
@@ -431,18 +439,20 @@ impl Lost {
             pid,
             started,
             hook,
+            leads_session,
         } = self;
         let hook = hook.map_or("-".to_owned(), |hook| hook.to_string());
-        format!("{number} {pid} {started} {hook} {name}\n")
+        format!("{number} {pid} {started} {hook} {leads_session} {name}\n")
     }
 
     fn read(line: &str) -> Option<Lost> {
-        let mut words = line.splitn(5, ' ');
+        let mut words = line.splitn(6, ' ');
         Some(Lost {
             number: words.next()?.parse().ok()?,
             pid: Pid(words.next()?.parse().ok()?),
             started: words.next()?.parse().ok()?,
             hook: Hook::parse(words.next()?),
+            leads_session: words.next()?.parse().ok()?,
             name: words.next()?.into(),
         })
     }

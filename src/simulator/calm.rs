@@ -24,8 +24,8 @@ const TROUBLES: u32 = 5;
 impl World {
     /// Some: what moved without a reason; None also where a promise was broken.
     pub(super) fn be_calm(&mut self, plan: &Plan) -> Option<String> {
-        // Who cannot be well for another's sake is not calm either.
-        if plan.calm.is_zero() || !self.excused(plan).is_empty() {
+        // Who cannot be well for another's sake is not calm either, nor who is started by a schedule.
+        if plan.calm.is_zero() || self.has_schedules() || !self.excused(plan).is_empty() {
             return None;
         }
         let mut tries = 0;

@@ -38,6 +38,10 @@ pub struct Process {
     pub said: bool,
     /// It is to say that it is well within this.
     pub watchdog: Option<Duration>,
+    /// It is a daemon that forks itself away.
+    pub forks: bool,
+    /// A daemon died before it wrote down whom it had made: the first process is watched by nobody.
+    pub lost: bool,
     /// Its first process has ended; what lives is its main one.
     pub forked: bool,
     /// That one was found.
@@ -356,6 +360,7 @@ impl Kernel {
             script.ready_after = script.ready_after.min(Duration::from_millis(100));
             script.spawn_error = None;
             script.pid_file = PidFile::Good;
+            script.forks_after = script.forks_after.min(Duration::from_millis(100));
             script.listen_error = None;
             script.deaf = false;
             script.hooks.clear();
@@ -521,6 +526,9 @@ impl Kernel {
             answers.push((script.ready_after.max(Duration::from_millis(2)), what));
         }
         if definition.kind == Kind::Forking {
+            self.youngest(service)
+                .into_iter()
+                .for_each(|p| p.forks = true);
             let what = Happening::Forks {
                 service: service.to_owned(),
                 number: run.number,
@@ -554,6 +562,8 @@ impl Kernel {
             stuck_until: Time::ZERO,
             said: false,
             watchdog: None,
+            forks: false,
+            lost: false,
             forked: false,
             found: false,
         };

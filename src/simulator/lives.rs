@@ -23,8 +23,8 @@ impl World {
         let services = journal
             .services
             .into_iter()
-            .map(|snapshot| {
-                let found = self.found(&snapshot);
+            .map(|mut snapshot| {
+                let found = self.found(&mut snapshot);
                 (snapshot, found)
             })
             .collect();
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// As the real daemon looks for journalled processes when it returns.
-    fn found(&mut self, snapshot: &ServiceSnapshot) -> Found {
+    fn found(&mut self, snapshot: &mut ServiceSnapshot) -> Found {
         let ended = snapshot.run.as_ref().is_none_or(|run| run.exit.is_some());
         if snapshot.run.as_ref().is_some_and(|run| run.pid.is_none()) {
             // It is looked for by its mark, which what it left behind carries as well.
@@ -112,6 +112,7 @@ impl World {
                 self.happens(Duration::from_secs(20), done);
             }
         }
+        self.kernel.find_forked(snapshot);
         let told = self.mischief.as_mut().is_some_and(Mischief::tells_ends);
         match self.kernel.process(&snapshot.name, snapshot.number) {
             Some(_) if ended => Found::Gone,

@@ -8,11 +8,12 @@
 
 mod alerts;
 mod deeds;
+mod kinds;
 mod settings;
 
 use super::doom::Moment;
 use super::hooks::HookScript;
-use super::kernel::Script;
+use super::kernel::{PidFile, Script};
 use super::plan::{Deed, Fault, Plan, Role, Shape, Weights, What, When};
 use crate::config::StormLimits;
 use crate::exit::{Exit, Signal};
@@ -39,12 +40,14 @@ struct Lot {
 /// What a world has beside processes and oneshots, and what comes with it.
 #[derive(Clone, Copy, Default)]
 struct Themes {
-    /// Targets; what is wanted for now. (Not yet: forking daemons, oneshots that are undone.)
+    /// Targets and daemons that fork; what is wanted for now.
     kinds: bool,
     /// Sockets that are held.
     sockets: bool,
     /// Ties of every sort, and pins.
     ties: bool,
+    /// Many oneshots, started by a schedule or undone.
+    works: bool,
 }
 
 /// Mostly one or none, so that what comes of it is told apart; of its own generator, as below.
@@ -62,6 +65,7 @@ fn themes(seed: u64) -> Themes {
         add(&mut more);
         add(&mut more);
     }
+    themes.works = Prng::new(seed ^ 0x7e3e_0003_7e3e_0003).below(6) == 0;
     themes
 }
 
@@ -91,6 +95,7 @@ fn limits(seed: u64, pace: u64) -> StormLimits {
 enum Special {
     No,
     Target,
+    Forking,
 }
 
 /// Of its own generator, so that all else is drawn as it was.
@@ -100,6 +105,7 @@ fn special(seed: u64) -> Vec<Special> {
     let mut draw = |_| match dice.below(10) {
         _ if !kinds => Special::No,
         0..3 => Special::Target,
+        3..6 => Special::Forking,
         _ => Special::No,
     };
     (0..NAMES.len()).map(&mut draw).collect()
@@ -187,6 +193,9 @@ impl Plan {
         for role in &mut plan.roles {
             lot.looks(&mut role.script);
         }
+        lot.dice = Prng::new(seed ^ 0xf0e4_f0e4_f0e4_f0e4);
+        lot.forks(&mut plan);
+        lot.undoes(&mut plan);
         lot.dice = Prng::new(seed ^ 0x4e9a_4e9a_4e9a_4e9a);
         for role in &mut plan.roles {
             lot.mends(&mut role.script);
@@ -239,7 +248,7 @@ impl Lot {
 
     fn role(&mut self, names: &[&str], at: usize, before: &[Role]) -> Role {
         let name = names[at];
-        let oneshot = self.chance(120);
+        let oneshot = self.chance(120) | self.works_by_lot(at);
         let mut script = self.script(oneshot);
         let shape = self.shape(names, at, oneshot, before);
         let requires = shape.relations.iter().filter(|(key, _)| *key == "requires");
@@ -362,6 +371,8 @@ impl Lot {
         };
         match special {
             _ if oneshot => {}
+            // Ready when it has forked.
+            Special::Forking => {}
             _ if own.chance(350) => own.notify(&mut keys),
             _ => {}
         }
@@ -372,11 +383,17 @@ impl Lot {
             themes: self.themes,
         };
         more.judgement(&mut keys, &mut tables);
+        if special == Special::Forking {
+            more.forking(&mut keys, names[at]);
+        }
+        if oneshot && self.themes.works {
+            more.work(&mut keys);
+        }
         // Descriptor 3 is one of them.
         let sockets = self.themes.sockets && own.chance(600);
         if sockets && !keys.contains("\"fd\"") {
             keys.push_str("socket = [{ listen = \"tcp:80\" }]\n");
-            if own.chance(700) {
+            if own.chance(700) && !keys.contains("every") {
                 keys.push_str("start_on = \"connection\"\n");
             }
         }

@@ -353,6 +353,13 @@ impl Script {
         if let Some(left) = self.leaves {
             lines.push(format!("leaves {{}} {left}"));
         }
+        if self.forks_after != usual.forks_after {
+            lines.push(format!("forks-after {{}} {:?}", self.forks_after));
+        }
+        if self.pid_file != usual.pid_file {
+            let word = format!("{:?}", self.pid_file).to_lowercase();
+            lines.push(format!("pid-file {{}} {word}"));
+        }
         if self.deaf {
             lines.push("deaf {}".to_owned());
         }

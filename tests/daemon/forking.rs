@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fs;
 use vitald::engine::status::Status;
+use vitald::journal::line::crc32c;
 
 /// A daemon that forks twice, in a session of its own, with a child; with its number in `x.pid`.
 /// `prefix` runs it, as by `env -i`.
@@ -148,6 +149,46 @@ fn it_is_found_when_it_forked_while_nobody_was_there() {
     assert_eq!(fs::read_to_string(&log).expect("read").lines().count(), 1);
     host.wait("stop", "old");
     assert!(!alive(main));
+}
+
+/// The daemon dies before it wrote down whom it had made, and returns when that has forked itself
+/// away: what is left of it is found by its mark, and no second one is started.
+#[test]
+fn it_is_found_though_nobody_wrote_down_its_first_process() {
+    let host = Host::new("forking-lost");
+    host.define("old", &daemon(&host, ""));
+    unwritten(host);
+    // Who led the session of its main process has ended, too.
+    let host = Host::new("forking-lost-deep");
+    let outer = host.path("outer.sh");
+    fs::write(&outer, "\"$@\" &\n").expect("write");
+    host.define("old", &daemon(&host, &format!("sh {outer}")));
+    unwritten(host);
+}
+
+fn unwritten(mut host: Host) {
+    host.start();
+    let main = known(&host, 1);
+    host.kill();
+    let journal = host.dir.join("run/journal");
+    let text = fs::read_to_string(&journal).expect("read");
+    // Of its records the first, as it was before there was a process.
+    let of_it = |line: &&str| line.contains("{\"service\":{\"name\":\"old\"");
+    let record = text.lines().find(of_it).expect("a record");
+    let (_, json) = record.split_once(' ').expect("a checksum");
+    let (head, rest) = json.split_once("\"pid\":").expect("a pid");
+    let (_, rest) = rest.split_once(',').expect("more");
+    let json = format!("{head}\"pid\":null,{rest}");
+    let intent = format!("{:08x} {json}", crc32c(json.as_bytes()));
+    let others = text.lines().filter(|line| !of_it(line));
+    let others = others.filter(|line| !line.contains("\"to\":\"running\""));
+    let lines: Vec<&str> = others.chain([&*intent]).collect();
+    fs::write(&journal, lines.join("\n") + "\n").expect("write");
+    host.start();
+    assert_eq!(known(&host, 1), main, "{}", host.said());
+    assert_eq!(host.status("old").run, 1, "{}", host.said());
+    host.wait("stop", "old");
+    until("nothing of it is left", || host.processes().is_empty());
 }
 
 #[test]

@@ -97,7 +97,7 @@ fields! { Left { record same_boot same_files } }
 fields! { Terms { dry_run strict confirm by wall_ms digest } }
 
 fields! { ReloadRecord { by at_wall_ms until length_ms digest went_back before watched } may {
-    verdict settings
+    verdict settings yielded
 } }
 
 fields! { Before { name source definition problem } }

@@ -437,7 +437,12 @@ impl Engine {
             .cure
             .is_some_and(|cure| cure.decision == patient.decision)
         {
-            return (self.now >= patient.until).then_some(Verdict::Late);
+            let well = service.state == State::Running && service.is_satisfied();
+            return match (self.now >= patient.until, well) {
+                (false, _) => None,
+                (true, true) => Some(Verdict::Cured),
+                (true, false) => Some(Verdict::Late),
+            };
         }
         let decision = service.decisions.iter().find(|d| d.seq == patient.decision);
         Some(match decision.and_then(|decision| decision.cured) {

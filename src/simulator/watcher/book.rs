@@ -62,6 +62,13 @@ pub struct Book {
     pub run: Option<RunBook>,
     /// The last run was to be ended with all it had made.
     pub tree: bool,
+    /// When its schedule started it last, and how much time had been stolen the time before.
+    pub due_last: Option<(Time, Duration)>,
+    pub due_stolen: Duration,
+    /// It had no definition for a while: the next is late.
+    pub due_anew: bool,
+    /// Its last run may have been found to be without hope: that is no attempt.
+    pub perhaps: bool,
     /// It was `failed` by its definition, blocked or inactive when last seen.
     pub idle: bool,
     /// Fully known to work when last seen.
@@ -114,8 +121,9 @@ pub struct RunBook {
     pub looked: Option<LookBook>,
     /// Silences of its watchdog in a row that were not its fault.
     pub unfed_doubts: u32,
-    /// The first process of a forking daemon has ended; its main one is known.
+    /// The first process of a forking daemon has ended; what it wrote is wrong; its main one is known.
     pub forked: bool,
+    pub wrong: bool,
     pub main: bool,
 }
 
@@ -456,6 +464,7 @@ impl Book {
     /// The operator wants it stopped: whatever was to come does not.
     pub fn stopped(&mut self) {
         self.wanted = Some(false);
+        self.due_last = None;
         (self.once, self.passing) = (false, false);
         self.said = true;
         self.charged = false;
@@ -491,6 +500,12 @@ impl Book {
         self.charged = false;
         self.excused = true;
         self.retry = self.retry.map(|(_, restart)| (false, restart));
+    }
+
+    /// Its schedule is in force: each of its runs is one that none follows.
+    pub fn is_planned(&self) -> bool {
+        let seen = self.seen.as_ref().and_then(|s| s.schedule.as_ref());
+        seen.is_some_and(|schedule| !schedule.suspended)
     }
 
     /// At rest nothing is to come by itself, and the next start is a first one.
@@ -537,6 +552,7 @@ impl Book {
                 self.excused = false;
                 self.charged = may && due && self.has_budget();
                 self.spent += u32::from(self.charged);
+                self.perhaps = self.charged && run.wrong && !run.automatic;
             }
             Some((By::Exhausted, _)) => self.charged = false,
             Some((By::Health, _)) => self.charged &= may,

@@ -66,14 +66,21 @@ impl Watcher {
             }
             Effect::Record(Record::Transition(transition)) => {
                 self.step.moved |= transition.kind != TransitionKind::Probe;
+                self.started_by_schedule(now, transition);
             }
             Effect::Spawn { run, .. } => self.spawned(now, *run, engine, kernel, store),
             Effect::Signal { run, signal, .. } => self.signalled(now, *run, *signal, engine, store),
             Effect::EndTree { run, .. } | Effect::KillTree { run, .. } => {
                 let name = engine.name(run.service);
-                let over = self.sweeps_after_repair(name, run.number);
-                let ended = over
-                    || self.run(*run).is_some_and(|run| {
+                let repaired = self.sweeps_after_repair(name, run.number);
+                // Of a oneshot that was done and is undone there is no run any more.
+                if self.run(*run).is_none() {
+                    self.undone = Some(*run);
+                }
+                let over = kernel.process(name, run.number);
+                let over = over.is_none_or(|process| process.exit.is_some());
+                let ended = repaired
+                    || self.run(*run).map_or(over, |run| {
                         if run.is_forking() && run.forked {
                             run.exit.get_or_insert(crate::exit::Exit::Unknown);
                         }
@@ -477,6 +484,7 @@ impl Watcher {
             looked: None,
             unfed_doubts: 0,
             forked: false,
+            wrong: false,
             main: false,
         });
         // It may have been stopped again in the same event.

@@ -12,7 +12,6 @@ use crate::exit::{Exit, Signal};
 use crate::id::{CheckId, RunId, Ticket};
 use crate::limits;
 use crate::probe::{Outcome, Reason, Report, Trouble};
-use crate::service::notify::Notice;
 use crate::service::state::Cause;
 use crate::simulator::store::Store;
 use crate::time::{Time, Wall};
@@ -84,8 +83,8 @@ impl Watcher {
             Event::Connected { service, .. } => self.connected(now, *service),
             Event::EvidenceDone { .. } | Event::HookEnded { .. } => self.looked(event),
             Event::AlertSent { number, .. } => self.alert_answered(*number),
+            Event::Due { .. } => self.step.due = true,
             Event::Stored { .. }
-            | Event::Due { .. }
             | Event::ClockSet(_)
             | Event::RebootCounted { .. }
             | Event::Durable { .. }
@@ -182,7 +181,8 @@ impl Watcher {
                     }
                     // All there is of it is ended.
                     Sought::Gone(_) => run.exit = Some(crate::exit::Exit::Unknown),
-                    Sought::NotYet(_) | Sought::Wrong(_) => {}
+                    Sought::NotYet(_) => {}
+                    Sought::Wrong(_) => run.wrong = true,
                 }
             }
             Event::TreeEnded { run, left } => {
@@ -260,6 +260,7 @@ impl Watcher {
             let record = boot.wanted.iter().find(|record| *record.name == **name);
             book.given = record.and_then(|record| record.definition.clone());
             let orphan = book.definition.is_none();
+            book.due_anew |= orphan;
             book.definition = file.and_then(|d| d.definition.clone().ok());
             let known = boot.services.iter().find(|(s, _)| *s.name == **name);
             let journalled = known.and_then(|(s, _)| s.wanted.as_ref());
@@ -353,6 +354,9 @@ impl Watcher {
                         _ => old.exit,
                     };
                     let end = end.unwrap_or(crate::exit::Exit::Unknown);
+                    if old.seeking && run.is_forking() {
+                        (run.forked, run.pid) = (true, old.pid);
+                    }
                     let sought = run.forked && run.is_forking() && run.is_judged();
                     let unseen = end == crate::exit::Exit::Unknown && run.is_judged();
                     run.forked |= unseen && run.is_forking();
@@ -399,6 +403,7 @@ impl Watcher {
             let Ok(new) = &file.definition else { continue };
             let old = book.definition.replace(new.clone());
             let Some(old) = old else {
+                (book.due_last, book.due_anew) = (None, true);
                 // It may have lived on while its file was broken.
                 match &mut book.run {
                     Some(run) if run.is_judged() => {
@@ -415,6 +420,7 @@ impl Watcher {
                 continue;
             }
             book.refund();
+            (book.due_last, book.due_anew) = (None, true);
             let Some(run) = book
                 .run
                 .as_mut()
@@ -438,38 +444,6 @@ impl Watcher {
             }
         }
         self.is_arbitrated();
-    }
-
-    /// It speaks of itself.
-    fn said(&mut self, now: Time, id: RunId, says: &[Notice]) {
-        let late = self.late;
-        let Some(book) = self.book(id) else { return };
-        let Some(run) = book.run.as_mut().filter(|run| run.is_judged()) else {
-            return;
-        };
-        let mut earned = false;
-        for notice in says {
-            match notice {
-                Notice::Ready => {
-                    run.said = true;
-                    if run.definition.ready() != Ready::Probe && run.is_ready() {
-                        run.becomes_ready(now, late);
-                    }
-                }
-                Notice::Watchdog if run.ready.is_some() && run.definition.watchdog().is_some() => {
-                    run.missed = false;
-                    run.unfed_doubts = 0;
-                    run.fed = Some((now, late));
-                    run.fed_first.get_or_insert(now);
-                    run.fed_last = Some(now);
-                    earned |= run.earned_refund();
-                }
-                _ => {}
-            }
-        }
-        if earned {
-            book.refund();
-        }
     }
 
     fn answered(&mut self, now: Time, check: &CheckId, report: &Report) {
@@ -543,8 +517,9 @@ impl Watcher {
                 book.stopped();
                 book.passing = true;
             }
-            (Command::Once { .. }, Some(book), Some(name)) => {
+            (Command::Once { .. }, Some(book), Some(name)) if !book.is_planned() => {
                 book.wanted = Some(true);
+                book.due_last = None;
                 (book.once, book.passing) = (true, true);
                 book.said = true;
                 book.refund();
@@ -555,10 +530,20 @@ impl Watcher {
                 self.bid_needed(&name, false);
             }
             (
-                Command::Start { with_requires, .. } | Command::StartPinned { with_requires, .. },
+                Command::Start { .. } | Command::StartPinned { .. } | Command::Once { .. },
                 Some(book),
                 Some(name),
             ) => {
+                let with_requires = matches!(
+                    command,
+                    Command::Start {
+                        with_requires: true,
+                        ..
+                    } | Command::StartPinned {
+                        with_requires: true,
+                        ..
+                    }
+                );
                 book.pinned |= matches!(command, Command::StartPinned { .. });
                 (book.once, book.passing) = (false, false);
                 book.wanted = Some(true);
@@ -571,7 +556,7 @@ impl Watcher {
                 let promise = Promise::Will(name.clone(), true);
                 self.promises.insert(ticket, promise);
                 self.displaces(&name, false);
-                self.bid_needed(&name, *with_requires);
+                self.bid_needed(&name, with_requires);
             }
             (Command::Pin { .. }, Some(book), Some(_)) if !book.pinned => {
                 book.pinned = true;

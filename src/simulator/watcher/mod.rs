@@ -16,15 +16,17 @@ mod ladder;
 mod looks;
 mod provisional;
 mod rules;
+mod says;
 mod settings;
 mod sockets;
 mod storm;
 mod ties;
+mod timers;
 mod words;
 
 use crate::engine::snapshot::{HoldRecord, WantedRecord};
 use crate::engine::{Command, Event, HostRules};
-use crate::id::{CheckId, Pid, ServiceId, Ticket};
+use crate::id::{CheckId, Pid, RunId, ServiceId, Ticket};
 use crate::service::state::Cause;
 use crate::simulator::store::Store;
 use crate::time::Time;
@@ -63,6 +65,8 @@ pub struct Watcher {
     life: u32,
     /// Checks that were asked for by hand.
     manual: BTreeSet<CheckId>,
+    /// A oneshot that was done and is undone: what that left behind is ended last.
+    undone: Option<RunId>,
     step: Step,
     /// What comes back when a reload is not confirmed, or came back.
     kept: Option<provisional::Kept>,
@@ -94,8 +98,12 @@ struct Step {
     /// What was found alive.
     adopted: BTreeMap<String, Pid>,
     timers: bool,
+    /// It is known what a calendar says.
+    due: bool,
     reload: bool,
     read: Option<provisional::Read>,
+    /// Who was wanted before definitions came that may go again.
+    wanted_then: BTreeSet<String>,
     /// It was found that a reload must go back, by an event of its own.
     verdict: bool,
     resumed: bool,
@@ -193,7 +201,7 @@ impl Watcher {
             }
             Event::TreeEnded { run, .. } => match of(run) {
                 Some(run) => run.exit.is_none(),
-                None => !self.is_swept_after_repair(run),
+                None => self.undone != Some(*run) && !self.is_swept_after_repair(run),
             },
             Event::ProbeFinished { check, .. } => {
                 let probe = of(&check.run)

@@ -2,6 +2,7 @@
 //! stand, and that it comes back as it was, or stays when somebody said so.
 
 use super::Watcher;
+use super::rules::status_of;
 use crate::config::{Definition, names};
 use crate::engine::snapshot::{Before, ReloadRecord};
 use crate::engine::{
@@ -48,6 +49,10 @@ pub struct Kept {
     before: BTreeMap<String, Was>,
     /// Who was well before, or is new.
     watched: BTreeSet<Box<str>>,
+    /// Who was wanted, and made way for what was reloaded.
+    yielded: BTreeSet<String>,
+    /// And who was said to.
+    displaced: BTreeSet<String>,
     went_back: bool,
     /// Of the daemon, where they changed.
     pub(super) rules: Option<HostRules>,
@@ -84,6 +89,11 @@ impl Watcher {
         if let Some(length) = read.terms.confirm {
             let mut kept = open.unwrap_or_default();
             kept.until = now + length;
+            let wanted = self.books.iter().filter(|(_, book)| {
+                let seen = book.seen.as_ref();
+                seen.is_some_and(|status| status.wanted == "start")
+            });
+            self.step.wanted_then = wanted.map(|(name, _)| name.clone()).collect();
             for (name, book) in &self.books {
                 let file = read.files.iter().find(|file| *file.name == **name);
                 let new = file.and_then(|file| file.definition.as_ref().ok());
@@ -118,6 +128,7 @@ impl Watcher {
             if let Some(kept) = &mut self.kept {
                 kept.until = reload.until.min(kept.until);
                 kept.watched = watched(reload);
+                kept.displaced = reload.yielded.iter().map(|y| y.name.to_string()).collect();
             }
         }
         let known = self.kept.as_ref().is_some_and(|kept| kept.went_back);
@@ -146,8 +157,10 @@ impl Watcher {
 
     /// The model as it was.
     fn back(&mut self, now: Time, reload: &ReloadRecord) {
-        let kept = self.kept.as_ref();
-        let well = kept.map_or_else(BTreeSet::new, |kept| kept.watched.clone());
+        let kept = self.kept.clone();
+        let well = kept
+            .as_ref()
+            .map_or_else(BTreeSet::new, |kept| kept.watched.clone());
         let mut files = Vec::new();
         for before in &reload.before {
             let definition = match (&before.definition, &before.problem) {
@@ -167,6 +180,12 @@ impl Watcher {
         };
         let changed: Vec<Before> = reload.before.iter().filter(differs).cloned().collect();
         self.reloaded(now, &files, false);
+        for name in kept.into_iter().flat_map(|kept| kept.displaced) {
+            // Unless somebody has said something of it since: that is to be seen.
+            if let Some(book) = self.books.get_mut(&name) {
+                (book.wanted, book.durable) = (None, None);
+            }
+        }
         for before in &changed {
             let Some(book) = self.books.get_mut(&*before.name) else {
                 continue;
@@ -238,6 +257,8 @@ impl Watcher {
                     })
                     .collect(),
                 watched: watched(record),
+                yielded: record.yielded.iter().map(|y| y.name.to_string()).collect(),
+                displaced: record.yielded.iter().map(|y| y.name.to_string()).collect(),
                 went_back: !waits,
                 rules: record.settings.as_ref().map(|s| s.rules.clone()),
             });
@@ -256,6 +277,34 @@ impl Watcher {
             }
         }
         files
+    }
+
+    /// Who made way for a reload that may go back is wanted again when it does, unless some word
+    /// came in between, or somebody else is in its way.
+    pub(super) fn gives_back(&mut self, now: Time, engine: &Engine) -> Option<String> {
+        let back = self.goes_back();
+        let then = std::mem::take(&mut self.step.wanted_then);
+        let asked = self.step.asked.is_some() || self.shutting;
+        let stopped = |name: &String| {
+            status_of(engine, name, now).is_some_and(|status| status.wanted == "stop")
+        };
+        let kept = self.kept.as_mut()?;
+        if asked {
+            kept.yielded.clear();
+        }
+        kept.yielded.extend(then.into_iter().filter(stopped));
+        if !back {
+            return None;
+        }
+        let yielded = std::mem::take(&mut kept.yielded);
+        let left = yielded.into_iter().find(|name| {
+            let defined = engine.find(name).and_then(|id| engine.definition(id));
+            let free = self.rivals(name).iter().all(stopped);
+            defined.is_some() && free && stopped(name)
+        })?;
+        Some(format!(
+            "{left}: it made way for a reload that went back, and stays stopped"
+        ))
     }
 
     /// What must hold of it when an event is over.

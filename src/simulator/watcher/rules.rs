@@ -1,7 +1,7 @@
 //! What must hold when an event is over, by what an operator is shown.
 
 use super::Watcher;
-use super::book::{Book, RunBook};
+use super::book::{Book, By, RunBook};
 use crate::engine::Engine;
 use crate::engine::status::Status;
 use crate::exit::Exit;
@@ -128,6 +128,8 @@ impl Watcher {
         if all {
             wrong.extend(self.check_followers(now, engine));
         }
+        wrong.extend(kernel.doubled.clone());
+        wrong.extend(self.gives_back(now, engine));
         wrong.extend(self.reload_stands(now, engine));
         wrong.extend(self.settings_stand(engine));
         // To go back is all that such an event does; the timers' turn is the next one.
@@ -272,7 +274,16 @@ fn see(book: &mut Book, status: &Status) {
         }
         book.said = said;
         book.wanted = Some(status.wanted != "stop");
+        let by = book.run.as_ref().and_then(|run| run.stop.as_ref());
+        let aside = by.is_some_and(|stop| matches!(stop.by, By::Config | By::Operator));
+        // It made way for a rival, and is wanted again before it is gone.
+        book.excused |= status.wanted == "start" && aside && state == "stopping";
         book.once = status.wanted == "once";
+    }
+    if std::mem::take(&mut book.perhaps) && state == "failed" {
+        // By what it wrote it will not be better a moment later, and somebody is there to see it.
+        book.spent = book.spent.saturating_sub(1);
+        book.charged = false;
     }
     book.satisfied = satisfied(status);
     book.seen = Some(status.clone());

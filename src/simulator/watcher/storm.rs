@@ -192,7 +192,9 @@ impl Watcher {
                 };
                 let book = last.and_then(|last| self.books.get(&last.name));
                 let wanted = book.is_some_and(is_wanted);
-                let pending = wanted && last.and_then(cure) == Some(true);
+                // What runs well is no question, whoever has still to say so.
+                let well = last.is_some_and(|last| is_satisfied(engine, &last.name, now));
+                let pending = wanted && !well && last.and_then(cure) == Some(true);
                 if !wanted {
                     self.line.last = None;
                 }

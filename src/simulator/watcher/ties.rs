@@ -159,10 +159,15 @@ impl Watcher {
             was || is || well || undefined
         };
         let over = |status: &Status| matches!(&*status.state, "failed" | "exited");
-        let unwanted = |status: &Status| over(status) || status.wanted == "stop";
+        let rests = |status: &Status| {
+            let planned = status.schedule.as_ref().is_some_and(|s| !s.suspended);
+            planned && status.state == "inactive"
+        };
+        let unwanted = |status: &Status| over(status) || status.wanted == "stop" || rests(status);
         let ended = |status: &Status| {
             let live = matches!(&*status.state, "starting" | "running" | "stopping");
-            over(status) || (!live && (status.wanted == "stop" || status.listening))
+            over(status)
+                || (!live && (status.wanted == "stop" || status.listening || rests(status)))
         };
         let never = |_: &Status| false;
         let orders = definition.after.iter().chain(&definition.wants);
