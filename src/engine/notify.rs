@@ -7,7 +7,7 @@
 //! being read is not a miss; nothing that is said moves a run that is being ended, but for how long
 //! that may take.
 
-use super::table::Run;
+use super::table::{Run, Standing};
 use super::*;
 use crate::config::Ready;
 use crate::exit::errno_words;
@@ -218,20 +218,23 @@ impl Engine {
     pub(super) fn watchdog_missed(&mut self, id: ServiceId, words: &str) {
         let now = self.now;
         self.disarm_watchdog(id);
-        let Some(run) = self.service_mut(id).run.as_mut() else {
+        let service = self.service_mut(id);
+        let Some(run) = service.run.as_mut() else {
             return;
         };
         if run.is_watchdog_down() {
             return;
         }
         let was_down = run.is_down();
+        let standing = service.standing.as_ref();
+        let waits = standing.is_some_and(Standing::is_recovering);
         let told = run.told.get_or_insert_default();
         told.streak.fail(now, 1, None);
         told.missed = words.into();
         self.tell_watchdog(id, "down", words.into());
         self.retell_health(id, |_| format!("watchdog: {words}").into());
-        // A run that is unhealthy already has the gate's word.
-        if !was_down {
+        // A run that is unhealthy already has the gate's word, which may wait for just this.
+        if !was_down || waits {
             self.consider(id, Cause::Watchdog);
         }
     }

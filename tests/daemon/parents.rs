@@ -12,9 +12,10 @@ fn nested(host: &Host) -> String {
     for sub in ["config/services", "state"] {
         std::fs::create_dir_all(format!("{dir}/{sub}")).expect("mkdir");
     }
-    // It stops when it is let go.
+    // It stops when it is let go, from when it says so.
     let text = format!(
-        "exec = ['sh', '-c', '''trap : TERM; while ! test -e {dir}/go; do sleep 0.02; done''']\n"
+        "exec = ['sh', '-c', '''trap : TERM; : > {dir}/trapped; while ! test -e {dir}/go; do sleep \
+         0.02; done''']\n"
     );
     std::fs::write(format!("{dir}/config/services/inner.toml"), text).expect("write");
     format!(
@@ -38,6 +39,10 @@ fn it_tells_who_started_it_how_it_goes() {
     let mut client = super::client::Client::connect(socket.as_ref()).expect("it answers");
     let listed = client.words("status inner");
     assert!(listed[0].contains("inner"), "{listed:?}");
+    let trapped = host.path("inner/trapped");
+    until("it takes SIGTERM", || {
+        std::path::Path::new(&trapped).exists()
+    });
     host.call("service.stop", &json!({"name": "nested"}));
     let words = Some("stopping all services".to_owned());
     host.until("nested", "stopping", |s| s.status_text == words);

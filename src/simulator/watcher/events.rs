@@ -81,7 +81,7 @@ impl Watcher {
                 error,
             } => self.listening(now, *service, *waits, error.as_ref()),
             Event::Connected { service, .. } => self.connected(now, *service),
-            Event::EvidenceDone { .. } | Event::HookEnded { .. } => self.looked(event),
+            Event::EvidenceDone { .. } | Event::HookEnded { .. } => self.looked(now, event),
             Event::AlertSent { number, .. } => self.alert_answered(*number),
             Event::Due { .. } => self.step.due = true,
             Event::Stored { .. }
@@ -427,8 +427,9 @@ impl Watcher {
                 .filter(|run| run.stop.is_none() && run.exit.is_none())
             else {
                 let anew = matches!(change, Change::Restart(_));
-                if anew && book.run.is_none() && !book.idle {
-                    // What failed or waits may do better as it is now.
+                if anew && book.run.is_none() && book.repair.is_none() && !book.idle {
+                    // What failed or waits may do better as it is now; who is being repaired is not
+                    // over yet.
                     book.bidden();
                 }
                 continue;

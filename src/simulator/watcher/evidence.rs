@@ -11,8 +11,8 @@ use crate::time::Time;
 
 impl Watcher {
     /// A phase of a stop is over, as far as the world knows.
-    pub(super) fn looked(&mut self, event: &Event) {
-        self.repaired(event);
+    pub(super) fn looked(&mut self, now: Time, event: &Event) {
+        self.repaired(now, event);
         let (run, phase) = match event {
             Event::EvidenceDone { run, .. } => (*run, Evidence::Collect),
             Event::HookEnded { run, hook, .. } if hook.purpose == Purpose::Diagnose => {

@@ -142,7 +142,7 @@ impl Watcher {
     }
 
     /// A repair has ended; what could not be made for our own want is made once more.
-    pub(super) fn repaired(&mut self, event: &Event) {
+    pub(super) fn repaired(&mut self, now: Time, event: &Event) {
         let Event::HookEnded { run, hook, end } = event else {
             return;
         };
@@ -154,6 +154,7 @@ impl Watcher {
             && !again
         {
             book.repair = None;
+            book.delay_from(now);
         }
     }
 

@@ -107,7 +107,10 @@ impl Line {
                 "there were {count} restarts within the time already"
             ));
         }
-        self.taken.push(now);
+        if count > 0 {
+            // Without a limit nothing is taken of it.
+            self.taken.push(now);
+        }
         let own = self.left.get(name).copied();
         for (other, (place, _)) in &self.places {
             let words = self.words.get(other).map_or("", |words| words);
