@@ -58,6 +58,7 @@ impl Engine {
             begun: now,
             late_mark,
             extended: false,
+            excused: false,
         });
         watch.asked = watch.asked.saturating_add(1);
         let check = CheckId {
@@ -227,7 +228,7 @@ impl Engine {
             }
             Outcome::Fail(_) => {
                 let in_period = flight.begun < counts_from && !watch.streak.passed;
-                if state == State::Starting || in_period {
+                if state == State::Starting || in_period || flight.excused {
                     watch.streak.fail_uncounted();
                     Change::None
                 } else {

@@ -13,7 +13,7 @@ use crate::graph::Edge;
 use crate::service::gate::{Reason, Ruling};
 use crate::service::state::State;
 use std::collections::BTreeSet;
-use table::{Standing, Watch};
+use table::{Run, Standing, Watch};
 
 /// `gate::Requirement`, owning its name.
 pub(super) enum Need {
@@ -228,6 +228,7 @@ impl Engine {
             return;
         }
         let mut forgot = false;
+        excuse_flights(run);
         for watch in run.probes.iter_mut() {
             if watch.streak.failures > 0 && watch.streak.up == Some(true) {
                 watch.streak.forget_failures();
@@ -273,6 +274,7 @@ impl Engine {
         let Some(run) = self.service_mut(id).run.as_mut() else {
             return;
         };
+        excuse_flights(run);
         for watch in run.probes.iter_mut() {
             watch.streak.forget_failures();
         }
@@ -292,6 +294,12 @@ impl Engine {
         let words = |_: &Engine| format!("{recovered} recovered").into();
         self.retell_health(id, words);
     }
+}
+
+/// What was asked before it came back may still tell that it was away.
+fn excuse_flights(run: &mut Run) {
+    let flights = run.probes.iter_mut().filter_map(|w| w.check.as_mut());
+    flights.for_each(|flight| flight.excused = true);
 }
 
 fn waits_for_any(standing: &Standing) -> bool {

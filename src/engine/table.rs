@@ -322,6 +322,8 @@ pub struct InFlight {
     pub begun: Time,
     pub late_mark: Duration,
     pub extended: bool,
+    /// What the service requires has come back since: a failure says nothing of the service.
+    pub excused: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -575,9 +577,8 @@ impl Run {
         self.excused_until = now;
     }
 
-    /// Ready by its own definition of ready: its program runs, and every probe that restarts it
-    /// (or as many as are required) has passed, or it has said so. Where its word may have been lost its probes will do. A
-    /// oneshot never is.
+    /// Ready by its own definition of ready: its program runs, and the probes that must have passed,
+    /// or it has said so. Where its word may have been lost its probes will do. A oneshot never is.
     pub fn is_ready(&self) -> bool {
         let passed = || self.is_enough(&|watch| watch.streak.passed);
         let ready = match self.definition.ready() {

@@ -131,7 +131,7 @@ fields! { Watch { streak check last asked shadow_attempts } may { doubted waits 
 
 fields! { Slots { most open waiting } }
 
-fields! { InFlight { serial begun late_mark extended } }
+fields! { InFlight { serial begun late_mark extended } may { excused } }
 
 fields! { Last { outcome latency output } }
 
