@@ -10,7 +10,7 @@
 
 use super::*;
 use crate::graph::Edge;
-use crate::service::gate::{Reason, Ruling};
+use crate::service::gate::Reason;
 use crate::service::state::State;
 use std::collections::BTreeSet;
 use table::{Run, Standing, Watch};
@@ -303,11 +303,5 @@ fn excuse_flights(run: &mut Run) {
 }
 
 fn waits_for_any(standing: &Standing) -> bool {
-    matches!(
-        &standing.ruling,
-        Ruling::Deferred {
-            reason: Reason::Dependency(_),
-            ..
-        }
-    )
+    matches!(standing.deferral(), Some(Reason::Dependency(_)))
 }

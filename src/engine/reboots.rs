@@ -136,15 +136,7 @@ impl Engine {
 
     fn waits_for_count(&self, id: ServiceId) -> bool {
         let standing = self.service(id).standing.as_ref();
-        standing.is_some_and(|standing| {
-            matches!(
-                standing.ruling,
-                Ruling::Deferred {
-                    reason: Reason::Reboot,
-                    ..
-                }
-            )
-        })
+        matches!(standing.and_then(Standing::deferral), Some(Reason::Reboot))
     }
 
     fn reboot_exhausted(&mut self, id: ServiceId, counted: Counted) {

@@ -648,38 +648,30 @@ impl Stop {
 }
 
 impl Standing {
+    /// What its restart waits for.
+    pub fn deferral(&self) -> Option<&Reason> {
+        match &self.ruling {
+            Ruling::Deferred { reason, .. } => Some(reason),
+            Ruling::Allowed { .. }
+            | Ruling::Denied { .. }
+            | Ruling::Absorbed { .. }
+            | Ruling::Shadow => None,
+        }
+    }
+
     pub fn is_asking(&self) -> bool {
-        matches!(
-            &self.ruling,
-            Ruling::Deferred {
-                reason: Reason::Asking(_),
-                ..
-            }
-        )
+        matches!(self.deferral(), Some(Reason::Asking(_)))
     }
 
     /// It waits for a failure, or for its recovery.
     pub fn is_recovering(&self) -> bool {
-        matches!(
-            &self.ruling,
-            Ruling::Deferred {
-                reason: Reason::Recovering,
-                ..
-            }
-        )
+        matches!(self.deferral(), Some(Reason::Recovering))
     }
 
     pub fn waits_for(&self, name: &str) -> bool {
-        match &self.ruling {
-            Ruling::Deferred {
-                reason: Reason::Asking(n) | Reason::Dependency(n),
-                ..
-            } => &**n == name,
-            Ruling::Allowed { .. }
-            | Ruling::Deferred { .. }
-            | Ruling::Denied { .. }
-            | Ruling::Absorbed { .. }
-            | Ruling::Shadow => false,
+        match self.deferral() {
+            Some(Reason::Asking(n) | Reason::Dependency(n)) => &**n == name,
+            Some(_) | None => false,
         }
     }
 }
