@@ -69,6 +69,17 @@ pub fn root() -> bool {
     root
 }
 
+/// Whether a server is here; without it the test is passed over, or fails where it must be.
+pub fn is_here(program: &str) -> bool {
+    let here = std::path::Path::new(program).exists();
+    let required = std::env::var("VITALD_TEST_REQUIRE").is_ok_and(|v| v == "1");
+    assert!(here || !required, "no {program}, and VITALD_TEST_REQUIRE=1");
+    if !here {
+        eprintln!("skipped: no {program}");
+    }
+    here
+}
+
 /// Looks until it is so.
 pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;

@@ -1,7 +1,7 @@
 //! Probes that speak a server's protocol, or look from outside: against servers of this test's own,
 //! and real processes. Redis and PostgreSQL themselves are in [`super::servers`] and here.
 
-use super::host::{Host, until};
+use super::host::{Host, is_here, until};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixListener;
@@ -352,17 +352,6 @@ fn memory_processor_and_descriptors_are_those_of_the_tree() {
         &serde_json::json!({"name": "web", "probe": "rss"}),
     );
     assert_eq!(answer["probes"][0]["reason"], "it does not run", "{answer}");
-}
-
-/// Whether a server is here; without it the test is passed over, or fails where it must be.
-fn is_here(program: &str) -> bool {
-    let here = Path::new(program).exists();
-    let required = std::env::var("VITALD_TEST_REQUIRE").is_ok_and(|v| v == "1");
-    assert!(here || !required, "no {program}, and VITALD_TEST_REQUIRE=1");
-    if !here {
-        eprintln!("skipped: no {program}");
-    }
-    here
 }
 
 /// Redis itself: asked with a password, without it, while it is busy, when it is full.

@@ -13,10 +13,9 @@ mod redis_faults;
 #[path = "servers/yard.rs"]
 mod yard;
 
-use super::host::{Host, alive, root, until};
+use super::host::{Host, alive, is_here, root, until};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::path::Path;
 use vitald::service::state::State;
 
 /// Directories that are empty at first, and the processes' own.
@@ -29,13 +28,7 @@ for dir in /run /var/log /var/lib; do mount -t tmpfs -o mode=755 tmpfs $dir; don
 /// A host with this example alone; `prepare` makes what installing the package made. None: the
 /// server is not here.
 fn host_with(name: &str, program: &str, prepare: &str) -> Option<Host> {
-    if !root() {
-        return None;
-    }
-    if !Path::new(program).exists() {
-        let required = std::env::var("VITALD_TEST_REQUIRE").is_ok_and(|v| v == "1");
-        assert!(!required, "no {program}, and VITALD_TEST_REQUIRE=1");
-        eprintln!("skipped: no {program}");
+    if !root() || !is_here(program) {
         return None;
     }
     let path = format!(

@@ -5,11 +5,11 @@
 //! daemon's root in `/proc`. All talk goes over Unix sockets below the host's own directory.
 
 use super::super::dossiers::get;
-use super::super::host::{Host, root, until};
+use super::super::host::{Host, is_here, root, until};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use vitald::control::dossier::Dossier;
 use vitald::engine::status::Status;
@@ -29,13 +29,7 @@ pub struct Yard {
 /// None: the server is not here, or we are not root. `prepare`: shell commands when the file system is
 /// mounted, at `$data`.
 pub fn yard(test: &str, program: &str, megabytes: u32, prepare: &str) -> Option<Yard> {
-    if !root() {
-        return None;
-    }
-    if !Path::new(program).exists() {
-        let required = std::env::var("VITALD_TEST_REQUIRE").is_ok_and(|v| v == "1");
-        assert!(!required, "no {program}, and VITALD_TEST_REQUIRE=1");
-        eprintln!("skipped: no {program}");
+    if !root() || !is_here(program) {
         return None;
     }
     let mut host = Host::new(test);
